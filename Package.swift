@@ -1,0 +1,53 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// Kernels are written with SIMD types; without this flag Swift targets baseline x86-64, where a fused
+// multiply-add is a function call. OpenBLAS picks AVX-512 by itself at run time.
+#if arch(x86_64)
+  let architecture = ["-Xcc", "-march=x86-64-v3"]
+#else
+  let architecture: [String] = []
+#endif
+
+let strict: [SwiftSetting] = [
+  .treatAllWarnings(as: .error),
+  .enableUpcomingFeature("MemberImportVisibility"), .enableUpcomingFeature("ExistentialAny"),
+  // libnifti has no pkg-config file, and its headers include each other as <…>.
+  .unsafeFlags(architecture + ["-Xcc", "-I/usr/include/nifti"]),
+]
+
+let package = Package(
+  name: "hadnet-dist",
+  products: [.executable(name: "hadnet-dist", targets: ["hadnet-dist"])],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+  ],
+  targets: [
+    .systemLibrary(name: "CMPI", pkgConfig: "mpi-c", providers: [.apt(["libopenmpi-dev"])]),
+    .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
+    .systemLibrary(name: "CNIfTI", providers: [.apt(["libnifti-dev"])]),
+    .systemLibrary(name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
+    .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
+    .target(name: "Collective", dependencies: ["CMPI"]),
+    .target(
+      name: "HADNet",
+      dependencies: [
+        "Collective", "COpenBLAS", "CNIfTI", "CPNG", "CXXHash", "Yams",
+        .product(name: "Logging", package: "swift-log"),
+      ]),
+    .executableTarget(
+      name: "hadnet-dist",
+      dependencies: [
+        "HADNet", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ]),
+    .executableTarget(name: "Ranks", dependencies: ["Collective"], path: "Tests/Ranks"),
+    .testTarget(name: "CollectiveTests", dependencies: ["Collective", "Ranks"]),
+    .testTarget(name: "HADNetTests", dependencies: ["HADNet"], exclude: []),
+    .testTarget(name: "CommandTests", dependencies: ["HADNet", "hadnet-dist"]),
+  ],
+  swiftLanguageModes: [.v6]
+)
+
+for target in package.targets where target.type != .system { target.swiftSettings = strict }

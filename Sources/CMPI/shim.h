@@ -1,0 +1,16 @@
+// MPI's constants are macros with casts, which Swift cannot import: each is an inline function here.
+#pragma once
+#include <mpi.h>
+
+static inline MPI_Comm cmpi_world(void) { return MPI_COMM_WORLD; }
+static inline MPI_Comm cmpi_null_comm(void) { return MPI_COMM_NULL; }
+static inline MPI_Datatype cmpi_byte(void) { return MPI_BYTE; }
+static inline MPI_Datatype cmpi_float(void) { return MPI_FLOAT; }
+static inline MPI_Datatype cmpi_double(void) { return MPI_DOUBLE; }
+static inline MPI_Info cmpi_no_info(void) { return MPI_INFO_NULL; }
+static inline MPI_Op cmpi_sum(void) { return MPI_SUM; }
+static inline MPI_Status *cmpi_ignore_status(void) { return MPI_STATUS_IGNORE; }
+static inline void *cmpi_in_place(void) { return MPI_IN_PLACE; }
+static inline int cmpi_return_errors(MPI_Comm comm) {
+  return MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
+}

@@ -1,0 +1,2 @@
+#pragma once
+#include <nifti1_io.h>

@@ -1,0 +1,28 @@
+/// Functions built from + − × ÷ alone, so that their last bits are the same on every CPU and C library.
+public enum Portable {
+  /// Natural logarithm of x > 0, relative error below 1e-15.
+  public static func log(_ x: Double) -> Double {
+    precondition(x > 0, "the logarithm of \(x)")
+    var mantissa = x.significand, exponent = Double(x.exponent)
+    if mantissa > 1.414_213_562_373_095_1 {
+      mantissa /= 2
+      exponent += 1
+    }
+    // ln m = 2·artanh(t), t = (m − 1)/(m + 1), |t| < 0.172.
+    let t = (mantissa - 1) / (mantissa + 1), t2 = t * t
+    var sum = 0.0
+    for k in stride(from: 23, through: 1, by: -2) { sum = sum * t2 + 1 / Double(k) }
+    return exponent * 0.693_147_180_559_945_3 + 2 * t * sum
+  }
+
+  /// The exponential of x, relative error below 1e-14; 0 below −708, infinite above 709.
+  public static func exp(_ x: Double) -> Double {
+    if x < -708 { return 0 }
+    if x > 709 { return .infinity }
+    let k = (x * 1.442_695_040_888_963_4).rounded()
+    let r = (x - k * 0.693_147_180_369_123_8) - k * 1.908_214_929_270_587_7e-10
+    var sum = 1.0
+    for i in stride(from: 14, through: 1, by: -1) { sum = 1 + r * sum / Double(i) }
+    return sum * Double(sign: .plus, exponent: Int(k), significand: 1)
+  }
+}

@@ -1,0 +1,31 @@
+/// Something in the world outside is wrong (a file, a recipe, a disk), said to a person in one or two lines:
+/// what, where (file, case, key), and what to do where that isn't plain.
+public struct Fault: Error, CustomStringConvertible, Equatable, Sendable {
+  /// What kind of trouble it is; the raw value is the process's exit code (sysexits).
+  public enum Kind: Int32, Sendable {
+    /// Anything that has no kind of its own.
+    case other = 1
+    /// The command line makes no sense.
+    case usage = 64
+    /// Data or a checkpoint is damaged, inconsistent or invalid.
+    case invalid = 65
+    /// A file, a sequence, a case or a folder is missing or empty.
+    case missing = 66
+    /// A check of the program itself failed.
+    case check = 70
+    /// The disk is full, a folder is not writable, or another input/output error.
+    case storage = 74
+    /// Stopped by a signal or a time limit; run again with `--resume`.
+    case unfinished = 75
+    /// The recipe is at fault, there are more ranks than slots, or the run folder belongs to another recipe.
+    case recipe = 78
+  }
+
+  public let kind: Kind
+  public let description: String
+
+  public init(_ kind: Kind, _ description: String) {
+    self.kind = kind
+    self.description = description
+  }
+}

@@ -1,0 +1,54 @@
+/// One learned tensor's place in the flat vector of a network.
+public struct Parameter: Hashable, Sendable {
+  /// The published checkpoint's name, e.g. `conv_d1.conv1.inst.weight`.
+  public let name: String
+  /// Extents in the published order, e.g. [out, in, z, y, x].
+  public let extents: [Int]
+  public let range: Range<Int>
+
+  public var count: Int { range.count }
+}
+
+/// All learned tensors of a network, one after the other in one vector.
+public struct ParameterLayout: Sendable {
+  public private(set) var parameters: [Parameter] = []
+  public private(set) var count = 0
+
+  public init() {}
+
+  public mutating func add(_ name: String, _ extents: Int...) -> Parameter {
+    let size = extents.reduce(1, *)
+    let parameter = Parameter(name: name, extents: extents, range: count..<(count + size))
+    parameters.append(parameter)
+    count += size
+    return parameter
+  }
+
+  public subscript(name: String) -> Parameter? { parameters.first { $0.name == name } }
+}
+
+/// The numbers of a layout: parameters, gradients and an optimiser's moments all have this form, so that
+/// zeroing, reducing, updating and saving are each one loop over one allocation.
+public final class ParameterVector: Sendable {
+  public let layout: ParameterLayout
+  public let buffer: Buffer
+
+  public init(zeros layout: ParameterLayout) {
+    self.layout = layout
+    buffer = Buffer(zeros: layout.count)
+  }
+
+  public var values: UnsafeMutableBufferPointer<Float> { buffer.values }
+  public var count: Int { buffer.count }
+
+  public subscript(parameter: Parameter) -> UnsafeMutableBufferPointer<Float> {
+    UnsafeMutableBufferPointer(rebasing: buffer.values[parameter.range])
+  }
+
+  public func fill(_ value: Float) { buffer.base.update(repeating: value, count: count) }
+
+  public func copy(from other: ParameterVector) {
+    precondition(other.count == count, "\(other.count) parameters into \(count)")
+    buffer.base.update(from: other.buffer.base, count: count)
+  }
+}

@@ -1,0 +1,52 @@
+/// Dense activations, [z, y, x, channels], channels fastest: a view of a part of a buffer, not a copy.
+public struct Volume: Sendable {
+  public let shape: Shape
+  public let buffer: Buffer
+  public let offset: Int
+
+  /// A view of `buffer` from `offset` on.
+  public init(_ shape: Shape, in buffer: Buffer, at offset: Int) {
+    precondition(
+      offset >= 0 && offset + shape.count <= buffer.count,
+      "a volume \(shape) at \(offset) of a buffer of \(buffer.count) values")
+    self.shape = shape
+    self.buffer = buffer
+    self.offset = offset
+  }
+
+  /// A volume with memory of its own, all zero.
+  public init(zeros shape: Shape) { self.init(shape, in: Buffer(zeros: shape.count), at: 0) }
+
+  /// A volume with memory of its own; `values` in memory order.
+  public init(_ shape: Shape, _ values: [Float]) {
+    precondition(values.count == shape.count, "\(values.count) values for a volume \(shape)")
+    self.init(zeros: shape)
+    for i in values.indices { base[i] = values[i] }
+  }
+
+  public var size: Size { shape.size }
+  public var channels: Int { shape.channels }
+  public var base: UnsafeMutablePointer<Float> { buffer.base + offset }
+
+  /// A copy of the values in memory order.
+  public var array: [Float] { Array(UnsafeBufferPointer(start: base, count: shape.count)) }
+
+  public func fill(_ value: Float) { base.update(repeating: value, count: shape.count) }
+
+  public func copy(from other: Volume) {
+    precondition(other.shape == shape, "a copy of \(other.shape) into \(shape)")
+    base.update(from: other.base, count: shape.count)
+  }
+}
+
+/// One class index (0 background, 1 NET, 2 ED, 3 ET) a voxel, [z, y, x].
+public struct LabelVolume: Equatable, Sendable {
+  public let size: Size
+  public var classes: [UInt8]
+
+  public init(_ size: Size, _ classes: [UInt8]) {
+    precondition(classes.count == size.voxels, "\(classes.count) labels for \(size)")
+    self.size = size
+    self.classes = classes
+  }
+}
