@@ -1,0 +1,72 @@
+import COpenBLAS
+import Dispatch
+import Synchronization
+
+/// The threads of a rank and the scratch memory of each.
+///
+/// Work is handed out item by item through a counter, so who does what is left to chance; results are not,
+/// because an item never depends on the worker that does it, and sums are over a number of pieces that the
+/// shape alone decides.
+public final class Workers: @unchecked Sendable {
+  public let count: Int
+  private var scratch: [Buffer]
+  private var shared: [Buffer]
+
+  public init(_ count: Int) {
+    precondition(count > 0, "\(count) threads")
+    self.count = count
+    scratch = (0..<count).map { _ in Buffer(zeros: 0) }
+    shared = [Buffer(zeros: 0), Buffer(zeros: 0)]
+    // Our threads are the parallelism; OpenBLAS's own would fight them for the cores.
+    openblas_set_num_threads(1)
+  }
+
+  /// Calls `body(item, worker)` once for each item in 0..<`items`, on all threads.
+  public func forEach(_ items: Int, _ body: (_ item: Int, _ worker: Int) -> Void) {
+    cblas_flush_denormals()
+    if count == 1 || items <= 1 {
+      for item in 0..<items { body(item, 0) }
+      return
+    }
+    let next = Atomic<Int>(0)
+    withoutActuallyEscaping(body) { body in
+      // Items write to disjoint memory, and all of them have ended when this returns.
+      nonisolated(unsafe) let body = body
+      DispatchQueue.concurrentPerform(iterations: min(count, items)) { worker in
+        cblas_flush_denormals()
+        while true {
+          let item = next.wrappingAdd(1, ordering: .relaxed).oldValue
+          if item >= items { return }
+          body(item, worker)
+        }
+      }
+    }
+  }
+
+  /// Scratch memory of at least `floats` values for each worker, contents undefined; valid until the next call.
+  /// Only the thread that starts parallel regions may ask, before the region.
+  func scratch(_ floats: Int) -> [UnsafeMutablePointer<Float>] {
+    for worker in 0..<count where scratch[worker].count < floats { scratch[worker] = Buffer(zeros: floats) }
+    return scratch.map(\.base)
+  }
+
+  /// Scratch memory that all workers share (`place` 0 or 1), contents undefined; valid until the next call for
+  /// the same place.
+  func sharedScratch(_ floats: Int, place: Int = 0) -> UnsafeMutablePointer<Float> {
+    if shared[place].count < floats { shared[place] = Buffer(zeros: floats) }
+    return shared[place].base
+  }
+}
+
+/// A fixed cut of `total` things into nearly equal pieces, from the total alone, never from the thread count.
+struct Pieces: Sendable {
+  let total, count: Int
+
+  /// At most `limit` pieces of at least `least` things each.
+  init(_ total: Int, least: Int, limit: Int) {
+    self.total = total
+    count = max(1, min(limit, total / max(1, least)))
+  }
+
+  subscript(piece: Int) -> Range<Int> { total * piece / count..<total * (piece + 1) / count }
+}

@@ -1,0 +1,175 @@
+import Foundation
+
+/// A safetensors file: named tensors, little-endian, behind a JSON header. Safe to read from anywhere: nothing in
+/// it is executed, and every offset is checked.
+///
+/// Source: the format's description at huggingface/safetensors.
+public struct Safetensors: Sendable {
+  public enum Element: String, Codable, Sendable {
+    case float32 = "F32"
+    case float64 = "F64"
+    case byte = "U8"
+
+    var size: Int { self == .float32 ? 4 : self == .float64 ? 8 : 1 }
+  }
+
+  public struct Entry: Sendable {
+    public let element: Element
+    public let extents: [Int]
+    let range: Range<Int>
+  }
+
+  private struct Header: Codable {
+    let dtype: String
+    let shape: [Int]
+    let data_offsets: [Int]
+  }
+
+  public let path: String
+  public let entries: [String: Entry]
+  public let metadata: [String: String]
+  private let data: Data
+  private let start: Int
+
+  /// Reads a file. Throws `.missing` if there is none and `.invalid` if it is damaged.
+  public init(path: String) throws {
+    guard FileManager.default.fileExists(atPath: path) else {
+      throw Fault(.missing, "\(path): no such file")
+    }
+    let data: Data
+    do {
+      data = try Data(contentsOf: URL(fileURLWithPath: path), options: .alwaysMapped)
+    } catch {
+      throw Fault(.storage, "\(path) cannot be read")
+    }
+    try self.init(data, path: path)
+  }
+
+  init(_ data: Data, path: String) throws {
+    func damaged(_ why: String) -> Fault {
+      Fault(.invalid, "\(path): \(why); the file is damaged or is no safetensors file")
+    }
+    guard data.count >= 8 else { throw damaged("it has \(data.count) bytes") }
+    let length = data.prefix(8).enumerated().reduce(UInt64(0)) { $0 | UInt64($1.element) << (8 * $1.offset) }
+    guard length <= UInt64(data.count - 8), length < 1 << 27 else {
+      throw damaged("its header of \(length) bytes does not fit in \(data.count)")
+    }
+    start = 8 + Int(length)
+    let header = data.subdata(in: 8..<start)
+    guard let object = try? JSONSerialization.jsonObject(with: header) as? [String: Any] else {
+      throw damaged("its header is no JSON object")
+    }
+    var entries: [String: Entry] = [:], metadata: [String: String] = [:]
+    let available = data.count - start
+    var end = 0
+    for (name, value) in object {
+      if name == "__metadata__" {
+        metadata = value as? [String: String] ?? [:]
+        continue
+      }
+      guard let fields = value as? [String: Any], let type = fields["dtype"] as? String,
+        let shape = fields["shape"] as? [Int], let offsets = fields["data_offsets"] as? [Int],
+        offsets.count == 2
+      else { throw damaged("the header's entry \(name) is not understood") }
+      guard let element = Element(rawValue: type) else {
+        throw Fault(.invalid, "\(path): \(name) has numbers of type \(type); F32, F64 and U8 are known")
+      }
+      var count = 1
+      for side in shape {
+        let product = count.multipliedReportingOverflow(by: side)
+        guard side >= 0, !product.overflow, product.partialValue < 1 << 40 else {
+          throw damaged("\(name) has the shape \(shape)")
+        }
+        count = product.partialValue
+      }
+      guard offsets[0] >= 0, offsets[0] <= offsets[1], offsets[1] - offsets[0] == count * element.size else {
+        throw damaged("\(name) of shape \(shape) has the offsets \(offsets)")
+      }
+      guard offsets[1] <= available else {
+        throw damaged("\(name) ends at byte \(offsets[1]) of \(available)")
+      }
+      end = max(end, offsets[1])
+      entries[name] = Entry(element: element, extents: shape, range: offsets[0]..<offsets[1])
+    }
+    guard end == available else { throw damaged("\(available - end) bytes belong to no tensor") }
+    self.path = path
+    self.entries = entries
+    self.metadata = metadata
+    self.data = data
+  }
+
+  private func entry(_ name: String, _ element: Element) throws -> Entry {
+    guard let entry = entries[name] else { throw Fault(.invalid, "\(path): \(name) is missing") }
+    guard entry.element == element else {
+      throw Fault(
+        .invalid, "\(path): \(name) is \(entry.element.rawValue), expected \(element.rawValue)")
+    }
+    return entry
+  }
+
+  private func numbers<T: BitwiseCopyable>(_ name: String, _ element: Element, _ type: T.Type) throws -> [T] {
+    let entry = try entry(name, element)
+    let bytes = data.subdata(in: (start + entry.range.lowerBound)..<(start + entry.range.upperBound))
+    return bytes.withUnsafeBytes { raw in
+      (0..<raw.count / element.size).map {
+        raw.loadUnaligned(fromByteOffset: $0 * element.size, as: T.self)
+      }
+    }
+  }
+
+  public func floats(_ name: String) throws -> [Float] { try numbers(name, .float32, Float.self) }
+  public func doubles(_ name: String) throws -> [Double] { try numbers(name, .float64, Double.self) }
+  public func bytes(_ name: String) throws -> [UInt8] { try numbers(name, .byte, UInt8.self) }
+
+  /// Fills `vector` from the tensors PREFIX + name of its layout. Throws `.invalid` where one is missing or has
+  /// another shape.
+  public func read(_ prefix: String, into vector: ParameterVector) throws {
+    for parameter in vector.layout.parameters {
+      let name = prefix + parameter.name, entry = try entry(name, .float32)
+      guard entry.extents == parameter.extents else {
+        func text(_ extents: [Int]) -> String { extents.map(String.init).joined(separator: "×") }
+        throw Fault(
+          .invalid, "\(path): \(name) is \(text(entry.extents)), expected \(text(parameter.extents))")
+      }
+      let values = vector[parameter]
+      data.withUnsafeBytes { raw in
+        UnsafeMutableRawBufferPointer(values).copyMemory(
+          from: UnsafeRawBufferPointer(
+            rebasing: raw[(start + entry.range.lowerBound)..<(start + entry.range.upperBound)]))
+      }
+    }
+  }
+
+  /// The file's bytes for vectors with name prefixes and metadata; names in order, so that equal contents give equal
+  /// bytes.
+  public static func encode(
+    _ vectors: [(prefix: String, vector: ParameterVector)], metadata: [String: String]
+  ) throws -> Data {
+    var names: [(name: String, parameter: Parameter, vector: ParameterVector)] = []
+    for (prefix, vector) in vectors {
+      for parameter in vector.layout.parameters { names.append((prefix + parameter.name, parameter, vector)) }
+    }
+    names.sort { $0.name < $1.name }
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    func json(_ value: some Encodable) throws -> String {
+      String(decoding: try encoder.encode(value), as: UTF8.self)
+    }
+    var fields = ["\"__metadata__\":\(try json(metadata))"], offset = 0
+    for (name, parameter, _) in names {
+      let header = Header(
+        dtype: Element.float32.rawValue, shape: parameter.extents,
+        data_offsets: [offset, offset + 4 * parameter.count])
+      fields.append("\(try json(name)):\(try json(header))")
+      offset += 4 * parameter.count
+    }
+    var header = Data("{\(fields.joined(separator: ","))}".utf8)
+    // The data start at a multiple of 8, padded with spaces as the format allows.
+    while header.count % 8 != 0 { header.append(0x20) }
+    var file = Data(capacity: 8 + header.count + offset)
+    for shift in 0..<8 { file.append(UInt8(truncatingIfNeeded: header.count >> (8 * shift))) }
+    file.append(header)
+    for (_, parameter, vector) in names { file.append(Data(buffer: vector[parameter])) }
+    return file
+  }
+}

@@ -1,0 +1,45 @@
+/// A plan of a network's volumes: each is wanted from one moment to another, and those whose times do not overlap
+/// share memory. Made once from the shapes; nothing is allocated while a step runs.
+public struct WorkspacePlan {
+  private struct Request {
+    let shape: Shape
+    let time: ClosedRange<Int>
+  }
+
+  private var requests: [Request] = []
+
+  public init() {}
+
+  /// Asks for a volume that holds its values during `time` (both ends included); gives its place in the plan.
+  public mutating func reserve(_ shape: Shape, _ time: ClosedRange<Int>) -> Int {
+    requests.append(Request(shape: shape, time: time))
+    return requests.count - 1
+  }
+
+  /// Largest first, each at the lowest offset where nothing that lives at the same time lies.
+  private func offsets() -> (offsets: [Int], total: Int) {
+    var offsets = [Int](repeating: 0, count: requests.count), total = 0
+    func length(_ i: Int) -> Int { (requests[i].shape.count + 15) / 16 * 16 }
+    let order = requests.indices.sorted { (length($1), $0) < (length($0), $1) }
+    var placed: [Int] = []
+    for i in order {
+      let neighbours = placed.filter { requests[$0].time.overlaps(requests[i].time) }
+        .sorted { (offsets[$0], $0) < (offsets[$1], $1) }
+      var offset = 0
+      for other in neighbours where offsets[other] < offset + length(i) {
+        offset = max(offset, offsets[other] + length(other))
+      }
+      offsets[i] = offset
+      total = max(total, offset + length(i))
+      placed.append(i)
+    }
+    return (offsets, total)
+  }
+
+  /// The memory itself: one volume a request, in the order of the requests.
+  public func volumes() -> [Volume] {
+    let (offsets, total) = offsets()
+    let buffer = Buffer(zeros: total)
+    return requests.indices.map { Volume(requests[$0].shape, in: buffer, at: offsets[$0]) }
+  }
+}

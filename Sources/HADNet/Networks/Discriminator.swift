@@ -1,0 +1,131 @@
+/// The hierarchical discriminator (HAD-Net), which sees a network's logits, the student's sequences and three pairs
+/// of feature maps, or the plain one (AD-Net), which sees logits and sequences only. Its output is a grid of patch
+/// scores, one channel: 1 real (teacher), 0 fake (student).
+///
+/// Source: HAD-Net, appendix A; widths 4k, 8k, 16k, 32k as in the published code (the paper's k·(2n + 1) fits no
+/// shape).
+public struct Discriminator: Sendable {
+  public let k: Int
+  public let hierarchical: Bool
+  public let layout: ParameterLayout
+  let blocks: [ConvolutionUnit]
+  let last: Convolution
+  static let slope: Float = 0.2
+  public static let sequences = 3
+
+  public init(k: Int, hierarchical: Bool = true) {
+    self.k = k
+    self.hierarchical = hierarchical
+    var layout = ParameterLayout()
+    var blocks: [ConvolutionUnit] = []
+    for i in 0..<4 {
+      // Previous block, then encoder and decoder features of equal width.
+      let features = hierarchical && i > 0 ? 2 * (k << i) : 0
+      let inputs = i == 0 ? UNet.classes + Discriminator.sequences : (4 * k << (i - 1)) + features
+      let convolution = Convolution(
+        "disc_\(i + 1).0", inputs, 4 * k << i, kernel: 4, stride: 2, padding: 1, in: &layout)
+      let norm = i == 0 ? nil : InstanceNorm("", 4 * k << i, affine: false, in: &layout)
+      blocks.append(ConvolutionUnit(convolutions: [convolution], norm: norm, slope: Discriminator.slope))
+    }
+    self.blocks = blocks
+    last = Convolution("disc_5", 32 * k, 1, kernel: 4, padding: 1, bias: false, in: &layout)
+    self.layout = layout
+  }
+
+  /// Initial parameters: weights and biases uniform in ±√(1 / fan-in), PyTorch's default.
+  public func initialParameters(seed: UInt64, part: Int) -> ParameterVector {
+    let p = ParameterVector(zeros: layout)
+    var bound: Float = 0
+    for (i, parameter) in layout.parameters.enumerated() {
+      // A bias follows its weight and has its fan-in.
+      if parameter.extents.count == 5 {
+        bound = (1 / Float(parameter.count / parameter.extents[0])).squareRoot()
+      }
+      var random = Philox(seed: seed, .initialWeights, part, i)
+      for j in 0..<parameter.count { p[parameter][j] = random.uniform(-bound, bound) }
+    }
+    return p
+  }
+
+  /// Scores a network's outputs, with the student's `sequences` [z, y, x, 3]; into the pass.
+  public func forward(
+    _ pass: DiscriminatorPass, of network: UNetPass, sequences: Volume, _ p: ParameterVector, _ workers: Workers
+  ) {
+    for i in 0..<4 {
+      pass.norms[i] = blocks[i].forward(
+        [sources(pass, i, network, sequences)], p, into: pass.y[i], workers)
+    }
+    last.forward([pass.source(3)], p, into: pass.scores, workers)
+  }
+
+  /// From `pass.dScores`: adds the gradient of the discriminator's parameters to `dp`, if given. With
+  /// `intoNetwork`, adds ∂L/∂logits to the network's `dLogits` and writes the features' gradients.
+  public func backward(
+    _ pass: DiscriminatorPass, of network: UNetPass, sequences: Volume, _ p: ParameterVector,
+    into dp: ParameterVector?, intoNetwork: Bool, _ workers: Workers
+  ) {
+    if let dp {
+      last.addWeightGradient(pass.dScores, [pass.source(3)], into: dp, biasMatters: false, workers)
+    }
+    last.dataGradient(pass.dScores, p, into: pass.dY[3], workers)
+    for i in stride(from: 3, through: 0, by: -1) {
+      let convolution = blocks[i].convolutions[0], dy = pass.dY[i]
+      blocks[i].backward(
+        dy, pass.y[i], pass.norms[i], [sources(pass, i, network, sequences)], p, into: dp, workers)
+      if i > 0 { convolution.dataGradient(dy, p, into: pass.dY[i - 1], workers) }
+      guard intoNetwork else { continue }
+      if i == 0 {
+        convolution.dataGradient(dy, p, into: network.dLogits, adding: true, workers)
+      } else if hierarchical {
+        let encoder = network.encoderFeatureGradient(i - 1), decoder = network.decoderFeatureGradient(i - 1)
+        let first = pass.y[i - 1].channels
+        convolution.dataGradient(dy, p, first: first, into: encoder, workers)
+        convolution.dataGradient(
+          dy, p, first: first + encoder.channels, upsampled: true, into: decoder, workers)
+      }
+    }
+  }
+
+  private func sources(
+    _ pass: DiscriminatorPass, _ block: Int, _ network: UNetPass, _ sequences: Volume
+  ) -> [Source] {
+    if block == 0 { return [Source(network.logits), Source(sequences)] }
+    let before = pass.source(block - 1)
+    guard hierarchical else { return [before] }
+    return [before, network.encoderFeature(block - 1), network.decoderFeature(block - 1, upsampled: true)]
+  }
+}
+
+/// The memory of a discriminator for one sample. Forward's volumes stay until the next forward, so that a sample can
+/// be gone back through twice: for the student's loss and for the discriminator's own.
+public final class DiscriminatorPass {
+  let y: [Volume]
+  public let scores: Volume
+  let dY: [Volume]
+  /// ∂L/∂scores; filled by the caller.
+  public let dScores: Volume
+  var norms: [Norm]
+
+  public init(_ network: Discriminator, _ size: Size) {
+    var plan = WorkspacePlan()
+    var y: [Int] = [], dY: [Int] = [], side = size
+    for i in 0..<4 {
+      side = side.halved
+      let shape = Shape(side, 4 * network.k << i)
+      y.append(plan.reserve(shape, 0...10))
+      // Backward goes from 5 down to 1.
+      dY.append(plan.reserve(shape, (9 - i - 1)...(9 - i)))
+    }
+    let patches = network.last.outputSize(side)
+    precondition(patches.z > 0 && patches.y > 0 && patches.x > 0, "a discriminator's input of \(size)")
+    let scores = plan.reserve(Shape(patches, 1), 0...10), dScores = plan.reserve(Shape(patches, 1), 0...6)
+    let volumes = plan.volumes()
+    self.y = y.map { volumes[$0] }
+    self.dY = dY.map { volumes[$0] }
+    self.scores = volumes[scores]
+    self.dScores = volumes[dScores]
+    norms = y.map { Norm(identity: volumes[$0].channels) }
+  }
+
+  func source(_ block: Int) -> Source { Source(y[block], norms[block], slope: Discriminator.slope) }
+}

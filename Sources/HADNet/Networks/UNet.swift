@@ -1,0 +1,145 @@
+/// The segmentation network of teacher (4 inputs) and student (3 inputs): four levels down, a centre, four up.
+///
+/// The network is its layers and the layout of its parameters; memory for one case lies in a `UNetPass`.
+/// Source: HAD-Net, appendix A; names are those of the published checkpoints.
+public struct UNet: Sendable {
+  public let inputs, k: Int
+  public let layout: ParameterLayout
+  static let slope: Float = 0.01
+  public static let classes = 4
+  /// A side of a volume must be a multiple of this: four poolings.
+  public static let multiple = 16
+
+  struct Level: Sendable { let first, second: ConvolutionUnit }
+  /// d1…d4, then the centre c5.
+  let down: [Level]
+  /// u1…u4: `first` joins skip and lower level, `second` is the unit called conv_out.
+  let up: [Level]
+  let last: Convolution
+
+  public init(inputs: Int, k: Int) {
+    self.inputs = inputs
+    self.k = k
+    var layout = ParameterLayout()
+    func unit(_ name: String, _ a: Int, _ b: Int) -> ConvolutionUnit {
+      let convolution = Convolution("\(name).conv", a, b, in: &layout)
+      return ConvolutionUnit(
+        convolutions: [convolution], norm: InstanceNorm("\(name).inst", b, in: &layout), slope: UNet.slope)
+    }
+    var down: [Level] = []
+    for level in 1...4 {
+      let from = level == 1 ? inputs : k << (level - 2), to = k << (level - 1)
+      down.append(
+        Level(first: unit("conv_d\(level).conv1", from, to), second: unit("conv_d\(level).conv2", to, to)))
+    }
+    down.append(
+      Level(first: unit("conv_c5.conv1", 8 * k, 16 * k), second: unit("conv_c5.conv2", 16 * k, 8 * k)))
+    var up: [Level] = []
+    for level in stride(from: 4, through: 1, by: -1) {
+      let name = "conv_u\(level)", c = k << (level - 1)
+      let left = Convolution("\(name).conv_left", c, c, bias: false, in: &layout)
+      let raised = Convolution("\(name).conv_up", c, c, in: &layout)
+      let join = ConvolutionUnit(
+        convolutions: [left, raised], norm: InstanceNorm("\(name).inst", c, in: &layout), slope: UNet.slope)
+      up.append(Level(first: join, second: unit("\(name).conv_out", c, level == 1 ? k : c / 2)))
+    }
+    self.down = down
+    self.up = up.reversed()
+    last = Convolution("conv_out", k, UNet.classes, kernel: 1, padding: 0, in: &layout)
+    self.layout = layout
+  }
+
+  /// Initial parameters: weights normal with sd = √(2 / fan-in), biases 0, norm scales 1 and shifts 0.
+  public func initialParameters(seed: UInt64, part: Int) -> ParameterVector {
+    let p = ParameterVector(zeros: layout)
+    for (i, parameter) in layout.parameters.enumerated() {
+      if parameter.extents.count == 5 {
+        let fanIn = parameter.count / parameter.extents[0]
+        let sd = (2 / Float(fanIn)).squareRoot()
+        var random = Philox(seed: seed, .initialWeights, part, i)
+        for j in 0..<parameter.count { p[parameter][j] = sd * random.normal() }
+      } else if parameter.name.hasSuffix("inst.weight") {
+        for j in 0..<parameter.count { p[parameter][j] = 1 }
+      }
+    }
+    return p
+  }
+
+  /// Logits [z, y, x, 4] of the pass's image, into the pass; dropout where `dropout` is given.
+  public func forward(_ pass: UNetPass, _ p: ParameterVector, dropout: DropoutDraw? = nil, _ workers: Workers) {
+    precondition(pass.image.channels == inputs, "\(pass.image.shape) for a network of \(inputs) inputs")
+    pass.dropout = dropout
+    for level in 0..<5 {
+      pass.normA[level] = down[level].first.forward([[pass.input(level)]], p, into: pass.a[level], workers)
+      pass.normB[level] = down[level].second.forward([[pass.sourceA(level)]], p, into: pass.b[level], workers)
+      if level < 4 { MaxPool.forward(pass.encoded(level), into: pass.pooled[level], workers) }
+    }
+    for level in stride(from: 3, through: 0, by: -1) {
+      pass.normM[level] = up[level].first.forward(
+        [[pass.skip(level)], [pass.lower(level)]], p, into: pass.m[level], workers)
+      pass.normO[level] = up[level].second.forward([[pass.sourceM(level)]], p, into: pass.o[level], workers)
+    }
+    last.forward([pass.sourceO(0)], p, into: pass.logits, workers)
+  }
+
+  /// From `pass.dLogits`, and, with `featureGradients`, from what the discriminator wrote into the features'
+  /// gradients: adds the gradient of the parameters to `dp`.
+  public func backward(
+    _ pass: UNetPass, _ p: ParameterVector, into dp: ParameterVector, featureGradients: Bool, _ workers: Workers
+  ) {
+    last.addWeightGradient(pass.dLogits, [pass.sourceO(0)], into: dp, biasMatters: true, workers)
+    last.dataGradient(pass.dLogits, p, into: pass.dO[0], workers)
+    for level in 0..<4 {
+      let second = up[level].second, first = up[level].first
+      second.backward(
+        pass.dO[level], pass.o[level], pass.normO[level], [[pass.sourceM(level)]], p, into: dp, workers)
+      second.convolutions[0].dataGradient(pass.dO[level], p, into: pass.dM[level], workers)
+      let skip = pass.skip(level), lower = pass.lower(level)
+      first.backward(
+        pass.dM[level], pass.m[level], pass.normM[level], [[skip], [lower]], p, into: dp, workers)
+      first.convolutions[0].dataGradient(
+        pass.dM[level], p, mask: skip.mask, into: pass.dB[level], adding: featureGradients && level > 0,
+        workers)
+      // The lower level is u(level + 1)'s output, or the centre's; u2's is no feature.
+      first.convolutions[1].dataGradient(
+        pass.dM[level], p, mask: lower.mask, upsampled: true,
+        into: level < 3 ? pass.dO[level + 1] : pass.dB[4], adding: featureGradients && level > 0, workers)
+    }
+    for level in stride(from: 4, through: 0, by: -1) {
+      if level < 4 {
+        MaxPool.addGradient(pass.dPooled[level], pass.encoded(level), into: pass.dB[level], workers)
+      }
+      let second = down[level].second, first = down[level].first
+      second.backward(
+        pass.dB[level], pass.b[level], pass.normB[level], [[pass.sourceA(level)]], p, into: dp, workers)
+      second.convolutions[0].dataGradient(pass.dB[level], p, into: pass.dA[level], workers)
+      let input = pass.input(level)
+      first.backward(pass.dA[level], pass.a[level], pass.normA[level], [[input]], p, into: dp, workers)
+      if level > 0 {
+        first.convolutions[0].dataGradient(
+          pass.dA[level], p, mask: input.mask, into: pass.dPooled[level - 1], workers)
+      }
+    }
+  }
+}
+
+/// Which dropout masks a pass draws: a function of seed, purpose, step and slot, so of nothing that depends on ranks.
+public struct DropoutDraw: Sendable {
+  let layer: ChannelDropout
+  let seed: UInt64
+  let purpose: Philox.Purpose
+  let step, slot: Int
+
+  public init(probability: Float, seed: UInt64, _ purpose: Philox.Purpose, step: Int, slot: Int) {
+    layer = ChannelDropout(probability)
+    self.seed = seed
+    self.purpose = purpose
+    self.step = step
+    self.slot = slot
+  }
+
+  func mask(_ channels: Int, part: Int) -> [Float]? {
+    var random = Philox(seed: seed, purpose, step, slot, part: part)
+    return layer.mask(channels, &random)
+  }
+}

@@ -1,0 +1,51 @@
+/// Lowers the learning rate when validation stops getting better: after `patience` epochs in a row without a score
+/// above the best so far the rate is multiplied by `factor`, and counting starts anew.
+/// Source: HAD-Net, section 3 (halved after 30 epochs without a better score).
+public struct Plateau: Codable, Equatable, Sendable {
+  public let patience: Int
+  public let factor: Double
+  public private(set) var best: Double?
+  public private(set) var waited = 0
+  public private(set) var scale = 1.0
+
+  public init(patience: Int, factor: Double) {
+    self.patience = patience
+    self.factor = factor
+  }
+
+  /// Takes an epoch's score; afterwards `scale` is the rate's factor for the next epoch.
+  public mutating func observe(_ score: Double) {
+    guard let best, score <= best else {
+      self.best = score
+      waited = 0
+      return
+    }
+    waited += 1
+    if waited == patience {
+      scale *= factor
+      waited = 0
+    }
+  }
+}
+
+/// The class weights of an epoch: after the first they decay by `decay` each epoch, never below `floor`.
+/// Source: HAD-Net's code (0.98, floor 1).
+public struct DecayingWeights: Equatable, Sendable {
+  public let start: [Float]
+  public let decay, floor: Float
+
+  public init(_ start: [Float], decay: Float, floor: Float) {
+    self.start = start
+    self.decay = decay
+    self.floor = floor
+  }
+
+  /// The weights in epoch 0, 1, …; repeated products, so that an epoch's weights are the same after a resume.
+  public func weights(epoch: Int) -> [Float] {
+    start.map { value in
+      var weight = value
+      for _ in 0..<epoch { weight = max(floor, weight * decay) }
+      return weight
+    }
+  }
+}
