@@ -1,0 +1,293 @@
+import CMPI
+
+/// The ranks of a job, and how they talk.
+///
+/// Every collective function is called by all ranks in the same order, and all of them leave with MPI's error
+/// thrown rather than the program ended. Only one thread talks at a time. Long messages go in pieces, so a
+/// length is limited by memory alone.
+public struct Communicator: @unchecked Sendable {
+  // MPI's handle may be used from any thread; that no two do so at once is the caller's promise to MPI
+  // (MPI_THREAD_SERIALIZED).
+  let handle: MPI_Comm
+  /// This process's number, 0..<size.
+  public let rank: Int
+  public let size: Int
+  /// The name of this rank's host.
+  public let host: String
+  /// This rank's number among those on the same host, 0..<localSize.
+  public let localRank: Int
+  /// How many ranks share this host.
+  public let localSize: Int
+
+  /// Bytes in a piece of a long message: pieces of 1 to 25 MB are the fastest, one huge message is slow.
+  public static let pieceBytes = 16 << 20
+
+  init(world handle: MPI_Comm) throws(MPIError) {
+    try check("MPI_Comm_set_errhandler", cmpi_return_errors(handle))
+    self.handle = handle
+    var number: Int32 = 0
+    try check("MPI_Comm_rank", MPI_Comm_rank(handle, &number))
+    rank = Int(number)
+    try check("MPI_Comm_size", MPI_Comm_size(handle, &number))
+    size = Int(number)
+    host = text(capacity: cmpi_max_processor_name()) { MPI_Get_processor_name($0, $1) } ?? "unknown host"
+    var local = cmpi_null_comm()
+    try check(
+      "MPI_Comm_split_type",
+      MPI_Comm_split_type(handle, cmpi_split_by_host(), number, cmpi_no_info(), &local))
+    try check("MPI_Comm_rank", MPI_Comm_rank(local, &number))
+    localRank = Int(number)
+    try check("MPI_Comm_size", MPI_Comm_size(local, &number))
+    localSize = Int(number)
+    try check("MPI_Comm_free", MPI_Comm_free(&local))
+  }
+
+  /// Waits until all ranks are here.
+  public func barrier() throws(MPIError) {
+    try check("MPI_Barrier", MPI_Barrier(handle))
+  }
+
+  // MARK: One rank to all
+
+  /// Copies `root`'s numbers over those of all other ranks. All give the same length.
+  public func broadcast<Scalar: MPIScalar>(
+    _ values: UnsafeMutableBufferPointer<Scalar>, from root: Int = 0
+  ) throws(MPIError) {
+    for piece in pieces(of: values.indices, as: Scalar.self) {
+      try check(
+        "MPI_Bcast",
+        MPI_Bcast(
+          values.baseAddress! + piece.lowerBound, Int32(piece.count), Scalar.mpiType, Int32(root), handle)
+      )
+    }
+  }
+
+  /// The array of `root`, on all ranks. The others need not know its length; what they give is ignored.
+  public func broadcast<Scalar: MPIScalar>(_ array: [Scalar], from root: Int = 0) throws(MPIError) -> [Scalar]
+  {
+    var length = [Int64(array.count)]
+    try withPointer(to: &length) { values throws(MPIError) in try broadcast(values, from: root) }
+    if rank == root {
+      var array = array
+      try withPointer(to: &array) { values throws(MPIError) in try broadcast(values, from: root) }
+      return array
+    }
+    return try filledArray(Int(length[0])) { values throws(MPIError) in try broadcast(values, from: root) }
+  }
+
+  /// The text of `root`, on all ranks.
+  public func broadcast(_ text: String, from root: Int = 0) throws(MPIError) -> String {
+    let bytes: [UInt8] = try broadcast(rank == root ? Array(text.utf8) : [], from: root)
+    return String(decoding: bytes, as: UTF8.self)
+  }
+
+  // MARK: All ranks to one, or to all
+
+  /// Every rank's array on `root`, in rank order; an empty list on the others. Lengths may differ.
+  public func gather<Scalar: MPIScalar>(_ array: [Scalar], to root: Int = 0) throws(MPIError) -> [[Scalar]] {
+    let lengths = try lengths(array.count)
+    if rank != root {
+      var array = array
+      try withPointer(to: &array) { values throws(MPIError) in
+        try send(UnsafeBufferPointer(values), to: root)
+      }
+      return []
+    }
+    var arrays: [[Scalar]] = []
+    for (sender, length) in lengths.enumerated() {
+      if sender == rank {
+        arrays.append(array)
+      } else {
+        arrays.append(
+          try filledArray(length) { values throws(MPIError) in try receive(into: values, from: sender) })
+      }
+    }
+    return arrays
+  }
+
+  /// Every rank's text on `root`, in rank order; an empty list on the others.
+  public func gather(_ text: String, to root: Int = 0) throws(MPIError) -> [String] {
+    try gather(Array(text.utf8), to: root).map { String(decoding: $0, as: UTF8.self) }
+  }
+
+  /// Every rank's array on every rank, in rank order. Lengths may differ.
+  public func allGather<Scalar: MPIScalar>(_ array: [Scalar]) throws(MPIError) -> [[Scalar]] {
+    let parts = parts(try lengths(array.count))
+    let all = try concatenation(of: array, parts: parts)
+    return parts.map { Array(all[$0]) }
+  }
+
+  /// Every rank's text on every rank, in rank order.
+  public func allGather(_ text: String) throws(MPIError) -> [String] {
+    try allGather(Array(text.utf8)).map { String(decoding: $0, as: UTF8.self) }
+  }
+
+  /// Fills `vector` on every rank: rank r gives the part r, which it has already. The parts follow each other
+  /// in rank order, without gaps, and are the same on all ranks.
+  public func allGather<Scalar: MPIScalar>(
+    _ vector: UnsafeMutableBufferPointer<Scalar>, parts: [Range<Int>]
+  ) throws(MPIError) {
+    precondition(parts.count == size, "\(parts.count) parts for \(size) ranks")
+    guard let base = vector.baseAddress, size > 1 else { return }
+    // Where messages are short their number counts, and MPI's own algorithms need only log2 N.
+    if vector.count * MemoryLayout<Scalar>.stride <= 1 << 20 {
+      let counts = parts.map { Int32($0.count) }
+      let starts = parts.map { Int32($0.lowerBound) }
+      try check(
+        "MPI_Allgatherv",
+        MPI_Allgatherv(
+          cmpi_in_place(), 0, Scalar.mpiType, base, counts, starts, Scalar.mpiType, handle))
+      return
+    }
+    let own = UnsafeBufferPointer(rebasing: vector[parts[rank]])
+    for distance in 1..<size {
+      let target = (rank + distance) % size
+      let source = (rank + size - distance) % size
+      try exchange(
+        send: own, to: target,
+        receive: UnsafeMutableBufferPointer(rebasing: vector[parts[source]]), from: source)
+    }
+  }
+
+  // MARK: One rank to another
+
+  /// Sends to `target`, which calls `receive` with the same length.
+  public func send<Scalar: MPIScalar>(
+    _ values: UnsafeBufferPointer<Scalar>, to target: Int, tag: Int32 = 0
+  ) throws(MPIError) {
+    for piece in pieces(of: values.indices, as: Scalar.self) {
+      let start = values.baseAddress! + piece.lowerBound
+      try check("MPI_Send", MPI_Send(start, Int32(piece.count), Scalar.mpiType, Int32(target), tag, handle))
+    }
+  }
+
+  /// Receives from `source`, which calls `send` with the same length.
+  public func receive<Scalar: MPIScalar>(
+    into values: UnsafeMutableBufferPointer<Scalar>, from source: Int, tag: Int32 = 0
+  ) throws(MPIError) {
+    for piece in pieces(of: values.indices, as: Scalar.self) {
+      let start = values.baseAddress! + piece.lowerBound
+      try check(
+        "MPI_Recv",
+        MPI_Recv(
+          start, Int32(piece.count), Scalar.mpiType, Int32(source), tag, handle, cmpi_ignore_status()))
+    }
+  }
+
+  /// Sends to one rank while it receives from another. The lengths may differ; `target` expects the length
+  /// sent, `source` sends the length expected. An empty side sends, or waits for, nothing.
+  func exchange<Scalar: MPIScalar>(
+    send sent: UnsafeBufferPointer<Scalar>, to target: Int,
+    receive received: UnsafeMutableBufferPointer<Scalar>, from source: Int, tag: Int32 = 1
+  ) throws(MPIError) {
+    var toSend = pieces(of: sent.indices, as: Scalar.self).makeIterator()
+    var toReceive = pieces(of: received.indices, as: Scalar.self).makeIterator()
+    while true {
+      let out = toSend.next()
+      let into = toReceive.next()
+      if out == nil && into == nil { return }
+      try check(
+        "MPI_Sendrecv",
+        MPI_Sendrecv(
+          out.map { sent.baseAddress! + $0.lowerBound }, Int32(out?.count ?? 0), Scalar.mpiType,
+          out == nil ? cmpi_no_rank() : Int32(target), tag,
+          into.map { received.baseAddress! + $0.lowerBound }, Int32(into?.count ?? 0), Scalar.mpiType,
+          into == nil ? cmpi_no_rank() : Int32(source), tag, handle, cmpi_ignore_status()))
+    }
+  }
+
+  // MARK: Decisions that all ranks share
+
+  /// True on all ranks if `flag` is true on any.
+  public func any(_ flag: Bool) throws(MPIError) -> Bool { try max(flag ? 1 : 0) == 1 }
+
+  /// True on all ranks if `flag` is true on all.
+  public func all(_ flag: Bool) throws(MPIError) -> Bool { try min(flag ? 1 : 0) == 1 }
+
+  /// The largest of all ranks' numbers.
+  public func max(_ value: Int) throws(MPIError) -> Int { Int(try reduced(Int64(value), cmpi_max())) }
+
+  /// The largest of all ranks' numbers.
+  public func max(_ value: Double) throws(MPIError) -> Double { try reduced(value, cmpi_max()) }
+
+  /// The smallest of all ranks' numbers.
+  public func min(_ value: Int) throws(MPIError) -> Int { Int(try reduced(Int64(value), cmpi_min())) }
+
+  /// The smallest of all ranks' numbers.
+  public func min(_ value: Double) throws(MPIError) -> Double { try reduced(value, cmpi_min()) }
+
+  /// Throws a `Disagreement` on all ranks if they do not all have the same value of `what`.
+  public func agree(on what: String, _ value: String) throws {
+    let values = try allGather(value)
+    if let disagreement = Disagreement(what, values) { throw disagreement }
+  }
+
+  // MARK: Parts
+
+  private func reduced<Scalar: MPIScalar>(_ value: Scalar, _ operation: MPI_Op) throws(MPIError) -> Scalar {
+    var value = value
+    var result = value
+    try check("MPI_Allreduce", MPI_Allreduce(&value, &result, 1, Scalar.mpiType, operation, handle))
+    return result
+  }
+
+  /// Every rank's `length`.
+  private func lengths(_ length: Int) throws(MPIError) -> [Int] {
+    var own = Int64(length)
+    var lengths = [Int64](repeating: 0, count: size)
+    try check(
+      "MPI_Allgather", MPI_Allgather(&own, 1, Int64.mpiType, &lengths, 1, Int64.mpiType, handle))
+    return lengths.map { Int($0) }
+  }
+
+  /// The ranges of arrays of these lengths that follow each other.
+  private func parts(_ lengths: [Int]) -> [Range<Int>] {
+    var end = 0
+    return lengths.map { length in
+      end += length
+      return end - length..<end
+    }
+  }
+
+  /// All ranks' arrays one after the other; `parts` says where each belongs.
+  func concatenation<Scalar: MPIScalar>(of array: [Scalar], parts: [Range<Int>]) throws(MPIError) -> [Scalar]
+  {
+    try filledArray(parts.last?.upperBound ?? 0) { all throws(MPIError) in
+      _ = UnsafeMutableBufferPointer(rebasing: all[parts[rank]]).update(fromContentsOf: array)
+      try allGather(all, parts: parts)
+    }
+  }
+}
+
+/// `range` cut into pieces that are short enough for one message.
+func pieces<Scalar>(of range: Range<Int>, as type: Scalar.Type) -> [Range<Int>] {
+  let length = Communicator.pieceBytes / MemoryLayout<Scalar>.stride
+  return stride(from: range.lowerBound, to: range.upperBound, by: length).map {
+    $0..<Swift.min($0 + length, range.upperBound)
+  }
+}
+
+/// An array of `count` numbers that `fill` writes, all of them, or throws.
+func filledArray<Scalar: MPIScalar>(
+  _ count: Int, _ fill: (UnsafeMutableBufferPointer<Scalar>) throws(MPIError) -> Void
+) throws(MPIError) -> [Scalar] {
+  var failure: MPIError?
+  let array = [Scalar](unsafeUninitializedCapacity: count) { buffer, initialized in
+    do throws(MPIError) {
+      // Without this an array's spare capacity would belong to the message.
+      try fill(UnsafeMutableBufferPointer(rebasing: buffer[0..<count]))
+      initialized = count
+    } catch {
+      failure = error
+    }
+  }
+  if let failure { throw failure }
+  return array
+}
+
+/// The array's memory, for `body` alone.
+func withPointer<Scalar: MPIScalar>(
+  to array: inout [Scalar], _ body: (UnsafeMutableBufferPointer<Scalar>) throws(MPIError) -> Void
+) throws(MPIError) {
+  try array.withUnsafeMutableBufferPointer { buffer throws(MPIError) in try body(buffer) }
+}

@@ -1,0 +1,68 @@
+import CMPI
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// The program was started in a way that gives several worlds of one rank instead of one world of several.
+public struct LaunchError: Error, CustomStringConvertible, Equatable, Sendable {
+  public let description: String
+
+  init(_ description: String) { self.description = description }
+
+  /// What is wrong with the start, if a launcher speaks of several processes and MPI of `size` 1.
+  ///
+  /// A batch script's own environment also speaks of several tasks (`SLURM_NTASKS`), and a program started
+  /// there without a launcher is rightly alone; so only the tasks of a Slurm *step* count, and those not under
+  /// an mpirun, which carries its daemons' step variables over to its ranks.
+  init?(size: Int, variable: (String) -> String?) {
+    guard size == 1 else { return nil }
+    func number(_ name: String) -> Int? { variable(name).flatMap { Int($0) } }
+    for (name, family) in [("OMPI_COMM_WORLD_SIZE", "Open MPI"), ("PMI_SIZE", "MPICH or Intel MPI")] {
+      guard let started = number(name) else { continue }
+      if started == 1 { return nil }
+      self.init(
+        """
+        mpirun started \(started) processes, but MPI sees 1 rank in each: this mpirun is \(family)'s, \
+        the program was built with \(mpiLibrary()).
+        Start it with the mpirun of the MPI it was built with.
+        """)
+      return
+    }
+    guard variable("SLURM_STEP_ID") != nil, let tasks = number("SLURM_STEP_NUM_TASKS"), tasks > 1 else {
+      return nil
+    }
+    self.init(
+      """
+      srun started \(tasks) tasks, but MPI sees 1 rank in each.
+      Start it with `srun --mpi=pmix` (`srun --mpi=list` shows what this cluster has), or with mpirun.
+      """)
+  }
+
+  /// What Open MPI would only say with a page of text and an abort inside MPI_Init: the tasks of a Slurm step
+  /// have no way to find each other.
+  init?(openMPIBeforeInit variable: (String) -> String?) {
+    guard variable("SLURM_STEP_ID") != nil, let tasks = variable("SLURM_STEP_NUM_TASKS").flatMap({ Int($0) }),
+      tasks > 1, variable("OMPI_COMM_WORLD_SIZE") == nil,
+      ["PMIX_RANK", "PMI_RANK", "PMI_FD"].allSatisfy({ variable($0) == nil })
+    else { return nil }
+    self.init(
+      """
+      srun started \(tasks) tasks without telling MPI about it.
+      Start it with `srun --mpi=pmix` (`srun --mpi=list` shows what this cluster has), or with mpirun.
+      """)
+  }
+}
+
+/// The first line of what the MPI library says about itself, such as "Open MPI v4.1.4, …".
+public func mpiLibrary() -> String {
+  let version = text(capacity: cmpi_max_library_version()) { MPI_Get_library_version($0, $1) }
+  return version?.split(whereSeparator: \.isNewline).first.map { String($0) } ?? "an unknown MPI"
+}
+
+/// The value of an environment variable.
+func environmentVariable(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }

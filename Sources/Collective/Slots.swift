@@ -1,0 +1,35 @@
+/// How the slots of a global batch are dealt to ranks, or the numbers of a vector: contiguous runs in rank
+/// order whose lengths differ by one at most.
+///
+/// Where slots and ranks are both powers of two each run is one node of the sum's tree.
+public struct Slots: Equatable, Sendable {
+  public let count: Int
+  public let ranks: Int
+
+  public init(_ count: Int, over ranks: Int) {
+    precondition(count >= 0 && ranks > 0, "\(count) slots over \(ranks) ranks")
+    self.count = count
+    self.ranks = ranks
+  }
+
+  /// The slots of `rank`.
+  public func run(of rank: Int) -> Range<Int> {
+    precondition(0..<ranks ~= rank, "rank \(rank) of \(ranks)")
+    return start(of: rank)..<start(of: rank + 1)
+  }
+
+  /// The slots of `rank` in a batch of only the first `filled` slots, such as an epoch's last.
+  public func run(of rank: Int, filled: Int) -> Range<Int> {
+    precondition(0...count ~= filled, "\(filled) of \(count) slots filled")
+    return run(of: rank).clamped(to: 0..<filled)
+  }
+
+  /// The rank that holds `slot`.
+  public func owner(of slot: Int) -> Int {
+    precondition(0..<count ~= slot, "slot \(slot) of \(count)")
+    // The last rank that starts at or before the slot; an empty run starts where the next one does.
+    return ((slot + 1) * ranks - 1) / count
+  }
+
+  private func start(of rank: Int) -> Int { rank * count / ranks }
+}

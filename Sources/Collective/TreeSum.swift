@@ -1,0 +1,163 @@
+/// The sum of a batch's vectors over all ranks, along the tree of the slots: the same bits for any number of
+/// ranks.
+///
+/// A direct reduce-scatter: the vector is cut into one shard a rank, every rank sends its nodes of a shard to
+/// the shard's owner, and the owner adds along the tree. With one node a rank each rank sends and receives
+/// (N − 1)/N of the vector. Between `reduceScatter` and `allGather` an optimiser can work on its shard alone.
+public final class TreeSum<Scalar: Summand> {
+  public let communicator: Communicator
+  /// How the batch is dealt to the ranks.
+  public let slots: Slots
+  /// What the other ranks sent for one piece of the shard, kept from call to call.
+  private var scratch = UnsafeMutableBufferPointer<Scalar>(start: nil, count: 0)
+
+  public init(_ slots: Slots, over communicator: Communicator) {
+    precondition(slots.ranks == communicator.size, "slots for \(slots.ranks) of \(communicator.size) ranks")
+    self.slots = slots
+    self.communicator = communicator
+  }
+
+  deinit { scratch.deallocate() }
+
+  /// The part of a vector of `count` numbers that `rank` owns.
+  public func shard(of count: Int, rank: Int) -> Range<Int> { Slots(count, over: slots.ranks).run(of: rank) }
+
+  /// The tree of a batch of the first `filled` slots.
+  public func tree(filled: Int) -> SumTree { SumTree(slots: filled) }
+
+  /// Writes this rank's shard of the sum into the shard's place in `sum`, and nothing else of it.
+  ///
+  /// - Parameters:
+  ///   - nodes: the largest nodes of the tree inside this rank's run of slots, of `sum.count` numbers each;
+  ///     none for a rank without a slot. What they hold is used up.
+  ///   - filled: slots that there are in this batch, 0…slots.count. The sum of no slot is 0.
+  ///   - sum: may be the memory of one of the nodes.
+  public func reduceScatter(
+    _ nodes: [SumNode<Scalar>], filled: Int, into sum: UnsafeMutableBufferPointer<Scalar>
+  ) throws(MPIError) {
+    let rank = communicator.rank
+    let size = communicator.size
+    let tree = tree(filled: filled)
+    let nodesOfRank = (0..<size).map { tree.nodes(within: slots.run(of: $0, filled: filled)) }
+    precondition(
+      nodes.map(\.slots) == nodesOfRank[rank] && nodes.allSatisfy { $0.values.count == sum.count },
+      "nodes \(nodes.map(\.slots)) of \(nodes.map(\.values.count)) numbers, a sum of \(sum.count)")
+    let shards = (0..<size).map { shard(of: sum.count, rank: $0) }
+    let own = shards[rank]
+    guard filled > 0 else {
+      sum[own].update(repeating: .zero)
+      return
+    }
+
+    let first = nodesOfRank.prefix(rank).map(\.count).reduce(0, +)  // of this rank's nodes among all nodes
+    let all = nodesOfRank.flatMap { $0 }
+    let (additions, result) = tree.additions(from: all, preferred: nodes.isEmpty ? nil : first)
+    let length = pieceLength(nodes: all.count)
+    let pieces = (shards.map(\.count).max()! + length - 1) / length
+    makeRoom(all.count * min(length, own.count))
+
+    for piece in 0..<pieces {
+      let part = shards.map { shard in
+        min(
+          shard.lowerBound + piece * length, shard.upperBound)..<min(
+            shard.lowerBound + (piece + 1) * length, shard.upperBound)
+      }
+      let count = part[rank].count
+      /// Where the node `index`, of all, stands for this piece.
+      func place(_ index: Int) -> UnsafeMutableBufferPointer<Scalar> {
+        if nodes.indices ~= index - first {
+          return UnsafeMutableBufferPointer(rebasing: nodes[index - first].values[part[rank]])
+        }
+        return UnsafeMutableBufferPointer(rebasing: scratch[index * count..<(index + 1) * count])
+      }
+
+      for distance in 1..<size {
+        let target = (rank + distance) % size
+        let source = (rank + size - distance) % size
+        let firstOfSource = nodesOfRank.prefix(source).map(\.count).reduce(0, +)
+        for i in 0..<max(nodes.count, nodesOfRank[source].count) {
+          try communicator.exchange(
+            send: i < nodes.count
+              ? UnsafeBufferPointer(rebasing: nodes[i].values[part[target]]) : UnsafeBufferPointer(empty),
+            to: target,
+            receive: i < nodesOfRank[source].count ? place(firstOfSource + i) : empty,
+            from: source)
+        }
+      }
+      if count == 0 { continue }
+      for addition in additions {
+        Scalar.add(
+          place(addition.source).baseAddress!, to: place(addition.target).baseAddress!, count: count)
+      }
+      let target = UnsafeMutableBufferPointer(rebasing: sum[part[rank]])
+      if place(result).baseAddress != target.baseAddress {
+        _ = target.update(fromContentsOf: place(result))
+      }
+    }
+  }
+
+  /// Fills `vector` on every rank from the shards of all ranks.
+  public func allGather(_ vector: UnsafeMutableBufferPointer<Scalar>) throws(MPIError) {
+    try communicator.allGather(
+      vector, parts: (0..<communicator.size).map { shard(of: vector.count, rank: $0) })
+  }
+
+  /// Writes the whole sum into `sum` on every rank: `reduceScatter`, then `allGather`.
+  public func reduce(
+    _ nodes: [SumNode<Scalar>], filled: Int, into sum: UnsafeMutableBufferPointer<Scalar>
+  ) throws(MPIError) {
+    try reduceScatter(nodes, filled: filled, into: sum)
+    try allGather(sum)
+  }
+
+  private var empty: UnsafeMutableBufferPointer<Scalar> { UnsafeMutableBufferPointer(start: nil, count: 0) }
+
+  /// Numbers in a piece: at most 4 MiB, and 64 MiB of scratch memory for all nodes as long as pieces stay
+  /// above 256 KiB.
+  private func pieceLength(nodes: Int) -> Int {
+    min(max(64 << 20 / nodes, 256 << 10), 4 << 20) / MemoryLayout<Scalar>.stride
+  }
+
+  private func makeRoom(_ count: Int) {
+    if count <= scratch.count { return }
+    scratch.deallocate()
+    scratch = .allocate(capacity: count)
+    scratch.initialize(repeating: .zero)
+  }
+}
+
+extension Communicator {
+  /// The rows of all slots, in slot order, on every rank.
+  ///
+  /// - Parameters:
+  ///   - rows: this rank's, one for each filled slot of its run, of `width` numbers each.
+  ///   - filled: slots that there are in this batch, 0…slots.count.
+  public func gatherBySlot<Scalar: MPIScalar>(
+    _ rows: [Scalar], width: Int, slots: Slots, filled: Int
+  ) throws(MPIError) -> [Scalar] {
+    let parts = (0..<size).map { rank in
+      let run = slots.run(of: rank, filled: filled)
+      return run.lowerBound * width..<run.upperBound * width
+    }
+    precondition(
+      rows.count == parts[rank].count,
+      "\(rows.count) numbers for \(parts[rank].count / Swift.max(width, 1)) slots")
+    return try concatenation(of: rows, parts: parts)
+  }
+
+  /// The sum of all slots' rows along the tree, on every rank: for losses and scores, where a row is short.
+  public func sumBySlot<Scalar: Summand>(
+    _ rows: [Scalar], width: Int, slots: Slots, filled: Int
+  ) throws(MPIError) -> [Scalar] {
+    var all = try gatherBySlot(rows, width: width, slots: slots, filled: filled)
+    guard filled > 0 && width > 0 else { return [Scalar](repeating: .zero, count: width) }
+    let steps = SumTree(slots: filled).additions(from: (0..<filled).map { $0..<$0 + 1 }).steps
+    all.withUnsafeMutableBufferPointer { all in
+      for step in steps {
+        Scalar.add(
+          all.baseAddress! + step.source * width, to: all.baseAddress! + step.target * width, count: width)
+      }
+    }
+    return Array(all[0..<width])
+  }
+}

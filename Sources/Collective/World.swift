@@ -1,0 +1,90 @@
+import CMPI
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// This process's MPI scope: from MPI_Init to MPI_Finalize.
+///
+/// The program may be started with mpirun, with srun, or plainly, which makes a world of one rank.
+public enum World {
+  /// Runs `body` inside the MPI scope and returns the process's exit code, with MPI finalised: exit at once.
+  ///
+  /// `body` returns the exit code that all ranks agree on. An error that leaves it on any rank is printed on
+  /// standard error, with rank and host if there are several, and ends the job: all ranks, with `exitCode` of
+  /// the error. Call it once in a process.
+  public static func run(
+    exitCode: (any Error) -> Int32, body: (Communicator) throws -> Int32
+  ) -> Int32 {
+    var size = 1
+    do {
+      let communicator = try start()
+      size = communicator.size
+      do {
+        let code = try body(communicator)
+        try finish()
+        return code
+      } catch  where size > 1 {
+        complain("rank \(communicator.rank) of \(size) (\(communicator.host)): \(error)")
+        abort(code: exitCode(error))
+      }
+    } catch {
+      complain("\(error)")
+      try? finish()
+      return exitCode(error)
+    }
+  }
+
+  /// Initialises MPI, once; later calls return the same world. `run` is the better way where a program has
+  /// one scope.
+  ///
+  /// Throws `MPIError`, or `LaunchError` if the processes that were started together are not one world.
+  public static func start() throws -> Communicator {
+    var isInitialized: Int32 = 0
+    try check("MPI_Initialized", MPI_Initialized(&isInitialized))
+    if isInitialized == 0 {
+      if mpiLibrary().hasPrefix("Open MPI"), let error = LaunchError(openMPIBeforeInit: environmentVariable) {
+        throw error
+      }
+      var level: Int32 = 0
+      try check("MPI_Init_thread", MPI_Init_thread(nil, nil, cmpi_thread_serialized(), &level))
+      if level < cmpi_thread_serialized() {
+        throw MPIError("\(mpiLibrary()) was built without threads: MPI_THREAD_SERIALIZED is needed")
+      }
+    }
+    let communicator = try Communicator(world: cmpi_world())
+    if let error = LaunchError(size: communicator.size, variable: environmentVariable) { throw error }
+    return communicator
+  }
+
+  /// Finalises MPI if it is running.
+  public static func finish() throws(MPIError) {
+    if try isRunning() { try check("MPI_Finalize", MPI_Finalize()) }
+  }
+
+  /// Ends all ranks at once; mpirun returns `code`.
+  public static func abort(code: Int32) -> Never {
+    fflush(nil)
+    if (try? isRunning()) == true { MPI_Abort(cmpi_world(), code) }
+    _exit(code)
+  }
+
+  private static func isRunning() throws(MPIError) -> Bool {
+    var isInitialized: Int32 = 0
+    var isFinalized: Int32 = 0
+    try check("MPI_Initialized", MPI_Initialized(&isInitialized))
+    try check("MPI_Finalized", MPI_Finalized(&isFinalized))
+    return isInitialized != 0 && isFinalized == 0
+  }
+
+  /// Writes a message to standard error in one piece, so that ranks do not mix their lines.
+  private static func complain(_ message: String) {
+    fflush(nil)
+    let line = Array((message + "\n").utf8)
+    _ = line.withUnsafeBytes { write(2, $0.baseAddress, $0.count) }
+  }
+}
