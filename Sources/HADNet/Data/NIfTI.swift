@@ -370,7 +370,8 @@ public struct NIfTIImage: Sendable {
     _ raw: UnsafeMutableRawBufferPointer, _ type: Stored.Type, _ header: NIfTIHeader,
     _ out: UnsafeMutablePointer<Float>, _ decode: (Stored) -> Double
   ) {
-    let stored = UnsafePointer(raw.bindMemory(to: Stored.self).baseAddress!)  // a header's volume is never empty
+    // Not nil: a header's volume is never empty.
+    let stored = UnsafePointer(raw.bindMemory(to: Stored.self).baseAddress!)
     let size = header.size, step = header.orientation.steps(header.dimensions)
     let slope = header.slope, intercept = header.intercept, isScaled = slope != 1 || intercept != 0
     for z in 0..<size.z {
