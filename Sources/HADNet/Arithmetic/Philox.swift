@@ -19,8 +19,10 @@ public struct Philox: Sendable {
   public init(seed: UInt64, _ purpose: Purpose, _ a: Int = 0, _ b: Int = 0, part: Int = 0) {
     let low = UInt32(truncatingIfNeeded: seed), high = UInt32(truncatingIfNeeded: seed >> 32)
     let first = Philox.block(
-      (purpose.rawValue, UInt32(truncatingIfNeeded: part), UInt32(truncatingIfNeeded: a),
-        UInt32(truncatingIfNeeded: b)), key: (low, high))
+      (
+        purpose.rawValue, UInt32(truncatingIfNeeded: part), UInt32(truncatingIfNeeded: a),
+        UInt32(truncatingIfNeeded: b)
+      ), key: (low, high))
     key = (first.0, first.1)
     stream = (first.2, first.3)
   }

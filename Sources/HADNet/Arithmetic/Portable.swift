@@ -25,4 +25,24 @@ public enum Portable {
     for i in stride(from: 14, through: 1, by: -1) { sum = 1 + r * sum / Double(i) }
     return sum * Double(sign: .plus, exponent: Int(k), significand: 1)
   }
+
+  /// Sine and cosine of |x| < 1000 radians, absolute error below 1e-13.
+  public static func sineAndCosine(_ x: Double) -> (sine: Double, cosine: Double) {
+    precondition(x.magnitude < 1000, "the sine of \(x)")
+    let quarter = (x * 0.636_619_772_367_581_3).rounded()
+    // π/2 in two parts, so that the remainder keeps its digits; it is within ±π/4.
+    let r = (x - quarter * 1.570_796_326_734_125_6) - quarter * 6.077_100_506_506_192e-11, r2 = r * r
+    var sine = 1.0, cosine = 1.0
+    for k in stride(from: 16, through: 2, by: -2) {
+      sine = 1 - sine * r2 / Double(k * (k + 1))
+      cosine = 1 - cosine * r2 / Double((k - 1) * k)
+    }
+    sine *= r
+    switch Int(quarter) & 3 {
+    case 0: return (sine, cosine)
+    case 1: return (cosine, -sine)
+    case 2: return (-sine, -cosine)
+    default: return (-cosine, sine)
+    }
+  }
 }

@@ -1,0 +1,361 @@
+/// How a patient's files become what a network sees. Every number of it is here; two preparations that are equal
+/// make the same bits from the same files.
+public struct Preparation: Codable, Equatable, Sendable {
+  /// Whose non-zero voxels are the brain.
+  public enum Mask: String, Codable, Sendable {
+    /// Those of FLAIR, T1 and T2: one mask for teacher and student, and T1ce never shapes what a student sees.
+    case preContrast = "pre-contrast"
+    /// Those of all four, as the original has it; only for its published weights.
+    case all
+  }
+
+  /// What becomes of voxels below 0.
+  public enum Negative: String, Codable, Sendable {
+    case refuse
+    /// Their absolute value, as in the original.
+    case absolute = "abs"
+  }
+
+  /// Counts up when the same settings begin to make other bits.
+  public static let version = 1
+
+  public var mask: Mask
+  public var negative: Negative
+  /// The sequences that are read; the channels of others are 0.
+  public var modalities: [Modality]
+  /// Whether the truth is read where there is one.
+  public var readsTruth: Bool
+  /// z-scores above this are set to it, and it becomes 1.
+  public var ceiling: Double
+
+  public init(
+    modalities: [Modality] = Modality.allCases, mask: Mask = .preContrast, negative: Negative = .refuse,
+    readsTruth: Bool = true, ceiling: Double = 3
+  ) {
+    self.modalities = modalities.sorted { $0.channel < $1.channel }
+    self.mask = mask
+    self.negative = negative
+    self.readsTruth = readsTruth
+    self.ceiling = ceiling
+  }
+
+  /// The size all cases of a data set are padded to: the largest box, each side rounded up to 16 (the networks
+  /// halve four times), then z and x both set to the larger of the two. 160×192×160 for BraTS 2019.
+  public static func commonSize(_ boxes: [Size]) -> Size {
+    var size = Size(16, 16, 16)
+    for box in boxes {
+      size = Size(max(size.z, up(box.z)), max(size.y, up(box.y)), max(size.x, up(box.x)))
+    }
+    let side = max(size.z, size.x)
+    return Size(side, size.y, side)
+  }
+
+  /// The next multiple of 16.
+  static func up(_ side: Int) -> Int { (side + 15) / 16 * 16 }
+
+  /// Reads and prepares one case, padded to `commonSize`; a side on which the brain is larger grows to the next
+  /// multiple of 16, so nothing is cut.
+  ///
+  /// Source: the authors' data_preprocessor.py and data_generator.py, but for the mask (see `Mask`).
+  ///
+  /// Throws `.missing` where a sequence is not there, `.invalid` where files are damaged or don't fit each other,
+  /// a label isn't one of the data set's, there is no brain, or a sequence is constant.
+  public func prepare(_ files: CaseFiles, commonSize: Size) throws -> PreparedCase {
+    try prepare(RawCase(files, self), commonSize: commonSize)
+  }
+
+  func prepare(_ raw: RawCase, commonSize: Size) throws -> PreparedCase {
+    let box = raw.box
+    let size = Size(
+      box.size.z <= commonSize.z ? commonSize.z : Preparation.up(box.size.z),
+      box.size.y <= commonSize.y ? commonSize.y : Preparation.up(box.size.y),
+      box.size.x <= commonSize.x ? commonSize.x : Preparation.up(box.size.x))
+    let placement = Placement(raw.header, box, size)
+    let mask = placement.crop(raw.mask, fill: 0)
+    let images = Volume(zeros: Shape(size, Modality.allCases.count))
+    for modality in modalities {
+      guard let image = raw.images[modality] else { continue }
+      let path = raw.files.files[modality] ?? ""
+      try normalise(image.voxels, raw, placement, path, into: images, channel: modality.channel)
+    }
+    let labels = raw.labels.map { LabelVolume(size, placement.crop($0, fill: 0)) }
+    return PreparedCase(id: raw.files.id, images: images, labels: labels, mask: mask, placement: placement)
+  }
+
+  /// z = (v − mean) / sd with the brain's mean and population sd, cut at the ceiling, then the box's minimum to 0
+  /// and the ceiling to 1. One sum in one order, so that the bits depend on nothing else.
+  private func normalise(
+    _ voxels: [Float], _ raw: RawCase, _ placement: Placement, _ path: String, into images: Volume,
+    channel: Int
+  ) throws {
+    let size = placement.box.size
+    let cropped = placement.box.crop(voxels, of: raw.header.size)
+    let mask = placement.box.crop(raw.mask, of: raw.header.size)
+    var sum = 0.0, count = 0.0, least = Float.infinity
+    for i in cropped.indices {
+      least = min(least, cropped[i])
+      if mask[i] != 0 {
+        sum += Double(cropped[i])
+        count += 1
+      }
+    }
+    let mean = sum / count
+    var squares = 0.0
+    for i in cropped.indices where mask[i] != 0 {
+      let difference = Double(cropped[i]) - mean
+      squares += difference * difference
+    }
+    let sd = (squares / count).squareRoot()
+    guard sd > 0 else { throw Fault(.invalid, "\(path): all voxels of the brain have the same value") }
+    let bottom = min((Double(least) - mean) / sd, ceiling), range = ceiling - bottom
+    let before = placement.before, channels = images.channels, out = images.base
+    for z in 0..<size.z {
+      for y in 0..<size.y {
+        let from = (z * size.y + y) * size.x
+        // y runs the other way than in the files.
+        let to = ((z + before.z) * images.size.y + (size.y - 1 - y + before.y)) * images.size.x + before.x
+        for x in 0..<size.x {
+          let score = min((Double(cropped[from + x]) - mean) / sd, ceiling)
+          out[(to + x) * channels + channel] = Float((score - bottom) / range)
+        }
+      }
+    }
+  }
+}
+
+/// A case as the networks see it: [z, y, x], y reversed against BraTS's storage, padded with 0.
+public struct PreparedCase: Sendable {
+  public let id: String
+  /// [z, y, x, 4]: FLAIR, T1ce, T1, T2, in 0...1; a sequence that wasn't read is 0.
+  public let images: Volume
+  public let labels: LabelVolume?
+  /// 1 in the brain, [z, y, x].
+  public let mask: [UInt8]
+  public let placement: Placement
+
+  public init(id: String, images: Volume, labels: LabelVolume?, mask: [UInt8], placement: Placement) {
+    self.id = id
+    self.images = images
+    self.labels = labels
+    self.mask = mask
+    self.placement = placement
+  }
+
+  public var size: Size { images.size }
+}
+
+/// A box of voxels on a BraTS grid.
+public struct Box: Codable, Equatable, Sendable {
+  public let origin: Size
+  public let size: Size
+
+  /// The smallest box that holds all voxels of `mask` that aren't 0; nil where all are.
+  init?(_ mask: [UInt8], _ grid: Size) {
+    var low = grid, high = Size(-1, -1, -1)
+    mask.withUnsafeBufferPointer { mask in
+      for z in 0..<grid.z {
+        for y in 0..<grid.y {
+          let row = (z * grid.y + y) * grid.x
+          var first = 0
+          while first < grid.x && mask[row + first] == 0 { first += 1 }
+          if first == grid.x { continue }
+          var last = grid.x - 1
+          while mask[row + last] == 0 { last -= 1 }
+          low = Size(min(low.z, z), min(low.y, y), min(low.x, first))
+          high = Size(max(high.z, z), max(high.y, y), max(high.x, last))
+        }
+      }
+    }
+    guard high.z >= 0 else { return nil }
+    origin = low
+    size = Size(high.z - low.z + 1, high.y - low.y + 1, high.x - low.x + 1)
+  }
+
+  func crop<Value>(_ values: [Value], of grid: Size) -> [Value] {
+    var result: [Value] = []
+    result.reserveCapacity(size.voxels)
+    for z in origin.z..<(origin.z + size.z) {
+      for y in origin.y..<(origin.y + size.y) {
+        let row = (z * grid.y + y) * grid.x + origin.x
+        result.append(contentsOf: values[row..<(row + size.x)])
+      }
+    }
+    return result
+  }
+}
+
+/// Where a prepared volume lies on the patient's own grid, so that what a network says can be put back.
+public struct Placement: Codable, Equatable, Sendable {
+  /// The file's own extents, fastest axis first.
+  public let dimensions: [Int]
+  public let orientation: Orientation
+  /// The file's own affine, 4×4, row-major.
+  public let affine: [Double]
+  /// Distances of neighbours along z, y, x of the prepared volume, mm.
+  public let spacing: [Double]
+  /// The brain's box on the BraTS grid (y as stored).
+  public let box: Box
+  /// The padded size.
+  public let size: Size
+  /// Padding before the box in the prepared volume: ⌊difference / 2⌋.
+  public let before: Size
+
+  init(_ header: NIfTIHeader, _ box: Box, _ size: Size) {
+    dimensions = header.dimensions
+    orientation = header.orientation
+    affine = header.affine
+    spacing = [2, 1, 0].map { header.spacing[header.orientation.axes[$0]] }
+    self.box = box
+    self.size = size
+    before = Size((size.z - box.size.z) / 2, (size.y - box.size.y) / 2, (size.x - box.size.x) / 2)
+  }
+
+  /// A volume on the BraTS grid, cropped, y reversed and padded with `fill`.
+  func crop<Value>(_ values: [Value], fill: Value) -> [Value] {
+    var result = [Value](repeating: fill, count: size.voxels)
+    let grid = orientation.size(dimensions)
+    precondition(values.count == grid.voxels, "\(values.count) values for a grid \(grid)")
+    for z in 0..<box.size.z {
+      for y in 0..<box.size.y {
+        let from = ((z + box.origin.z) * grid.y + y + box.origin.y) * grid.x + box.origin.x
+        let to = ((z + before.z) * size.y + box.size.y - 1 - y + before.y) * size.x + before.x
+        for x in 0..<box.size.x { result[to + x] = values[from + x] }
+      }
+    }
+    return result
+  }
+
+  /// Values of a prepared volume, [z, y, x], back on the patient's own grid, in the file's own order, `fill`
+  /// outside the brain's box.
+  public func restore<Value>(_ values: [Value], fill: Value) -> [Value] {
+    precondition(values.count == size.voxels, "\(values.count) values for a prepared volume \(size)")
+    var result = [Value](repeating: fill, count: dimensions.reduce(1, *))
+    let step = orientation.steps(dimensions)
+    for z in 0..<box.size.z {
+      for y in 0..<box.size.y {
+        let from = ((z + before.z) * size.y + box.size.y - 1 - y + before.y) * size.x + before.x
+        let to =
+          step.first + (z + box.origin.z) * step.z + (y + box.origin.y) * step.y + box.origin.x * step.x
+        for x in 0..<box.size.x { result[to + x * step.x] = values[from + x] }
+      }
+    }
+    return result
+  }
+
+  /// Classes of a prepared volume as a label file of `convention` on the patient's own grid and affine.
+  public func write(_ labels: LabelVolume, convention: LabelConvention, to path: String) throws {
+    let values = restore(labels.classes, fill: 0).map(convention.value(of:))
+    try NIfTIImage.write(values, dimensions: dimensions, affine: affine, to: path)
+  }
+
+  /// Floats of a prepared volume, e.g. an uncertainty map, as a file on the patient's own grid and affine, `fill`
+  /// outside the brain's box.
+  public func write(_ values: [Float], fill: Float = 0, to path: String) throws {
+    try NIfTIImage.write(restore(values, fill: fill), dimensions: dimensions, affine: affine, to: path)
+  }
+}
+
+/// A case's files, read and checked against each other, on the BraTS grid.
+struct RawCase {
+  let files: CaseFiles
+  /// FLAIR's, which stands for all.
+  let header: NIfTIHeader
+  let images: [Modality: NIfTIImage]
+  /// Class indices, where the truth was read.
+  let labels: [UInt8]?
+  let mask: [UInt8]
+  let box: Box
+
+  init(_ files: CaseFiles, _ preparation: Preparation) throws {
+    self.files = files
+    var images: [Modality: NIfTIImage] = [:]
+    let needed = preparation.mask == .all ? Modality.allCases : Modality.student
+    for modality in Modality.allCases
+    where preparation.modalities.contains(modality) || needed.contains(modality) {
+      guard let path = files.files[modality] else {
+        throw Fault(.missing, "\(files.id): \(modality.rawValue) is missing")
+      }
+      images[modality] = try RawCase.sequence(path, preparation)
+    }
+    guard let header = images[.flair]?.header else { throw Fault(.missing, "\(files.id): flair is missing") }
+    for modality in Modality.allCases {
+      if let other = images[modality]?.header {
+        try RawCase.compare(files.id, header, other, modality.rawValue)
+      }
+    }
+    let mask = RawCase.mask(needed.compactMap { images[$0]?.voxels })
+    guard let box = Box(mask, header.size) else {
+      let names = needed.map(\.rawValue).joined(separator: ", ")
+      throw Fault(.invalid, "\(files.id): no brain: no voxel is other than 0 in all of \(names)")
+    }
+    if preparation.readsTruth, let path = files.segmentation {
+      let truth = try NIfTIImage.read(path)
+      try RawCase.compare(files.id, header, truth.header, "seg")
+      labels = try RawCase.classes(truth, files.convention)
+    } else {
+      labels = nil
+    }
+    self.header = header
+    self.images = images
+    self.mask = mask
+    self.box = box
+  }
+
+  private static func sequence(_ path: String, _ preparation: Preparation) throws -> NIfTIImage {
+    let image = try NIfTIImage.read(path)
+    var negative = 0, other = 0
+    for value in image.voxels {
+      negative += value < 0 ? 1 : 0
+      other += value != 0 ? 1 : 0
+    }
+    guard other > 0 else { throw Fault(.invalid, "\(path): all voxels are 0") }
+    if negative == 0 { return image }
+    guard preparation.negative == .absolute else {
+      throw Fault(
+        .invalid, "\(path): \(negative) voxels are negative; `negative: abs` takes their absolute values")
+    }
+    return NIfTIImage(header: image.header, voxels: image.voxels.map { $0.magnitude })
+  }
+
+  private static func compare(_ id: String, _ flair: NIfTIHeader, _ other: NIfTIHeader, _ name: String) throws
+  {
+    guard flair.size == other.size else {
+      throw Fault(.invalid, "\(id): \(name) is \(other.extents) voxels, flair is \(flair.extents)")
+    }
+    let difference = zip(flair.bratsAffine, other.bratsAffine).map { abs($0 - $1) }.max() ?? 0
+    guard difference <= 1e-3 else {
+      throw Fault(
+        .invalid,
+        "\(id): \(name) lies elsewhere than flair: their affines differ by up to \(difference) mm, "
+          + "sizes \(other.extents) and \(flair.extents)")
+    }
+  }
+
+  private static func mask(_ images: [[Float]]) -> [UInt8] {
+    var mask = [UInt8](repeating: 1, count: images.first?.count ?? 0)
+    for voxels in images {
+      for i in mask.indices where voxels[i] == 0 { mask[i] = 0 }
+    }
+    return mask
+  }
+
+  private static func classes(_ truth: NIfTIImage, _ convention: LabelConvention) throws -> [UInt8] {
+    let enhancing = Float(convention.enhancing)
+    var classes = [UInt8](repeating: 0, count: truth.voxels.count)
+    for i in classes.indices {
+      let value = truth.voxels[i]
+      if value == 0 { continue }
+      if value == 1 || value == 2 {
+        classes[i] = value == 1 ? 1 : 2
+      } else if value == enhancing {
+        classes[i] = 3
+      } else {
+        let shown = value == value.rounded() && value.magnitude < 1e6 ? "\(Int(value))" : "\(value)"
+        throw Fault(
+          .invalid,
+          "\(truth.header.path): label \(shown) is none of this data set's, which are \(convention.values)")
+      }
+    }
+    return classes
+  }
+}

@@ -1,0 +1,43 @@
+/// An MRI sequence, in the order of the networks' channels.
+public enum Modality: String, CaseIterable, Codable, Sendable {
+  case flair, t1ce, t1, t2
+
+  /// What is there without contrast agent, and all that a student sees: FLAIR, T1, T2.
+  public static let student: [Modality] = [.flair, .t1, .t2]
+
+  /// The channel of `PreparedCase.images` that holds this sequence: 0 FLAIR, 1 T1ce, 2 T1, 3 T2.
+  public var channel: Int {
+    switch self {
+    case .flair: 0
+    case .t1ce: 1
+    case .t1: 2
+    case .t2: 3
+    }
+  }
+}
+
+/// Which value stands for enhancing tumour in a data set's label files: 4 up to BraTS 2021, 3 from 2023 on.
+/// 0 background, 1 NET and 2 ED are common to all.
+public enum LabelConvention: String, Codable, Sendable {
+  case brats2019, brats2023
+
+  /// The convention that a case's name tells: names from `BraTS-` on (BraTS-GLI-00000-000) are those of 2023.
+  public init(caseName: String) { self = caseName.hasPrefix("BraTS-") ? .brats2023 : .brats2019 }
+
+  /// The file value of enhancing tumour (class 3).
+  public var enhancing: UInt8 { self == .brats2019 ? 4 : 3 }
+
+  /// The class index (0 background, 1 NET, 2 ED, 3 ET) of a file's value; nil where the convention has none.
+  public func classIndex(of value: Float) -> UInt8? {
+    if value == 0 { return 0 }
+    if value == 1 { return 1 }
+    if value == 2 { return 2 }
+    return value == Float(enhancing) ? 3 : nil
+  }
+
+  /// The file's value of a class index in 0...3.
+  public func value(of classIndex: UInt8) -> UInt8 { classIndex == 3 ? enhancing : classIndex }
+
+  /// `0, 1, 2 and 4`, for messages.
+  var values: String { "0, 1, 2 and \(enhancing)" }
+}

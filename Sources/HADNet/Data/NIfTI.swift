@@ -1,0 +1,497 @@
+import CNIfTI
+import Foundation
+
+/// How a file's axes lie against BraTS's, whose x runs to the patient's left, y to the back, z up.
+public struct Orientation: Codable, Hashable, Sendable {
+  /// For each of BraTS's axes x, y, z: the file's axis (0 is its fastest) that lies along it.
+  public let axes: [Int]
+  /// For each of BraTS's axes x, y, z: whether the file's axis runs the other way.
+  public let flipped: [Bool]
+
+  /// A file stored as BraTS stores its own.
+  public static let brats = Orientation(axes: [0, 1, 2], flipped: [false, false, false])
+
+  /// Where a BraTS grid's first voxel lies among the file's voxels, and how far apart neighbours along x, y and
+  /// z are; `dimensions` are the file's, fastest first.
+  func steps(_ dimensions: [Int]) -> (first: Int, x: Int, y: Int, z: Int) {
+    let strides = [1, dimensions[0], dimensions[0] * dimensions[1]]
+    var first = 0
+    let steps = (0..<3).map { axis in
+      let stride = strides[axes[axis]]
+      if flipped[axis] { first += (dimensions[axes[axis]] - 1) * stride }
+      return flipped[axis] ? -stride : stride
+    }
+    return (first, steps[0], steps[1], steps[2])
+  }
+
+  /// The size of the BraTS grid of a file of `dimensions`, fastest first.
+  func size(_ dimensions: [Int]) -> Size {
+    Size(dimensions[axes[2]], dimensions[axes[1]], dimensions[axes[0]])
+  }
+}
+
+/// What the header of a NIfTI-1 file (.nii or .nii.gz) says.
+public struct NIfTIHeader: Equatable, Sendable {
+  /// The types of voxel that are read; the raw values are NIfTI's codes.
+  public enum Datatype: Int, Sendable {
+    case uint8 = 2
+    case int16 = 4
+    case int32 = 8
+    case float32 = 16
+    case float64 = 64
+    case int8 = 256
+    case uint16 = 512
+    case uint32 = 768
+    case int64 = 1024
+    case uint64 = 1280
+
+    var bytes: Int {
+      switch self {
+      case .uint8, .int8: 1
+      case .int16, .uint16: 2
+      case .int32, .uint32, .float32: 4
+      case .int64, .uint64, .float64: 8
+      }
+    }
+  }
+
+  public let path: String
+  /// The file's own extents, fastest axis first.
+  public let dimensions: [Int]
+  /// Distances of neighbours along the file's own axes, mm, fastest axis first.
+  public let spacing: [Double]
+  /// From the file's voxel indices (i, j, k, 1) to mm to the right, to the front, up: 4×4, row-major.
+  public let affine: [Double]
+  public let orientation: Orientation
+  public let datatype: Datatype
+  /// value = slope · stored + intercept.
+  public let slope, intercept: Double
+  public let isBigEndian: Bool
+  let voxelOffset: Int
+
+  /// The extents once brought to BraTS's orientation.
+  public var size: Size { orientation.size(dimensions) }
+  public var voxels: Int { dimensions[0] * dimensions[1] * dimensions[2] }
+
+  /// `240×240×155`: the file's own extents, fastest first.
+  public var extents: String { dimensions.map(String.init).joined(separator: "×") }
+
+  /// The affine of the grid brought to BraTS's orientation, 4×4, row-major.
+  public var bratsAffine: [Double] {
+    var result = [Double](repeating: 0, count: 16)
+    result[15] = 1
+    for row in 0..<3 {
+      var shift = affine[row * 4 + 3]
+      for axis in 0..<3 {
+        let own = orientation.axes[axis], step = affine[row * 4 + own]
+        if orientation.flipped[axis] { shift += step * Double(dimensions[own] - 1) }
+        result[row * 4 + axis] = orientation.flipped[axis] ? -step : step
+      }
+      result[row * 4 + 3] = shift
+    }
+    return result
+  }
+
+  /// Reads the header alone.
+  ///
+  /// Throws `.missing` where there is no such file or it is empty, `.invalid` where it isn't a NIfTI-1 file with
+  /// one volume of a known datatype on an axis-aligned grid, `.storage` where it can't be read.
+  public static func read(_ path: String) throws -> NIfTIHeader {
+    let stream = try NIfTIStream(path)
+    return try NIfTIHeader(stream)
+  }
+
+  /// The most voxels a file may have: far beyond any head, small enough for any index.
+  static let limit = 1 << 31
+
+  init(_ stream: NIfTIStream) throws {
+    let path = stream.path
+    var bytes = [UInt8](repeating: 0, count: 348)
+    let got = try bytes.withUnsafeMutableBytes { try stream.read(into: $0) }
+    guard got == 348 else {
+      throw Fault(.invalid, "\(path): not a NIfTI file: it ends after \(got) of the 348 bytes of a header")
+    }
+    func word(_ at: Int, _ big: Bool) -> UInt32 {
+      let w = bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: at, as: UInt32.self) }
+      return big ? UInt32(bigEndian: w) : UInt32(littleEndian: w)
+    }
+    let size = [word(0, false), word(0, true)]
+    if size.contains(540) {
+      throw Fault(
+        .invalid, "\(path): a NIfTI-2 file; only NIfTI-1 is read, convert it (e.g. nifti_tool, nibabel)")
+    }
+    let magic = Array(bytes[344..<348])
+    guard size.contains(348), magic == Array("n+1\0".utf8) || magic == Array("ni1\0".utf8) else {
+      throw Fault(.invalid, "\(path): not a NIfTI file: its header has the wrong magic number")
+    }
+    guard magic == Array("n+1\0".utf8) else {
+      throw Fault(
+        .invalid, "\(path): the header of a .hdr/.img pair; only single .nii files are read, convert it")
+    }
+    let big = size[1] == 348
+    func short(_ at: Int) -> Int {
+      let w = bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: at, as: UInt16.self) }
+      return Int(Int16(bitPattern: big ? UInt16(bigEndian: w) : UInt16(littleEndian: w)))
+    }
+    func float(_ at: Int) -> Double { Double(Float(bitPattern: word(at, big))) }
+
+    let count = short(40)
+    guard (1...7).contains(count) else {
+      throw Fault(.invalid, "\(path): its header says \(count) dimensions; 3 are expected")
+    }
+    let all = (1...7).map { $0 <= count ? short(40 + 2 * $0) : 1 }
+    guard all.allSatisfy({ $0 > 0 }) else {
+      throw Fault(
+        .invalid, "\(path): its header says \(all[0..<count].map(String.init).joined(separator: "×")) voxels")
+    }
+    let volumes = all[3...].reduce(1) { $0.multipliedReportingOverflow(by: $1).partialValue }
+    guard volumes == 1 else {
+      throw Fault(
+        .invalid, "\(path): holds \(volumes) volumes; a sequence is one volume, write each to a file")
+    }
+    // Three factors below 2^15 can't overflow 64 bits.
+    let voxels = all[0] * all[1] * all[2]
+    guard voxels <= NIfTIHeader.limit else {
+      throw Fault(
+        .invalid, "\(path): its header says \(all[0])×\(all[1])×\(all[2]) voxels, more than can be meant")
+    }
+    let code = short(70)
+    guard let datatype = Datatype(rawValue: code) else {
+      throw Fault(
+        .invalid,
+        "\(path): its voxels are \(NIfTIHeader.name(ofDatatype: code)); integers and floats are read")
+    }
+    let offset = float(108)
+    guard offset == 0 || (offset >= 348 && offset <= 0x1p31 && offset == offset.rounded()) else {
+      throw Fault(.invalid, "\(path): its header says that the voxels begin at byte \(offset)")
+    }
+    // NIfTI: a slope of 0 means no scaling; a slope that isn't a number is taken for the same, as nibabel does.
+    var slope = float(112), intercept = float(116)
+    if slope == 0 || !slope.isFinite { (slope, intercept) = (1, 0) }
+    guard intercept.isFinite else {
+      throw Fault(.invalid, "\(path): its header's scl_inter is not a number")
+    }
+
+    self.path = path
+    self.datatype = datatype
+    dimensions = Array(all[0..<3])
+    isBigEndian = big
+    voxelOffset = offset == 0 ? 352 : Int(offset)
+    self.slope = slope
+    self.intercept = intercept
+    affine = NIfTIHeader.affine(short, float)
+    (orientation, spacing) = try NIfTIHeader.orientation(affine, path)
+    try stream.check(holds: voxelOffset + voxels * datatype.bytes, extents)
+  }
+
+  /// The sform, else the qform, else the spacing alone, as NIfTI ranks them.
+  private static func affine(_ short: (Int) -> Int, _ float: (Int) -> Double) -> [Double] {
+    if short(254) > 0 { return (0..<12).map { float(280 + 4 * $0) } + [0, 0, 0, 1] }
+    let spacing = (1...3).map { float(76 + 4 * $0) }
+    if short(252) > 0 {
+      let q = (0..<6).map { Float(float(256 + 4 * $0)) }, qfac: Float = float(76) < 0 ? -1 : 1
+      let m = nifti_quatern_to_mat44(
+        q[0], q[1], q[2], q[3], q[4], q[5], Float(spacing[0]), Float(spacing[1]), Float(spacing[2]), qfac
+      ).m
+      let rows = [m.0, m.1, m.2].flatMap { [$0.0, $0.1, $0.2, $0.3] }
+      return rows.map(Double.init) + [0, 0, 0, 1]
+    }
+    return [spacing[0], 0, 0, 0, 0, spacing[1], 0, 0, 0, 0, spacing[2], 0, 0, 0, 0, 1]
+  }
+
+  /// The largest part of a unit step that may point along another axis: rounding of a rotation by 90°, not a
+  /// tilt.
+  private static let tilt = 1e-3
+
+  private static func orientation(_ affine: [Double], _ path: String) throws -> (Orientation, [Double]) {
+    var axes = [-1, -1, -1], flipped = [false, false, false], spacing = [0.0, 0, 0]
+    let towards = [-1.0, -1, 1]  // BraTS: left, back, up, where the affine counts right, front, up
+    for own in 0..<3 {
+      let column = (0..<3).map { affine[$0 * 4 + own] }
+      let length = column.reduce(0) { $0 + $1 * $1 }.squareRoot()
+      guard length.isFinite, length > 1e-6, affine.allSatisfy(\.isFinite) else {
+        throw Fault(.invalid, "\(path): its affine is singular: axis \(own) has no length")
+      }
+      spacing[own] = length
+      let main = (0..<3).max { abs(column[$0]) < abs(column[$1]) } ?? 0
+      for row in 0..<3 where row != main && abs(column[row]) > tilt * length {
+        throw Fault(
+          .invalid, "\(path): an oblique grid (its affine is no axis-aligned one); resample it first")
+      }
+      guard axes[main] == -1 else {
+        throw Fault(.invalid, "\(path): its affine is singular: two of its axes run the same way")
+      }
+      axes[main] = own
+      flipped[main] = column[main] * towards[main] < 0
+    }
+    return (Orientation(axes: axes, flipped: flipped), spacing)
+  }
+
+  private static func name(ofDatatype code: Int) -> String {
+    switch code {
+    case 1: "single bits"
+    case 32, 1792, 2048: "complex numbers"
+    case 128, 2304: "colours"
+    case 1536: "128-bit floats"
+    default: "of an unknown datatype (\(code))"
+    }
+  }
+}
+
+/// The bytes of a .nii or .nii.gz file from first to last, each fault of the stream a `Fault`.
+///
+/// libnifti's own loader fills a truncated file with zeros and doesn't notice a wrong checksum, hence this.
+final class NIfTIStream {
+  let path: String
+  private var file: znzFile?
+  private let isCompressed: Bool
+  private let fileBytes: Int
+
+  init(_ path: String) throws {
+    self.path = path
+    nifti_set_debug_level(0)
+    var status = stat()
+    guard stat(path, &status) == 0 else { throw Replacement.failure("read", path, errno) }
+    guard status.st_mode & S_IFMT != S_IFDIR else { throw Fault(.invalid, "\(path): a folder, not a file") }
+    guard status.st_size > 0 else { throw Fault(.missing, "\(path): the file is empty") }
+    fileBytes = Int(status.st_size)
+    // By content, not by name: people rename files.
+    guard let plain = fopen(path, "rb") else { throw Replacement.failure("read", path, errno) }
+    var start: [UInt8] = [0, 0]
+    let got = fread(&start, 1, 2, plain)
+    fclose(plain)
+    isCompressed = got == 2 && start == [0x1f, 0x8b]
+    file = znzopen(path, "rb", isCompressed ? 1 : 0)
+    guard file != nil else { throw Replacement.failure("read", path, errno) }
+  }
+
+  deinit { Xznzclose(&file) }
+
+  /// Refuses a file that can't hold `bytes` bytes before memory is taken for them.
+  func check(holds bytes: Int, _ extents: String) throws {
+    // Deflate makes nothing smaller than to 1/1032.
+    guard isCompressed ? fileBytes >= bytes / 1032 : fileBytes >= bytes else {
+      throw Fault(
+        .invalid, "\(path): truncated: \(fileBytes) bytes can't hold the \(extents) voxels of its header")
+    }
+  }
+
+  /// Fills `bytes`; gives back how many there were, fewer only at the end of the file.
+  func read(into bytes: UnsafeMutableRawBufferPointer) throws -> Int {
+    let count = znzread(bytes.baseAddress, 1, bytes.count, file)
+    guard count >= 0 && count <= bytes.count else {
+      throw Fault(.invalid, "\(path): damaged: its gzip data or checksum is wrong; copy or download it again")
+    }
+    return count
+  }
+
+  /// Passes over `count` bytes.
+  func skip(_ count: Int) throws {
+    var left = count
+    try withUnsafeTemporaryAllocation(byteCount: 4096, alignment: 8) { bytes in
+      while left > 0 {
+        let part = UnsafeMutableRawBufferPointer(rebasing: bytes[0..<min(left, bytes.count)])
+        let got = try read(into: part)
+        guard got > 0 else { throw Fault(.invalid, "\(path): truncated: it ends before its first voxel") }
+        left -= got
+      }
+    }
+  }
+
+  /// Reads on to the end, so that zlib compares the checksum, and refuses anything that follows the voxels.
+  func finish() throws {
+    var more: UInt8 = 0
+    let extra = try withUnsafeMutableBytes(of: &more) { try read(into: $0) }
+    guard extra == 0 else {
+      throw Fault(.invalid, "\(path): holds more bytes than the voxels its header speaks of")
+    }
+    guard Xznzclose(&file) == 0 else {
+      throw Fault(.invalid, "\(path): truncated: its gzip data ends too early; copy or download it again")
+    }
+  }
+}
+
+/// A volume read from a NIfTI-1 file, brought to BraTS's orientation.
+public struct NIfTIImage: Sendable {
+  public let header: NIfTIHeader
+  /// [z, y, x] in BraTS's own storage order: x to the left, y to the back, z up. Integers up to 2²⁴ are exact.
+  public let voxels: [Float]
+
+  public var size: Size { header.size }
+
+  /// Reads a .nii or .nii.gz file, any integer or float datatype, either byte order.
+  ///
+  /// Throws what `NIfTIHeader.read` throws, and `.invalid` where the file is truncated, its checksum is wrong,
+  /// data follows its voxels, or a voxel is not a finite number.
+  public static func read(_ path: String) throws -> NIfTIImage {
+    let stream = try NIfTIStream(path)
+    let header = try NIfTIHeader(stream)
+    try stream.skip(header.voxelOffset - 348)
+    let byteCount = header.voxels * header.datatype.bytes
+    let raw = UnsafeMutableRawBufferPointer.allocate(byteCount: byteCount, alignment: 64)
+    defer { raw.deallocate() }
+    let got = try stream.read(into: raw)
+    guard got == byteCount else {
+      throw Fault(
+        .invalid, "\(path): truncated: it ends after \(got) of \(byteCount) bytes of voxels; copy it again")
+    }
+    try stream.finish()
+    let voxels = [Float](unsafeUninitializedCapacity: header.voxels) { out, count in
+      convert(raw, header, out.baseAddress!)  // a header's volume is never empty
+      count = header.voxels
+    }
+    try checkFinite(voxels, header)
+    return NIfTIImage(header: header, voxels: voxels)
+  }
+
+  private static func convert(
+    _ raw: UnsafeMutableRawBufferPointer, _ header: NIfTIHeader, _ out: UnsafeMutablePointer<Float>
+  ) {
+    let big = header.isBigEndian
+    switch header.datatype {
+    case .uint8: place(raw, UInt8.self, header, out) { Double($0) }
+    case .int8: place(raw, Int8.self, header, out) { Double($0) }
+    case .int16: place(raw, Int16.self, header, out) { Double(big ? Int16(bigEndian: $0) : $0) }
+    case .uint16: place(raw, UInt16.self, header, out) { Double(big ? UInt16(bigEndian: $0) : $0) }
+    case .int32: place(raw, Int32.self, header, out) { Double(big ? Int32(bigEndian: $0) : $0) }
+    case .uint32: place(raw, UInt32.self, header, out) { Double(big ? UInt32(bigEndian: $0) : $0) }
+    case .int64: place(raw, Int64.self, header, out) { Double(big ? Int64(bigEndian: $0) : $0) }
+    case .uint64: place(raw, UInt64.self, header, out) { Double(big ? UInt64(bigEndian: $0) : $0) }
+    case .float32:
+      place(raw, UInt32.self, header, out) { Double(Float(bitPattern: big ? UInt32(bigEndian: $0) : $0)) }
+    case .float64:
+      place(raw, UInt64.self, header, out) { Double(bitPattern: big ? UInt64(bigEndian: $0) : $0) }
+    }
+  }
+
+  /// Every stored value, decoded, scaled and put at its place on the BraTS grid.
+  @inline(__always)
+  private static func place<Stored>(
+    _ raw: UnsafeMutableRawBufferPointer, _ type: Stored.Type, _ header: NIfTIHeader,
+    _ out: UnsafeMutablePointer<Float>, _ decode: (Stored) -> Double
+  ) {
+    // Not nil: a header's volume is never empty.
+    let stored = UnsafePointer(raw.bindMemory(to: Stored.self).baseAddress!)
+    let size = header.size, step = header.orientation.steps(header.dimensions)
+    let slope = header.slope, intercept = header.intercept, isScaled = slope != 1 || intercept != 0
+    for z in 0..<size.z {
+      for y in 0..<size.y {
+        let from = stored + (step.first + z * step.z + y * step.y)
+        let row = out + (z * size.y + y) * size.x
+        if isScaled {
+          for x in 0..<size.x { row[x] = Float(decode(from[x * step.x]) * slope + intercept) }
+        } else if step.x == 1 {
+          for x in 0..<size.x { row[x] = Float(decode(from[x])) }
+        } else {
+          for x in 0..<size.x { row[x] = Float(decode(from[x * step.x])) }
+        }
+      }
+    }
+  }
+
+  private static func checkFinite(_ voxels: [Float], _ header: NIfTIHeader) throws {
+    // x − x is 0 for a finite x and not a number else, so one sum says whether a search is needed.
+    var sum = SIMD8<Float>.zero
+    voxels.withUnsafeBufferPointer { v in
+      var i = 0
+      while i + 8 <= v.count {
+        let part = UnsafeRawPointer(v.baseAddress! + i).loadUnaligned(as: SIMD8<Float>.self)
+        sum += part - part
+        i += 8
+      }
+      while i < v.count {
+        sum[0] += v[i] - v[i]
+        i += 1
+      }
+    }
+    guard sum != .zero else { return }
+    let bad = voxels.indices.filter { !voxels[$0].isFinite }
+    let size = header.size, first = bad[0]
+    let position = [first % size.x, first / size.x % size.y, first / size.x / size.y]
+    var native = [0, 0, 0]
+    for axis in 0..<3 {
+      let own = header.orientation.axes[axis]
+      native[own] =
+        header.orientation.flipped[axis] ? header.dimensions[own] - 1 - position[axis] : position[axis]
+    }
+    throw Fault(
+      .invalid,
+      "\(header.path): \(bad.count) voxels are not finite numbers (NaN or infinite), one at "
+        + "(\(native.map(String.init).joined(separator: ", ")))")
+  }
+}
+
+/// A type of voxel that is written.
+public protocol NIfTIVoxel: BitwiseCopyable, Sendable {
+  static var datatype: NIfTIHeader.Datatype { get }
+}
+
+extension UInt8: NIfTIVoxel { public static var datatype: NIfTIHeader.Datatype { .uint8 } }
+extension Int16: NIfTIVoxel { public static var datatype: NIfTIHeader.Datatype { .int16 } }
+extension Float: NIfTIVoxel { public static var datatype: NIfTIHeader.Datatype { .float32 } }
+
+extension NIfTIImage {
+  /// Writes a volume as .nii.gz, or as .nii where `path` doesn't end in .gz; the file is whole or not there.
+  ///
+  /// - Parameters:
+  ///   - voxels: in the file's own order, fastest axis first.
+  ///   - dimensions: fastest axis first, at most 32767 each.
+  ///   - affine: from voxel indices to mm to the right, to the front, up; 4×4, row-major.
+  ///   - compression: zlib's level, 1 (fast) to 9 (small).
+  ///
+  /// Throws `.storage` where the disk is full or the folder isn't writable.
+  public static func write<Voxel: NIfTIVoxel>(
+    _ voxels: [Voxel], dimensions: [Int], affine: [Double], to path: String, compression: Int = 6
+  ) throws {
+    precondition(
+      dimensions.count == 3 && dimensions.allSatisfy { (1...32767).contains($0) }
+        && voxels.count == dimensions.reduce(1, *) && affine.count == 16,
+      "\(voxels.count) voxels for a file of \(dimensions), an affine of \(affine.count) numbers")
+    var header = header(dimensions, affine, Voxel.datatype)
+    let isCompressed = path.hasSuffix(".gz")
+    try Replacement.write(path) { temporary in
+      errno = 0
+      var file = znzopen(temporary, isCompressed ? "wb\(compression)" : "wb", isCompressed ? 1 : 0)
+      guard file != nil else { throw Replacement.failure("write", path, errno) }
+      let extender: [UInt8] = [0, 0, 0, 0]
+      var written = withUnsafeBytes(of: &header) { znzwrite($0.baseAddress, 1, $0.count, file) }
+      written += extender.withUnsafeBytes { znzwrite($0.baseAddress, 1, $0.count, file) }
+      written += voxels.withUnsafeBytes { znzwrite($0.baseAddress, 1, $0.count, file) }
+      let failed = errno
+      guard Xznzclose(&file) == 0, written == 352 + voxels.count * MemoryLayout<Voxel>.stride else {
+        throw Replacement.failure("write", path, failed != 0 ? failed : errno)
+      }
+    }
+  }
+
+  private static func header(
+    _ dimensions: [Int], _ affine: [Double], _ datatype: NIfTIHeader.Datatype
+  ) -> nifti_1_header {
+    var header = nifti_1_header()
+    header.sizeof_hdr = 348
+    header.regular = 0x72  // "r", which Analyze 7.5 wants
+    header.dim = (3, Int16(dimensions[0]), Int16(dimensions[1]), Int16(dimensions[2]), 1, 1, 1, 1)
+    header.datatype = Int16(datatype.rawValue)
+    header.bitpix = Int16(datatype.bytes * 8)
+    header.vox_offset = 352
+    header.scl_slope = 1
+    header.xyzt_units = 2  // mm
+    header.magic = (0x6e, 0x2b, 0x31, 0)  // n+1
+    let a = affine.map(Float.init)
+    header.srow_x = (a[0], a[1], a[2], a[3])
+    header.srow_y = (a[4], a[5], a[6], a[7])
+    header.srow_z = (a[8], a[9], a[10], a[11])
+    var matrix = mat44()
+    matrix.m = (header.srow_x, header.srow_y, header.srow_z, (0, 0, 0, 1))
+    var qfac: Float = 1
+    var spacing: (Float, Float, Float) = (1, 1, 1)
+    nifti_mat44_to_quatern(
+      matrix, &header.quatern_b, &header.quatern_c, &header.quatern_d, &header.qoffset_x, &header.qoffset_y,
+      &header.qoffset_z, &spacing.0, &spacing.1, &spacing.2, &qfac)
+    header.pixdim = (qfac, spacing.0, spacing.1, spacing.2, 1, 1, 1, 1)
+    // Both transforms, since some readers look at one only.
+    header.qform_code = 1
+    header.sform_code = 1
+    return header
+  }
+}

@@ -1,0 +1,41 @@
+import Foundation
+
+/// Files that are whole or not there: written beside under a name of their own, then renamed.
+enum Replacement {
+  /// Runs `write` with a temporary path in the folder of `path` (made if needed), then renames the file to
+  /// `path`. Where `write` throws, nothing is left behind.
+  ///
+  /// The temporary name ends like `path`, begins with a dot and is unique, so that other processes may write the
+  /// same file at the same time: the last whole one stays.
+  static func write(_ path: String, _ write: (_ temporary: String) throws -> Void) throws {
+    let url = URL(fileURLWithPath: path)
+    let folder = url.deletingLastPathComponent().path
+    try makeFolder(folder)
+    let temporary = "\(folder)/.\(UUID().uuidString)-\(url.lastPathComponent)"
+    do {
+      try write(temporary)
+      guard rename(temporary, path) == 0 else { throw failure("write", path, errno) }
+    } catch {
+      unlink(temporary)
+      throw error
+    }
+  }
+
+  /// Makes a folder and those above it.
+  static func makeFolder(_ path: String) throws {
+    do {
+      try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    } catch {
+      let reason = ((error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError)?.code ?? 0
+      throw failure("make the folder", path, Int32(reason))
+    }
+  }
+
+  /// The fault of a failed system call, in words.
+  static func failure(_ what: String, _ path: String, _ code: Int32) -> Fault {
+    if code == ENOENT { return Fault(.missing, "\(path): no such file or folder") }
+    let reason = code == 0 ? "input/output error" : String(cString: strerror(code))
+    let remedy = code == ENOSPC || code == EDQUOT ? "; free space there or choose another folder" : ""
+    return Fault(.storage, "cannot \(what) \(path): \(reason)\(remedy)")
+  }
+}

@@ -1,0 +1,102 @@
+import CXXHash
+
+/// What one pass over a case's files finds: all that later passes need to know of the whole data set. Small
+/// and Codable, so that cases can be dealt over ranks and kept as JSON.
+public struct CaseSurvey: Codable, Equatable, Sendable {
+  public let id: String
+  public let grade: Grade?
+  public let convention: LabelConvention
+  /// FLAIR's own extents, fastest axis first.
+  public let dimensions: [Int]
+  /// Distances of neighbours along FLAIR's own axes, mm, fastest first.
+  public let spacing: [Double]
+  /// The brain's bounding box.
+  public let box: Size
+  /// Voxels of the brain.
+  public let brainVoxels: Int
+  /// XXH3-128 of each sequence's decoded voxels, in hexadecimal, by `Modality.rawValue`; and of the truth's
+  /// classes as `seg`.
+  public let hashes: [String: String]
+  /// Voxels of each class inside the brain, [background, NET, ED, ET]; nil without a truth.
+  public let classVoxels: [Int]?
+}
+
+extension Preparation {
+  /// Reads and checks a case's files; throws what `prepare` throws.
+  public func survey(_ files: CaseFiles) throws -> CaseSurvey { survey(try RawCase(files, self)) }
+
+  func survey(_ raw: RawCase) -> CaseSurvey {
+    var hashes: [String: String] = [:]
+    for (modality, image) in raw.images { hashes[modality.rawValue] = ContentHash.of(image.voxels) }
+    var counts: [Int]?
+    if let labels = raw.labels {
+      hashes["seg"] = ContentHash.of(labels)
+      var found = [0, 0, 0, 0]
+      for i in labels.indices where raw.mask[i] != 0 { found[Int(labels[i])] += 1 }
+      counts = found
+    }
+    return CaseSurvey(
+      id: raw.files.id, grade: raw.files.grade, convention: raw.files.convention,
+      dimensions: raw.header.dimensions, spacing: raw.header.spacing, box: raw.box.size,
+      brainVoxels: raw.mask.reduce(0) { $0 + Int($1) }, hashes: hashes, classVoxels: counts)
+  }
+}
+
+/// A data set's surveys together.
+public struct DatasetSurvey: Codable, Equatable, Sendable {
+  /// Sorted by ID.
+  public let cases: [CaseSurvey]
+
+  /// Throws `.invalid` where two sequences, of two cases or of one, are the same image: a copy under another
+  /// name would sit in training and test alike.
+  public init(_ cases: [CaseSurvey]) throws {
+    self.cases = cases.sorted { $0.id < $1.id }
+    var seen: [String: String] = [:]
+    for survey in self.cases {
+      for modality in Modality.allCases {
+        guard let hash = survey.hashes[modality.rawValue] else { continue }
+        let name = "\(modality.rawValue) of \(survey.id)"
+        if let first = seen[hash] {
+          throw Fault(.invalid, "\(first) and \(name) are the same image; remove one of the two")
+        }
+        seen[hash] = name
+      }
+    }
+  }
+
+  public subscript(id: String) -> CaseSurvey? { cases.first { $0.id == id } }
+
+  /// The size all cases are padded to.
+  public var commonSize: Size { Preparation.commonSize(cases.map(\.box)) }
+
+  /// Weights of the classes in the cross-entropy: background voxels over the class's voxels inside the brains of
+  /// the cases named; [1, NET, ED, ET].
+  ///
+  /// A class without a voxel has weight 1: nothing of it will be seen, and a weight must be a number.
+  public func classWeights(_ ids: [String]) -> [Float] {
+    let chosen = Set(ids)
+    var counts = [0, 0, 0, 0]
+    for survey in cases where chosen.contains(survey.id) {
+      for (i, count) in (survey.classVoxels ?? []).enumerated() { counts[i] += count }
+    }
+    return counts.map { $0 == 0 || counts[0] == 0 ? 1 : Float(Double(counts[0]) / Double($0)) }
+  }
+}
+
+/// XXH3-128 in hexadecimal: tells contents apart, but doesn't guard against a forger.
+enum ContentHash {
+  static func of<Value: BitwiseCopyable>(_ values: [Value]) -> String {
+    values.withUnsafeBytes { of($0) }
+  }
+
+  static func of(_ bytes: UnsafeRawBufferPointer) -> String {
+    text(XXH3_128bits(bytes.baseAddress, bytes.count))
+  }
+
+  static func text(_ hash: XXH128_hash_t) -> String {
+    [hash.high64, hash.low64].map { word in
+      let digits = String(word, radix: 16)
+      return String(repeating: "0", count: 16 - digits.count) + digits
+    }.joined()
+  }
+}
