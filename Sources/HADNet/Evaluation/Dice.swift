@@ -1,0 +1,82 @@
+/// How a predicted region lies on the true one, in voxels of the whole volume.
+public struct Overlap: Equatable, Sendable {
+  /// In both; only predicted; only true; in neither.
+  public var tp, fp, fn, tn: Int
+
+  public init(tp: Int, fp: Int, fn: Int, tn: Int) {
+    self.tp = tp
+    self.fp = fp
+    self.fn = fn
+    self.tn = tn
+  }
+
+  /// 2·TP / (2·TP + FP + FN); 1 where both are empty, 0 where one is.
+  public var dice: Double {
+    tp + fp + fn == 0 ? 1 : Double(2 * tp) / Double(2 * tp + fp + fn)
+  }
+
+  /// TP / (TP + FN); with an empty truth 1 if the prediction is empty too, else 0.
+  public var sensitivity: Double {
+    tp + fn == 0 ? (fp == 0 ? 1 : 0) : Double(tp) / Double(tp + fn)
+  }
+
+  /// TN / (TN + FP); 1 where the truth fills the volume.
+  public var specificity: Double {
+    tn + fp == 0 ? 1 : Double(tn) / Double(tn + fp)
+  }
+
+  /// (2·TP + 1) / (|T| + |P| + 1), by which checkpoints are chosen. Unlike `dice` it isn't 0 where one is empty.
+  ///
+  /// Source: the published code's validation.
+  public var smoothedDice: Double { Double(2 * tp + 1) / Double(2 * tp + fp + fn + 1) }
+}
+
+/// The overlaps of the three regions of one case.
+public struct Overlaps: Equatable, Sendable {
+  public let wt, tc, et: Overlap
+
+  /// Counts voxels of two label volumes of one size.
+  public init(truth: LabelVolume, prediction: LabelVolume) {
+    precondition(truth.size == prediction.size, "truth is \(truth.size), prediction \(prediction.size)")
+    // One pass: how often each pair of classes occurs says all of every region.
+    var pairs = [Int](repeating: 0, count: 16)
+    var bits: UInt8 = 0
+    truth.classes.withUnsafeBufferPointer { truth in
+      prediction.classes.withUnsafeBufferPointer { prediction in
+        pairs.withUnsafeMutableBufferPointer { pairs in
+          for i in truth.indices {
+            bits |= truth[i] | prediction[i]
+            pairs[Int((truth[i] & 3) << 2 | prediction[i] & 3)] += 1
+          }
+        }
+      }
+    }
+    precondition(bits <= 3, "a class index above 3")
+    func overlap(_ region: Region) -> Overlap {
+      var result = Overlap(tp: 0, fp: 0, fn: 0, tn: 0)
+      for index in pairs.indices {
+        switch (region.contains(UInt8(index >> 2)), region.contains(UInt8(index & 3))) {
+        case (true, true): result.tp += pairs[index]
+        case (false, true): result.fp += pairs[index]
+        case (true, false): result.fn += pairs[index]
+        case (false, false): result.tn += pairs[index]
+        }
+      }
+      return result
+    }
+    wt = overlap(.wt)
+    tc = overlap(.tc)
+    et = overlap(.et)
+  }
+
+  public subscript(region: Region) -> Overlap {
+    switch region {
+    case .wt: wt
+    case .tc: tc
+    case .et: et
+    }
+  }
+
+  /// The mean of the three smoothed Dice; its mean over cases is the validation score.
+  public var score: Double { (wt.smoothedDice + tc.smoothedDice + et.smoothedDice) / 3 }
+}

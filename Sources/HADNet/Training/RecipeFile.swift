@@ -1,0 +1,619 @@
+import CXXHash
+import Foundation
+import Yams
+
+// One list of keys (the `visit` functions below) serves reading, writing and comparing, so that a key can't be
+// written and not read. A visitor is told each key in the order of the file.
+
+extension Recipe {
+  /// Reads a recipe; keys that are absent take the paper's values. `overrides` are `key=value` with dots in the key
+  /// (`hadnet.rate=1e-3`) and win over the file.
+  ///
+  /// Throws the first mistake found, with the line, the key's path and what is allowed there.
+  public static func load(_ path: String, overrides: [String] = []) throws(Fault) -> Recipe {
+    guard FileManager.default.fileExists(atPath: path) else {
+      throw Fault(.missing, "\(path): there is no such recipe")
+    }
+    guard let bytes = FileManager.default.contents(atPath: path) else {
+      throw Fault(.storage, "\(path) can't be read")
+    }
+    guard let text = String(validating: bytes, as: UTF8.self) else {
+      throw Fault(.recipe, "\(path) is not a text file in UTF-8")
+    }
+    return try Recipe(yaml: text, file: path, overrides: overrides)
+  }
+
+  /// Reads a recipe from text; `file` is its name in errors.
+  public init(yaml: String, file: String = "recipe.yaml", overrides: [String] = []) throws(Fault) {
+    var tree = try RecipeTree(yaml, file: file)
+    for text in overrides { try tree.override(text) }
+    var reader = RecipeReader(tree: tree, path: [], node: tree.root)
+    try visit(&reader)
+    try reader.refuseUnknownKeys()
+  }
+
+  /// The whole recipe as YAML, every key in a fixed order; reading it gives an equal recipe.
+  public var yaml: String { RecipeWriter(self).text }
+
+  /// A hash of all that is in the recipe but the data set's folder, which may differ between two machines.
+  public var fingerprint: String {
+    var anywhere = self
+    anywhere.data.path = nil
+    let text = Array(anywhere.yaml.utf8)
+    let hash = XXH3_128bits(text, text.count)
+    return [hash.high64, hash.low64]
+      .map { half in
+        let digits = String(half, radix: 16)
+        return String(repeating: "0", count: 16 - digits.count) + digits
+      }
+      .joined()
+  }
+
+  /// The first key that differs, with both values (`hadnet.rate is 0.0002, there 0.001`), or nil where the
+  /// fingerprints are equal.
+  public func difference(from other: Recipe) -> String? {
+    for (mine, theirs) in zip(RecipeWriter(self).values, RecipeWriter(other).values)
+    where mine.text != theirs.text && mine.path != ["data", "path"] {
+      return "\(mine.path.joined(separator: ".")) is \(mine.text), there \(theirs.text)"
+    }
+    return nil
+  }
+}
+
+// MARK: - The keys
+
+extension Recipe: RecipeSection {
+  fileprivate mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
+    try v.value("name", &name, .text("a name"))
+    try v.value("seed", &seed, .seed)
+    try v.section("data", &data)
+    try v.value("batch", &batch, .orNull(.whole(1...100_000), "one case a rank"))
+    try v.value("scaling", &scaling, .choice())
+    try v.section("network", &network)
+    try v.section("teacher", &teacher)
+    try v.section("student", &student)
+    try v.section("hadnet", &hadnet)
+    try v.section("checkpoints", &checkpoints)
+  }
+}
+
+extension DataSettings: RecipeSection {
+  fileprivate mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
+    try v.value("path", &path, .orNull(.text("a folder"), "given by --data"))
+    try v.value("split", &split, .split)
+    try v.value("mask", &mask, .choice())
+    try v.value("negative", &negative, .choice())
+    try v.value("size", &size, .orNull(.size, "found from the data"))
+    try v.value("class_weights", &classWeights, .weights)
+  }
+}
+
+extension NetworkSettings: RecipeSection {
+  fileprivate mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
+    try v.value("k", &k, .whole(1...256))
+    try v.value("dropout", &dropout, .number(from: 0, below: 1))
+  }
+}
+
+extension Pretraining: RecipeSection {
+  fileprivate mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
+    try v.value("epochs", &epochs, .whole(1...1_000_000))
+    try v.value("rate", &rate, .number(above: 0, to: 1))
+    try v.value("beta1", &beta1, .number(from: 0, below: 1))
+    try v.value("beta2", &beta2, .number(from: 0, below: 1))
+    try v.value("epsilon", &epsilon, .number(above: 0, to: 1))
+    try v.value("decay", &decay, .number(from: 0, to: 1))
+    try v.section("plateau", &plateau)
+    try v.value("class_weight_decay", &classWeightDecay, .number(above: 0, to: 1))
+    try v.value("class_weight_floor", &classWeightFloor, .number(from: 0, to: 1e6))
+    try v.section("augmentation", &augmentation)
+    try v.value("validation_interval", &validationInterval, .whole(1...1_000_000))
+  }
+}
+
+extension PlateauSettings: RecipeSection {
+  fileprivate mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
+    try v.value("patience", &patience, .whole(1...1_000_000))
+    try v.value("factor", &factor, .number(above: 0, to: 1))
+  }
+}
+
+extension AugmentationSettings: RecipeSection {
+  fileprivate mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
+    try v.value("enabled", &enabled, .flag)
+    try v.value("flip", &flip, .number(from: 0, to: 1))
+    try v.value("affine", &affine, .number(from: 0, to: 1))
+    try v.value("rotation", &rotation, .number(from: 0, to: 180))
+    try v.value("shear", &shear, .number(from: 0, below: 1))
+    try v.value("scale", &scale, .number(from: 0, below: 1))
+  }
+}
+
+extension Distillation: RecipeSection {
+  fileprivate mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
+    try v.value("epochs", &epochs, .whole(1...1_000_000))
+    try v.value("rate", &rate, .number(above: 0, to: 1))
+    try v.value("beta1", &beta1, .number(from: 0, below: 1))
+    try v.value("beta2", &beta2, .number(from: 0, below: 1))
+    try v.value("epsilon", &epsilon, .number(above: 0, to: 1))
+    try v.value("lambda", &lambda, .number(from: 0, to: 1000))
+    try v.value("gate", &gate, .number(from: 0, to: 1))
+    try v.value("teacher_dropout", &teacherDropout, .flag)
+    try v.value("class_weights", &classWeights, .orNull(.weights, "those of data"))
+    try v.value("validation_interval", &validationInterval, .whole(1...1_000_000))
+  }
+}
+
+extension CheckpointSettings: RecipeSection {
+  fileprivate mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
+    try v.value("keep", &keep, .whole(1...1_000_000))
+  }
+}
+
+private protocol RecipeSection {
+  mutating func visit(_ v: inout some RecipeVisitor) throws(Fault)
+}
+
+private protocol RecipeVisitor {
+  mutating func value<T>(_ key: String, _ value: inout T, _ form: RecipeValue<T>) throws(Fault)
+  mutating func section(_ key: String, _ section: inout some RecipeSection) throws(Fault)
+}
+
+// MARK: - The values
+
+/// How one kind of value is read, written, and described to a person who got it wrong.
+private struct RecipeValue<T> {
+  /// Follows "must be".
+  let allowed: String
+  let read: (Node) -> T?
+  let text: (T) -> String
+}
+
+extension RecipeValue {
+  /// The same as `form`, or null, which stands for `meaning`.
+  static func orNull<W>(_ form: RecipeValue<W>, _ meaning: String) -> Self where T == W? {
+    Self(
+      allowed: "\(form.allowed), or null (\(meaning))",
+      read: { $0.isNull ? .some(nil) : form.read($0).map { .some($0) } },
+      text: { $0.map(form.text) ?? "null" })
+  }
+}
+
+extension RecipeValue where T == Int {
+  static func whole(_ range: ClosedRange<Int>) -> Self {
+    Self(
+      allowed: "a whole number from \(range.lowerBound) to \(range.upperBound)",
+      read: { node in node.plain.flatMap { Int($0) }.flatMap { range.contains($0) ? $0 : nil } },
+      text: { "\($0)" })
+  }
+}
+
+extension RecipeValue where T == UInt64 {
+  static var seed: Self {
+    Self(
+      allowed: "a whole number from 0 to \(UInt64.max)", read: { $0.plain.flatMap { UInt64($0) } },
+      text: { "\($0)" })
+  }
+}
+
+extension RecipeValue where T: BinaryFloatingPoint & LosslessStringConvertible {
+  static func number(from low: T, to high: T) -> Self {
+    number("from \(plain(low)) to \(plain(high))") { $0 >= low && $0 <= high }
+  }
+  static func number(from low: T, below high: T) -> Self {
+    number("from \(plain(low)) to below \(plain(high))") { $0 >= low && $0 < high }
+  }
+  static func number(above low: T, to high: T) -> Self {
+    number("above \(plain(low)) and at most \(plain(high))") { $0 > low && $0 <= high }
+  }
+
+  private static func number(_ words: String, _ holds: @escaping (T) -> Bool) -> Self {
+    Self(
+      allowed: "a number \(words)",
+      read: { node in node.number(T.self).flatMap { holds($0) ? $0 : nil } },
+      text: numberText)
+  }
+
+  private static func plain(_ bound: T) -> String { "\(Int(bound))" }
+}
+
+/// The shortest digits that read back as the same number. A point stands in front of every exponent, without which
+/// YAML 1.1 readers take `1e-08` for a text.
+private func numberText<T: BinaryFloatingPoint & LosslessStringConvertible>(_ value: T) -> String {
+  let text = "\(value)"
+  guard let e = text.firstIndex(of: "e"), !text.contains(".") else { return text }
+  return text[..<e] + ".0" + text[e...]
+}
+
+extension RecipeValue where T == Bool {
+  static var flag: Self {
+    Self(
+      allowed: "true or false",
+      read: { node in
+        switch node.plain {
+        case "true": true
+        case "false": false
+        default: nil
+        }
+      },
+      text: { "\($0)" })
+  }
+}
+
+extension RecipeValue where T: CaseIterable & RawRepresentable, T.RawValue == String {
+  static func choice() -> Self {
+    let names = T.allCases.map(\.rawValue)
+    return Self(
+      allowed: names.dropLast().joined(separator: ", ") + " or " + (names.last ?? ""),
+      read: { node in node.scalar.flatMap { T(rawValue: $0.string) } },
+      text: { $0.rawValue })
+  }
+}
+
+extension RecipeValue where T == String {
+  static func text(_ what: String) -> Self {
+    Self(
+      allowed: what,
+      read: { node in
+        guard let scalar = node.scalar, !node.isNull, !scalar.string.isEmpty else { return nil }
+        return scalar.string
+      },
+      text: quoted)
+  }
+}
+
+extension RecipeValue where T == Size {
+  static var size: Self {
+    Self(
+      allowed: "three sides [z, y, x], each a multiple of 16 and at least 32",
+      read: { node in
+        guard case .sequence(let list) = node, list.count == 3 else { return nil }
+        let sides = list.compactMap { $0.plain.flatMap { Int($0) } }
+        guard sides.count == 3, sides.allSatisfy({ $0 >= 32 && $0 % 16 == 0 && $0 <= 4096 }) else {
+          return nil
+        }
+        return Size(sides[0], sides[1], sides[2])
+      },
+      text: { "[\($0.z), \($0.y), \($0.x)]" })
+  }
+}
+
+extension RecipeValue where T == ClassWeights {
+  static var weights: Self {
+    Self(
+      allowed: "four numbers from 0 (background, NET, ED, ET), not all 0, or data",
+      read: { node in
+        if node.plain == "data" { return .data }
+        guard case .sequence(let list) = node, list.count == 4 else { return nil }
+        let weights = list.compactMap { $0.number(Float.self) }
+        guard weights.count == 4, weights.allSatisfy({ $0 >= 0 }), weights.contains(where: { $0 > 0 }) else {
+          return nil
+        }
+        return .fixed(weights)
+      },
+      text: { weights in
+        switch weights {
+        case .data: "data"
+        case .fixed(let values): "[" + values.map(numberText).joined(separator: ", ") + "]"
+        }
+      })
+  }
+}
+
+extension RecipeValue where T == SplitSettings {
+  static let keys = ["train", "validation", "test"]
+
+  static var split: Self {
+    Self(
+      allowed: "counts {train: 200, validation: 66, test: 69}, or the name of a file",
+      read: { node in
+        if let scalar = node.scalar {
+          return node.isNull || scalar.string.isEmpty || node.number(Double.self) != nil
+            ? nil : .file(scalar.string)
+        }
+        guard case .mapping(let mapping) = node,
+          mapping.allSatisfy({ keys.contains($0.key.scalar?.string ?? "") })
+        else { return nil }
+        func count(_ key: String, _ standard: Int, from least: Int) -> Int? {
+          guard let node = mapping[key] else { return standard }
+          return node.plain.flatMap { Int($0) }.flatMap { $0 >= least && $0 <= 1_000_000 ? $0 : nil }
+        }
+        guard case .counts(let a, let b, let c) = DataSettings().split,
+          let train = count("train", a, from: 1), let validation = count("validation", b, from: 1),
+          let test = count("test", c, from: 0)
+        else { return nil }
+        return .counts(train: train, validation: validation, test: test)
+      },
+      text: { split in
+        switch split {
+        case .counts(let train, let validation, let test):
+          "{train: \(train), validation: \(validation), test: \(test)}"
+        case .file(let name): quoted(name)
+        }
+      })
+  }
+}
+
+/// A text as YAML: as it stands where no reader could take it for anything else, else in double quotes.
+private func quoted(_ text: String) -> String {
+  let words: Set = ["null", "true", "false", "yes", "no", "on", "off", "y", "n", "data"]
+  let harmless = text.utf8.allSatisfy { byte in
+    switch byte {
+    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+      UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "_"), UInt8(ascii: "-"), UInt8(ascii: "."),
+      UInt8(ascii: "/"):
+      true
+    default: false
+    }
+  }
+  let first = text.utf8.first.map { !"0123456789.-".utf8.contains($0) } ?? false
+  if harmless, first, !words.contains(text.lowercased()) { return text }
+  var result = "\""
+  for scalar in text.unicodeScalars {
+    switch scalar {
+    case "\"": result += "\\\""
+    case "\\": result += "\\\\"
+    case "\n": result += "\\n"
+    case "\t": result += "\\t"
+    case "\r": result += "\\r"
+    case _ where scalar.value < 0x20 || scalar.value == 0x7F:
+      let digits = String(scalar.value, radix: 16)
+      result += "\\x" + (digits.count < 2 ? "0" : "") + digits
+    default: result.unicodeScalars.append(scalar)
+    }
+  }
+  return result + "\""
+}
+
+extension Node {
+  /// The text of an unquoted scalar.
+  fileprivate var plain: String? {
+    guard case .scalar(let scalar) = self, scalar.style == .plain || scalar.style == .any else { return nil }
+    return scalar.string
+  }
+
+  fileprivate var isNull: Bool {
+    guard let plain else { return false }
+    return plain.isEmpty || plain == "~" || plain.lowercased() == "null"
+  }
+
+  /// A finite decimal number; Swift alone would also take "inf", "nan" and hexadecimal.
+  fileprivate func number<T: BinaryFloatingPoint & LosslessStringConvertible>(_ type: T.Type) -> T? {
+    guard let plain, plain.utf8.allSatisfy({ "0123456789+-.eE".utf8.contains($0) }), let value = T(plain),
+      value.isFinite
+    else { return nil }
+    return value
+  }
+
+  /// What stands there, for an error.
+  fileprivate var words: String {
+    switch self {
+    case .scalar(let scalar):
+      isNull
+        ? "empty"
+        : number(Double.self) != nil || self.plain == "true" || self.plain == "false"
+          ? scalar.string : "\"\(scalar.string)\""
+    case .sequence(let list): "[" + list.map(\.words).joined(separator: ", ") + "]"
+    case .mapping(let mapping):
+      "{"
+        + mapping.map { "\($0.key.scalar?.string ?? "?"): \($0.value.words)" }.joined(separator: ", ") + "}"
+    case .alias: "an alias"
+    }
+  }
+}
+
+// MARK: - Reading
+
+/// The file as a tree, overrides included, and where each part of it comes from.
+private struct RecipeTree {
+  let file: String
+  private(set) var root: Node
+  /// The text of each override, by its key.
+  private var overrides: [[String]: String] = [:]
+
+  init(_ yaml: String, file: String) throws(Fault) {
+    self.file = file
+    let composed: Node?
+    do {
+      composed = try Yams.compose(yaml: yaml)
+    } catch {
+      throw RecipeTree.fault(error, file: file)
+    }
+    guard let composed else { throw Fault(.missing, "\(file) is empty") }
+    guard case .mapping = composed else {
+      throw Fault(.recipe, "\(file):\(composed.mark?.line ?? 1): a recipe is lines of the form key: value")
+    }
+    root = composed
+  }
+
+  private static func fault(_ error: any Error, file: String) -> Fault {
+    func sentence(_ line: Int?, _ problem: String, _ context: YamlError.Context?) -> Fault {
+      let place = line.map { "\(file):\($0)" } ?? file
+      return Fault(.recipe, "\(place): not valid YAML: \(context.map { $0.text + ", " } ?? "")\(problem)")
+    }
+    switch error as? YamlError {
+    case .scanner(let context, let problem, let mark, _), .parser(let context, let problem, let mark, _),
+      .composer(let context, let problem, let mark, _):
+      return sentence(mark.line, problem, context)
+    case .reader(let problem, _, _, _): return sentence(nil, problem, nil)
+    case .duplicatedKeysInMapping(let keys, let context):
+      return Fault(
+        .recipe,
+        "\(file):\(context.mark.line): \(keys.sorted().first ?? "a key") stands twice in this section")
+    default: return sentence(nil, "\(error)", nil)
+    }
+  }
+
+  /// Puts the value of `key=value` in its place.
+  mutating func override(_ text: String) throws(Fault) {
+    guard let equals = text.firstIndex(of: "="), equals > text.startIndex else {
+      throw Fault(.usage, "--set \(text): write it as key=value, e.g. --set hadnet.rate=1e-3")
+    }
+    let key = text[..<equals].trimmingCharacters(in: .whitespaces)
+    let path = key.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
+    let known = RecipeWriter(Recipe()).values.map(\.path)
+    let inside = known.filter { $0.count > path.count && $0.starts(with: path) }
+    if let first = inside.first {
+      throw Fault(
+        .recipe,
+        "--set \(text): \(key) is a section; set one of its keys, such as \(first.joined(separator: "."))")
+    }
+    let isCount =
+      path.count == 3 && path.starts(with: ["data", "split"])
+      && RecipeValue<SplitSettings>.keys.contains(path[2])
+    guard known.contains(path) || isCount else {
+      throw Fault(.recipe, "--set \(text): " + unknown(path, among: known))
+    }
+    let value: Node?
+    do {
+      value = try Yams.compose(yaml: String(text[text.index(after: equals)...]))
+    } catch {
+      throw Fault(.recipe, "--set \(text): the value is not valid YAML")
+    }
+    RecipeTree.put(value ?? Node("null"), at: path[...], in: &root)
+    overrides[path] = text
+  }
+
+  private static func put(_ value: Node, at path: ArraySlice<String>, in node: inout Node) {
+    guard let key = path.first else {
+      node = value
+      return
+    }
+    var mapping: Node.Mapping = [:]
+    if case .mapping(let there) = node { mapping = there }
+    var child = mapping[key] ?? Node("")
+    put(value, at: path.dropFirst(), in: &child)
+    mapping[key] = child
+    node = .mapping(mapping)
+  }
+
+  /// `demo.yaml:12`, or the override that put the value there.
+  func place(_ path: [String], _ node: Node) -> String {
+    if let text = overrides.first(where: { $0.key.starts(with: path) })?.value { return "--set \(text)" }
+    return node.mark.map { "\(file):\($0.line)" } ?? file
+  }
+}
+
+/// Sets each value from the tree.
+private struct RecipeReader: RecipeVisitor {
+  let tree: RecipeTree
+  let path: [String]
+  /// The section's node; nil where it is absent.
+  let node: Node?
+  private var keys: [String] = []
+
+  init(tree: RecipeTree, path: [String], node: Node?) {
+    self.tree = tree
+    self.path = path
+    self.node = node
+  }
+
+  mutating func value<T>(_ key: String, _ value: inout T, _ form: RecipeValue<T>) throws(Fault) {
+    guard let found = child(key) else { return }
+    guard let read = form.read(found) else {
+      let path = path + [key]
+      throw Fault(
+        .recipe,
+        "\(tree.place(path, found)): \(path.joined(separator: ".")) must be \(form.allowed), not \(found.words)"
+      )
+    }
+    value = read
+  }
+
+  mutating func section(_ key: String, _ section: inout some RecipeSection) throws(Fault) {
+    let found = child(key), path = path + [key]
+    // A section whose lines are all commented out is null, and means the same as none.
+    if let found, !found.isNull, found.mapping == nil {
+      throw Fault(
+        .recipe,
+        "\(tree.place(path, found)): \(path.joined(separator: ".")) is a section of keys, not \(found.words)")
+    }
+    var reader = RecipeReader(tree: tree, path: path, node: found)
+    try section.visit(&reader)
+    try reader.refuseUnknownKeys()
+  }
+
+  func refuseUnknownKeys() throws(Fault) {
+    guard case .mapping(let mapping) = node else { return }
+    for pair in mapping where !keys.contains(pair.key.scalar?.string ?? "") {
+      let path = path + [pair.key.scalar?.string ?? "?"]
+      let known = RecipeWriter(Recipe()).values.map(\.path)
+      throw Fault(.recipe, "\(tree.place(path, pair.key)): " + unknown(path, among: known))
+    }
+  }
+
+  private mutating func child(_ key: String) -> Node? {
+    keys.append(key)
+    guard case .mapping(let mapping) = node else { return nil }
+    return mapping[key]
+  }
+}
+
+/// What to say of a key that there is none: the nearest of its section, or the same key in another section, or all.
+private func unknown(_ path: [String], among known: [[String]]) -> String {
+  let name = path.joined(separator: "."), section = path.dropLast(), key = path.last ?? ""
+  var siblings: [String] = []
+  for other in known where other.count > section.count && other.starts(with: section) {
+    let sibling = other[section.count]
+    if !siblings.contains(sibling) { siblings.append(sibling) }
+  }
+  if known.contains(Array(section)) { return "\(section.joined(separator: ".")) has no keys of its own" }
+  // A section that isn't there itself: say so of the section, whose name is the mistake.
+  if siblings.isEmpty, section.count > 0 { return unknown(Array(section), among: known) }
+  let nearest = siblings.map { (key: $0, edits: edits(from: key, to: $0)) }.min { $0.edits < $1.edits }
+  if let nearest, nearest.edits <= max(1, min(key.count, nearest.key.count) / 2) {
+    return "\(name) is not a known key; did you mean \(nearest.key)?"
+  }
+  if let elsewhere = known.first(where: { $0.last == key }) {
+    return "\(name) is not a known key; did you mean \(elsewhere.joined(separator: "."))?"
+  }
+  return "\(name) is not a known key; known are \(siblings.joined(separator: ", "))"
+}
+
+/// The Levenshtein distance: letters to insert, delete or replace.
+private func edits(from a: String, to b: String) -> Int {
+  let b = Array(b)
+  var row = Array(0...b.count)
+  for (i, letter) in a.enumerated() {
+    var diagonal = row[0]
+    row[0] = i + 1
+    for j in b.indices {
+      let replaced = diagonal + (letter == b[j] ? 0 : 1)
+      diagonal = row[j + 1]
+      row[j + 1] = min(replaced, row[j] + 1, row[j + 1] + 1)
+    }
+  }
+  return row[b.count]
+}
+
+// MARK: - Writing
+
+/// Writes each value as a line.
+private struct RecipeWriter: RecipeVisitor {
+  private(set) var text = ""
+  private(set) var values: [(path: [String], text: String)] = []
+  private var path: [String] = []
+
+  init(_ recipe: Recipe) {
+    var recipe = recipe
+    // A visitor throws only where it reads.
+    do { try recipe.visit(&self) } catch { preconditionFailure("\(error)") }
+  }
+
+  mutating func value<T>(_ key: String, _ value: inout T, _ form: RecipeValue<T>) {
+    let written = form.text(value)
+    line("\(key): \(written)")
+    values.append((path + [key], written))
+  }
+
+  mutating func section(_ key: String, _ section: inout some RecipeSection) throws(Fault) {
+    line("\(key):")
+    path.append(key)
+    try section.visit(&self)
+    path.removeLast()
+  }
+
+  private mutating func line(_ content: String) {
+    text += String(repeating: "  ", count: path.count) + content + "\n"
+  }
+}

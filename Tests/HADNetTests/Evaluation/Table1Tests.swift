@@ -1,0 +1,66 @@
+import HADNet
+import Testing
+
+@Suite struct Table1Tests {
+  let teacher = evaluation("Teacher", [0.9, 0.8, 0.95, 0.85])
+  let student = evaluation("Student", [0.3, 0.2, 0.4, 0.3])
+  let hadnet = evaluation("HAD-Net", [0.5, 0.41, 0.6, 0.51])
+  let control = evaluation("Control", [0.4, 0.3, 0.52, 0.43])
+
+  @Test func markdownHasThePapersForm() throws {
+    let table = try Table1([control, hadnet, student, teacher])
+    #expect(
+      table.markdown == """
+        | | Teacher | Student | HAD-Net | Control |
+        | --- | --- | --- | --- | --- |
+        | WT | 87.5 ± 6.5 | 30.0 ± 8.2 | 50.5 ± 7.8\\* | 41.2 ± 9.1 |
+        | TC | 87.5 ± 6.5 | 30.0 ± 8.2 | 50.5 ± 7.8\\* | 41.2 ± 9.1 |
+        | ET | 87.5 ± 6.5 | 30.0 ± 8.2 | 50.5 ± 7.8\\* | 41.2 ± 9.1 |
+
+        Dice in percent, mean ± standard deviation over 4 cases. \\* p < 0.05, \\*\\* p < 0.001: HAD-Net better than \
+        each other method that sees no T1ce (two-sided paired t-tests, not corrected for multiple tests).
+
+        | HAD-Net minus | WT | TC | ET |
+        | --- | --- | --- | --- |
+        | Teacher | -37.0 (p < 0.001) | -37.0 (p < 0.001) | -37.0 (p < 0.001) |
+        | Student | +20.5 (p < 0.001) | +20.5 (p < 0.001) | +20.5 (p < 0.001) |
+        | Control | +9.2 (p = 0.001) | +9.2 (p = 0.001) | +9.2 (p = 0.001) |
+
+        """)
+  }
+
+  @Test func csvHasTheSameCells() throws {
+    #expect(
+      try Table1([student, hadnet]).csv == """
+        Region,Student,HAD-Net
+        WT,30.0 ± 8.2,50.5 ± 7.8**
+        TC,30.0 ± 8.2,50.5 ± 7.8**
+        ET,30.0 ± 8.2,50.5 ± 7.8**
+
+        """)
+  }
+
+  @Test func oneStarIsForTheWeakestDifference() throws {
+    let near = evaluation("AD-Net", [0.4, 0.4, 0.5, 0.4])
+    #expect(try Table1([student, hadnet, near]).cells[.et]?[1] == "50.5 ± 7.8*")
+    let same = evaluation("AD-Net", [0.4, 0.5, 0.5, 0.6])
+    #expect(try Table1([student, hadnet, same]).cells[.et]?[1] == "50.5 ± 7.8")
+  }
+
+  @Test func noStarForBeingWorse() throws {
+    let better = evaluation("KD-Net+", [0.7, 0.61, 0.8, 0.71])
+    #expect(try Table1([hadnet, better]).cells[.wt] == ["50.5 ± 7.8", "70.5 ± 7.8"])
+  }
+
+  @Test func withoutHADNetThereAreNoTests() throws {
+    let table = try Table1([student, teacher])
+    #expect(table.tests.isEmpty && table.methods == ["Teacher", "Student"])
+    #expect(table.note == "Dice in percent, mean ± standard deviation over 4 cases.")
+  }
+
+  @Test func methodsOnOtherCasesAreRefused() {
+    #expect(throws: Fault(.missing, "case D is in HAD-Net but not in Student")) {
+      try Table1([hadnet, evaluation("Student", [0.1, 0.2, 0.3])])
+    }
+  }
+}
