@@ -12,3 +12,14 @@ enum Gemm {
       a, Int32(lda), b, Int32(ldb), beta, c, Int32(ldc))
   }
 }
+
+/// The BLAS library behind `Gemm`.
+public enum BLAS {
+  /// E.g. `OpenBLAS 0.3.21 SkylakeX`: the kernel it chose for this CPU decides the last bits.
+  public static var name: String { "\(version) \(core)" }
+  public static var core: String { String(cString: openblas_get_corename()) }
+  public static var version: String {
+    let words = String(cString: openblas_get_config()).split(separator: " ")
+    return words.prefix(2).joined(separator: " ")
+  }
+}

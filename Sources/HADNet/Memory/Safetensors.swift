@@ -1,3 +1,4 @@
+import CXXHash
 import Foundation
 
 /// A safetensors file: named tensors, little-endian, behind a JSON header. Safe to read from anywhere: nothing in
@@ -92,6 +93,11 @@ public struct Safetensors: Sendable {
       entries[name] = Entry(element: element, extents: shape, range: offsets[0]..<offsets[1])
     }
     guard end == available else { throw damaged("\(available - end) bytes belong to no tensor") }
+    if let hash = metadata[Safetensors.hashKey] {
+      let start = start
+      let found = data.withUnsafeBytes { Safetensors.hash(UnsafeRawBufferPointer(rebasing: $0[start...])) }
+      guard hash == found else { throw damaged("its numbers are not those that were written") }
+    }
     self.path = path
     self.entries = entries
     self.metadata = metadata
@@ -155,14 +161,22 @@ public struct Safetensors: Sendable {
     func json(_ value: some Encodable) throws -> String {
       String(decoding: try encoder.encode(value), as: UTF8.self)
     }
-    var fields = ["\"__metadata__\":\(try json(metadata))"], offset = 0
-    for (name, parameter, _) in names {
+    var fields: [String] = [], offset = 0
+    let state = XXH3_createState()
+    defer { XXH3_freeState(state) }
+    XXH3_128bits_reset(state)
+    for (name, parameter, vector) in names {
+      let values = vector[parameter]
+      XXH3_128bits_update(state, values.baseAddress, 4 * values.count)
       let header = Header(
         dtype: Element.float32.rawValue, shape: parameter.extents,
         data_offsets: [offset, offset + 4 * parameter.count])
       fields.append("\(try json(name)):\(try json(header))")
       offset += 4 * parameter.count
     }
+    var metadata = metadata
+    metadata[hashKey] = hex(XXH3_128bits_digest(state))
+    fields.insert("\"__metadata__\":\(try json(metadata))", at: 0)
     var header = Data("{\(fields.joined(separator: ","))}".utf8)
     // The data start at a multiple of 8, padded with spaces as the format allows.
     while header.count % 8 != 0 { header.append(0x20) }
@@ -171,5 +185,19 @@ public struct Safetensors: Sendable {
     file.append(header)
     for (_, parameter, vector) in names { file.append(Data(buffer: vector[parameter])) }
     return file
+  }
+
+  /// Metadata key of the numbers' XXH3-128, which tells a damaged file.
+  static let hashKey = "xxh3"
+
+  private static func hash(_ bytes: UnsafeRawBufferPointer) -> String {
+    hex(XXH3_128bits(bytes.baseAddress, bytes.count))
+  }
+
+  private static func hex(_ hash: XXH128_hash_t) -> String {
+    [hash.high64, hash.low64].map { word in
+      let digits = String(word, radix: 16)
+      return String(repeating: "0", count: 16 - digits.count) + digits
+    }.joined()
   }
 }

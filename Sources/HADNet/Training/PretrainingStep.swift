@@ -14,26 +14,6 @@ public struct SlotCase: Sendable {
   }
 }
 
-/// Channels of a case that a network sees.
-public enum Sight: Sendable {
-  case all, withoutContrast
-
-  public var channels: [Int] { self == .all ? [0, 1, 2, 3] : [0, 2, 3] }
-
-  /// Copies the channels that are seen from [z, y, x, 4] into a network's image.
-  public func copy(_ images: Volume, into image: Volume) {
-    precondition(
-      images.size == image.size && image.channels == channels.count && images.channels == 4,
-      "\(images.shape) into \(image.shape)")
-    let channels = channels, n = channels.count
-    for voxel in 0..<images.shape.voxels {
-      for (i, channel) in channels.enumerated() {
-        image.base[voxel * n + i] = images.base[voxel * 4 + channel]
-      }
-    }
-  }
-}
-
 /// One step of pre-training a U-Net (teacher or student): cross-entropy, AdamW.
 ///
 /// With several cases in the global batch each has its own loss; the batch's loss is their mean.

@@ -1,0 +1,40 @@
+/// Logits to labels.
+public enum Segmentation {
+  /// The class of the largest logit of each voxel; the lowest of equals. Logits [z, y, x, 4].
+  public static func labels(_ logits: Volume, _ workers: Workers) -> LabelVolume {
+    var classes = [UInt8](repeating: 0, count: logits.shape.voxels)
+    let pieces = Pieces(logits.shape.voxels, least: 4096, limit: 256)
+    classes.withUnsafeMutableBufferPointer { classes in
+      nonisolated(unsafe) let classes = classes
+      workers.forEach(pieces.count) { piece, _ in
+        for voxel in pieces[piece] {
+          let v = logits.base + voxel * UNet.classes
+          var best = 0
+          for c in 1..<UNet.classes where v[c] > v[best] { best = c }
+          classes[voxel] = UInt8(best)
+        }
+      }
+    }
+    return LabelVolume(logits.size, classes)
+  }
+
+  /// The classes of a segmentation on disk, in BraTS orientation. Throws `.invalid` for a value that the convention
+  /// does not have, naming file and value.
+  public static func read(_ path: String, convention: LabelConvention) throws -> (
+    labels: LabelVolume, header: NIfTIHeader
+  ) {
+    let image = try NIfTIImage.read(path)
+    var classes = [UInt8](repeating: 0, count: image.voxels.count)
+    for (i, value) in image.voxels.enumerated() {
+      guard let index = convention.classIndex(of: value) else {
+        let shown = value == value.rounded() ? "\(Int(value))" : "\(value)"
+        throw Fault(
+          .invalid,
+          "\(path): \(shown) is no label of BraTS \(convention == .brats2019 ? "2017–2020 (0, 1, 2, 4)" : "2023 (0…3)")"
+        )
+      }
+      classes[i] = index
+    }
+    return (LabelVolume(image.size, classes), image.header)
+  }
+}

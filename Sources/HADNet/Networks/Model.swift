@@ -1,0 +1,120 @@
+import Foundation
+
+/// A trained segmentation network with all that using it needs: what a model file holds.
+public struct Model {
+  /// What the file says about the network beside its numbers.
+  public struct Facts: Equatable, Sendable {
+    /// As tables name it: Teacher, Student, HAD-Net, …
+    public var method: String
+    public var k: Int
+    public var dropout: Float
+    /// What the network sees, in channel order.
+    public var sequences: [Modality]
+    /// The size cases are padded to; instance norm sees the padding, so it belongs to the model.
+    public var size: Size
+    public var preparation: Preparation
+
+    public init(
+      method: String, k: Int, dropout: Float, sequences: [Modality], size: Size, preparation: Preparation
+    ) {
+      self.method = method
+      self.k = k
+      self.dropout = dropout
+      self.sequences = sequences
+      self.size = size
+      self.preparation = preparation
+    }
+
+    public var sight: Sight { sequences.count == 4 ? .all : .withoutContrast }
+  }
+
+  /// Changes when older files can no longer be read.
+  static let formatVersion = "1"
+
+  public let facts: Facts
+  public let network: UNet
+  public let p: ParameterVector
+
+  public init(_ facts: Facts, _ network: UNet, _ p: ParameterVector) {
+    self.facts = facts
+    self.network = network
+    self.p = p
+  }
+
+  /// The file's bytes: parameters under the published names, facts as metadata.
+  public func encoded() throws -> Data {
+    try Safetensors.encode(
+      [("", p)],
+      metadata: [
+        "format": Model.formatVersion, "method": facts.method, "k": "\(facts.k)", "dropout": "\(facts.dropout)",
+        "sequences": facts.sequences.map(\.rawValue).joined(separator: ","),
+        "size": facts.size.array.map(String.init).joined(separator: ","),
+        "preparation": "\(Preparation.version)", "mask": facts.preparation.mask.rawValue,
+        "negative": facts.preparation.negative.rawValue, "ceiling": "\(facts.preparation.ceiling)",
+      ])
+  }
+
+  /// Reads a model file, or a checkpoint folder's `student.safetensors` or `teacher.safetensors`.
+  ///
+  /// Throws `.missing` where there is none, `.invalid` where the file is damaged or no model.
+  public static func load(_ path: String) throws -> Model {
+    var isFolder: ObjCBool = false
+    guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
+      throw Fault(.missing, "\(path): no such model file or checkpoint folder")
+    }
+    var path = path
+    if isFolder.boolValue {
+      let folder = path
+      guard
+        let file = ["student", "teacher"].map({ "\(folder)/\($0).safetensors" })
+          .first(where: FileManager.default.fileExists(atPath:))
+      else {
+        throw Fault(.missing, "\(folder): neither student.safetensors nor teacher.safetensors is in this folder")
+      }
+      path = file
+    }
+    let file = try Safetensors(path: path)
+    func fact(_ key: String) throws -> String {
+      guard let value = file.metadata[key] else {
+        throw Fault(.invalid, "\(path): no model file of this program: its metadata lack \(key)")
+      }
+      return value
+    }
+    func parsed<Value>(_ key: String, _ parse: (String) -> Value?) throws -> Value {
+      let text = try fact(key)
+      guard let value = parse(text) else { throw Fault(.invalid, "\(path): \(key) in its metadata is \(text)") }
+      return value
+    }
+    let format = try fact("format")
+    guard format == formatVersion else {
+      throw Fault(.invalid, "\(path): format \(format); this program reads format \(formatVersion)")
+    }
+    guard try fact("preparation") == "\(Preparation.version)" else {
+      throw Fault(.invalid, "\(path): made with another preparation of the data than this program's")
+    }
+    let sequences = try parsed("sequences") { text -> [Modality]? in
+      let all = text.split(separator: ",").map { Modality(rawValue: String($0)) }
+      let known = all.compactMap { $0 }
+      return known.count == all.count && (known == Modality.allCases || known == Modality.student) ? known : nil
+    }
+    let size = try parsed("size") { text -> Size? in
+      let sides = text.split(separator: ",").compactMap { Int($0) }
+      guard sides.count == 3, sides.allSatisfy({ $0 > 0 && $0 % UNet.multiple == 0 && $0 <= 4096 }) else {
+        return nil
+      }
+      return Size(sides[0], sides[1], sides[2])
+    }
+    let k = try parsed("k") { Int($0).flatMap { (1...1024).contains($0) ? $0 : nil } }
+    let facts = Facts(
+      method: try fact("method"), k: k,
+      dropout: try parsed("dropout") { Float($0).flatMap { (0..<1).contains($0) ? $0 : nil } },
+      sequences: sequences, size: size,
+      preparation: Preparation(
+        modalities: sequences, mask: try parsed("mask") { Preparation.Mask(rawValue: $0) },
+        negative: try parsed("negative") { Preparation.Negative(rawValue: $0) }, readsTruth: false,
+        ceiling: try parsed("ceiling") { Double($0).flatMap { $0 > 0 ? $0 : nil } }))
+    let network = UNet(inputs: sequences.count, k: k), p = ParameterVector(zeros: network.layout)
+    try file.read("", into: p)
+    return Model(facts, network, p)
+  }
+}

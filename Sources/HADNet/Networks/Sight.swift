@@ -1,0 +1,20 @@
+/// Channels of a case that a network sees.
+public enum Sight: Sendable {
+  case all, withoutContrast
+
+  public var modalities: [Modality] { self == .all ? Modality.allCases : Modality.student }
+  public var channels: [Int] { modalities.map(\.channel) }
+
+  /// Copies the channels that are seen from [z, y, x, 4] into a network's image.
+  public func copy(_ images: Volume, into image: Volume) {
+    precondition(
+      images.size == image.size && image.channels == channels.count && images.channels == 4,
+      "\(images.shape) into \(image.shape)")
+    let channels = channels, n = channels.count
+    for voxel in 0..<images.shape.voxels {
+      for (i, channel) in channels.enumerated() {
+        image.base[voxel * n + i] = images.base[voxel * 4 + channel]
+      }
+    }
+  }
+}

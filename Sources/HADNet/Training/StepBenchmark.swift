@@ -1,0 +1,88 @@
+import Collective
+import Foundation
+
+/// Measures one whole HAD-Net step on this machine: data in memory, dropout on in teacher and student, the
+/// discriminator always updated.
+public struct StepBenchmark: Sendable {
+  /// What a run found.
+  public struct Result: Codable, Sendable {
+    public var shape: Size
+    public var k, threads, ranks: Int
+    /// Median of `runs`, seconds; the first step is not among them.
+    public var seconds: Double
+    public var runs: [Double]
+    /// VmHWM of the largest rank / 2³⁰.
+    public var peak_gib: Double
+    public var loss: Double
+    public var updated: Bool
+    public var kernels: String
+  }
+
+  public let size: Size
+  public let k, repeats: Int
+
+  public init(size: Size, k: Int, repeats: Int) {
+    self.size = size
+    self.k = k
+    self.repeats = repeats
+  }
+
+  public func run(_ reduction: Reduction, _ workers: Workers) throws -> Result {
+    let student = UNet(inputs: 3, k: k), teacher = UNet(inputs: 4, k: k), discriminator = Discriminator(k: k)
+    let step = DistillationStep(
+      student: student, student.initialParameters(seed: 1, part: 0), teacher: teacher,
+      teacher.initialParameters(seed: 1, part: 1), discriminator,
+      discriminator.initialParameters(seed: 1, part: 2),
+      // An accuracy is never above 1: the gate never closes.
+      .init(lambda: 0.2, gate: 1, rate: 2e-4, optimiser: .init(beta1: 0.5, beta2: 0.999)), size: size, reduction,
+      workers)
+    let run = reduction.slots.run(of: reduction.rank)
+    let cases = run.map { slot in StepBenchmark.case(slot, size) }
+    var seconds: [Double] = [], report: DistillationStep.Report?
+    for i in 0...repeats {
+      try reduction.communicator?.barrier()
+      let start = ContinuousClock.now
+      report = try step.run(
+        cases, filled: reduction.slots.count, weights: [1, 59.4507, 23.3190, 71.8481],
+        studentDropout: { DropoutDraw(probability: 0.2, seed: 1, .dropout, step: i, slot: $0) },
+        teacherDropout: { DropoutDraw(probability: 0.2, seed: 1, .teacherDropout, step: i, slot: $0) })
+      let elapsed = (ContinuousClock.now - start) / .seconds(1)
+      if i > 0 { seconds.append(elapsed) }
+    }
+    let sorted = seconds.sorted()
+    let median = (sorted[(sorted.count - 1) / 2] + sorted[sorted.count / 2]) / 2
+    let peak = StepBenchmark.peakGiB()
+    return Result(
+      shape: size, k: k, threads: workers.count, ranks: reduction.ranks, seconds: median, runs: seconds,
+      peak_gib: try reduction.communicator?.max(peak) ?? peak, loss: report?.loss ?? .nan,
+      updated: report?.updated ?? false, kernels: "direct, \(BLAS.name)")
+  }
+
+  /// A case that looks a little like data: smooth values in 0…1 and a nested tumour.
+  private static func `case`(_ slot: Int, _ size: Size) -> SlotCase {
+    let images = Volume(zeros: Shape(size, 4))
+    var random = Philox(seed: 1, .test, slot), classes: [UInt8] = []
+    for z in 0..<size.z {
+      for y in 0..<size.y {
+        for x in 0..<size.x {
+          let dz = z - size.z / 2, dy = y - size.y / 2, dx = x - size.x / 2
+          let r = Double(dz * dz + dy * dy + dx * dx).squareRoot() / Double(min(size.z, size.y, size.x))
+          classes.append(r < 0.1 ? 1 : r < 0.16 ? 3 : r < 0.25 ? 2 : 0)
+        }
+      }
+    }
+    for i in 0..<images.shape.count {
+      images.base[i] = 0.5 * random.uniform() + 0.1 * Float(classes[i / 4])
+    }
+    return SlotCase(slot: slot, id: "bench-\(slot)", images: images, truth: LabelVolume(size, classes))
+  }
+
+  /// The most memory this process has had resident, in GiB.
+  static func peakGiB() -> Double {
+    guard let status = try? String(contentsOfFile: "/proc/self/status", encoding: .utf8),
+      let line = status.split(separator: "\n").first(where: { $0.hasPrefix("VmHWM:") }),
+      let kib = Double(line.split(whereSeparator: { $0 == " " || $0 == "\t" })[1])
+    else { return .nan }
+    return kib / 1048576
+  }
+}
