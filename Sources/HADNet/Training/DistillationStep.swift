@@ -110,6 +110,13 @@ public final class DistillationStep {
       loss: means[0], crossEntropy: means[1], discriminatorLoss: means[2], accuracy: means[3], updated: updated)
   }
 
+  /// The student's segmentation of a case as it stands, dropout off.
+  public func segment(_ images: Volume) -> LabelVolume {
+    Sight.withoutContrast.copy(images, into: studentPass.image)
+    student.forward(studentPass, studentP, workers)
+    return Segmentation.labels(studentPass.logits, workers)
+  }
+
   /// The frozen teacher's outputs for a case.
   func infer(_ item: SlotCase, dropout: DropoutDraw?) {
     Sight.all.copy(item.images, into: teacherPass.image)

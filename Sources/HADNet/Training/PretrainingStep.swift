@@ -59,6 +59,13 @@ public final class PretrainingStep {
     return loss
   }
 
+  /// The network's segmentation of a case as it stands, dropout off.
+  public func segment(_ images: Volume) -> LabelVolume {
+    sight.copy(images, into: pass.image)
+    network.forward(pass, p, workers)
+    return Segmentation.labels(pass.logits, workers)
+  }
+
   /// Forward and backward of one case; its gradient is left in `gradient`.
   private func lossAndGradient(_ item: SlotCase, weights: [Float], dropout: DropoutDraw?) -> Double {
     sight.copy(item.images, into: pass.image)

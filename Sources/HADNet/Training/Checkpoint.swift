@@ -1,0 +1,177 @@
+import CXXHash
+import Foundation
+
+/// A whole training state on disk: state.json and safetensors files, in a folder that is there whole or not at all.
+public struct Checkpoint: Sendable {
+  /// What is kept of each file, to tell a damaged one.
+  private struct FileFacts: Codable, Equatable {
+    let bytes: Int
+    let xxh3: String
+  }
+
+  private struct Contents: Codable {
+    var version = 1
+    var recipe: String
+    var state: TrainingState
+    var files: [String: FileFacts]
+  }
+
+  /// state.json: the contents and their hash.
+  private struct Envelope: Codable {
+    var contents: Contents
+    var xxh3: String
+  }
+
+  public let folder: String
+  public let state: TrainingState
+  /// Fingerprint of the recipe it was made with.
+  public let recipe: String
+  /// Hash of everything in it.
+  public let fingerprint: String
+
+  private static func encoder() -> JSONEncoder {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
+    return encoder
+  }
+
+  private static func hash(_ data: Data) -> String { data.withUnsafeBytes { ContentHash.of($0) } }
+
+  /// Writes a checkpoint as FOLDER: files beside under another name, each on the disk, then one rename. Where it
+  /// throws (`.storage`), what was there before is untouched.
+  static func write(
+    _ state: TrainingState, recipe: String, files: [(name: String, data: () throws -> Data)], to folder: String
+  ) throws {
+    let parent = URL(fileURLWithPath: folder).deletingLastPathComponent().path
+    try Replacement.makeFolder(parent)
+    let temporary = "\(parent)/.\(URL(fileURLWithPath: folder).lastPathComponent)-writing"
+    try? FileManager.default.removeItem(atPath: temporary)
+    do {
+      try Replacement.makeFolder(temporary)
+      var facts: [String: FileFacts] = [:]
+      for (name, make) in files {
+        let data = try make()
+        try RunFolder.write(data, to: "\(temporary)/\(name)", as: "\(folder)/\(name)")
+        facts[name] = FileFacts(bytes: data.count, xxh3: hash(data))
+      }
+      let contents = Contents(recipe: recipe, state: state, files: facts)
+      let envelope = Envelope(contents: contents, xxh3: hash(try encoder().encode(contents)))
+      try RunFolder.write(
+        try encoder().encode(envelope), to: "\(temporary)/state.json", as: "\(folder)/state.json")
+      try sync(temporary)
+      if FileManager.default.fileExists(atPath: folder) {
+        // A damaged one, gone back before: its epoch has been trained again.
+        try FileManager.default.removeItem(atPath: folder)
+      }
+      guard rename(temporary, folder) == 0 else { throw Replacement.failure("write", folder, errno) }
+      try sync(parent)
+    } catch {
+      try? FileManager.default.removeItem(atPath: temporary)
+      throw error
+    }
+  }
+
+  static func sync(_ folder: String) throws {
+    let descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw Replacement.failure("write", folder, errno) }
+    defer { close(descriptor) }
+    guard fsync(descriptor) == 0 else { throw Replacement.failure("write", folder, errno) }
+  }
+
+  /// Reads and checks a checkpoint: every file's size and hash. Throws `.invalid` for a damaged one.
+  public init(_ folder: String) throws {
+    func damaged(_ why: String) -> Fault { Fault(.invalid, "\(folder): damaged checkpoint: \(why)") }
+    guard let data = FileManager.default.contents(atPath: "\(folder)/state.json") else {
+      throw damaged("state.json is missing")
+    }
+    guard let envelope = try? JSONDecoder().decode(Envelope.self, from: data) else {
+      throw damaged("state.json is cut or altered")
+    }
+    guard envelope.contents.version == 1 else {
+      throw damaged("state.json has version \(envelope.contents.version), expected 1")
+    }
+    guard Checkpoint.hash(try Checkpoint.encoder().encode(envelope.contents)) == envelope.xxh3 else {
+      throw damaged("state.json is altered")
+    }
+    for (name, facts) in envelope.contents.files.sorted(by: { $0.key < $1.key }) {
+      guard let data = FileManager.default.contents(atPath: "\(folder)/\(name)") else {
+        throw damaged("\(name) is missing")
+      }
+      guard data.count == facts.bytes else {
+        throw damaged("\(name) has \(data.count) bytes, \(facts.bytes) were written")
+      }
+      guard Checkpoint.hash(data) == facts.xxh3 else { throw damaged("\(name) is altered") }
+    }
+    self.folder = folder
+    state = envelope.contents.state
+    recipe = envelope.contents.recipe
+    fingerprint = envelope.xxh3
+  }
+}
+
+/// A stage's checkpoints: one folder an epoch, and the links `latest` and `best`.
+public struct CheckpointFolder: Sendable {
+  public let path: String
+
+  public init(_ path: String) { self.path = path }
+
+  public var best: String { "\(path)/best" }
+  public var latest: String { "\(path)/latest" }
+
+  static func name(_ epoch: Int) -> String {
+    let digits = String(epoch)
+    return "epoch-" + String(repeating: "0", count: max(0, 4 - digits.count)) + digits
+  }
+
+  /// Epochs that have a folder, newest first.
+  public func epochs() -> [Int] {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
+    return names.compactMap { name in
+      guard name.hasPrefix("epoch-"), let epoch = Int(name.dropFirst(6)), CheckpointFolder.name(epoch) == name
+      else { return nil }
+      return epoch
+    }.sorted(by: >)
+  }
+
+  /// The newest good checkpoint; each damaged one on the way is told to `warn`. nil where there is none at all.
+  /// Throws `.invalid` where there are some and all are damaged.
+  public func newest(warn: (String) -> Void) throws -> Checkpoint? {
+    let epochs = epochs()
+    for (i, epoch) in epochs.enumerated() {
+      do {
+        return try Checkpoint("\(path)/\(CheckpointFolder.name(epoch))")
+      } catch let fault as Fault {
+        if i + 1 < epochs.count {
+          warn("\(fault.description); the one before it is taken")
+        } else {
+          throw Fault(
+            .invalid, "\(fault.description); there is none before it: remove \(path) to start the stage anew")
+        }
+      }
+    }
+    return nil
+  }
+
+  /// Points `latest`, and `best` if asked, at an epoch, and removes what is neither best nor among the newest
+  /// `keep`.
+  func point(at epoch: Int, best bestEpoch: Int?, keep: Int) throws {
+    try link("latest", to: CheckpointFolder.name(epoch))
+    if let bestEpoch { try link("best", to: CheckpointFolder.name(bestEpoch)) }
+    for old in epochs().filter({ $0 <= epoch }).dropFirst(max(1, keep)) where old != bestEpoch {
+      try? FileManager.default.removeItem(atPath: "\(path)/\(CheckpointFolder.name(old))")
+    }
+    // Epochs after this one were left by a run that went on from a damaged checkpoint; they are of no line.
+    for later in epochs() where later > epoch {
+      try? FileManager.default.removeItem(atPath: "\(path)/\(CheckpointFolder.name(later))")
+    }
+    try Checkpoint.sync(path)
+  }
+
+  private func link(_ name: String, to target: String) throws {
+    let temporary = "\(path)/.\(name)-link"
+    unlink(temporary)
+    guard symlink(target, temporary) == 0, rename(temporary, "\(path)/\(name)") == 0 else {
+      throw Replacement.failure("write", "\(path)/\(name)", errno)
+    }
+  }
+}

@@ -1,0 +1,79 @@
+import Foundation
+
+/// The folder of a run, and where things lie in it.
+public struct RunFolder: Sendable {
+  public let path: String
+
+  public init(_ path: String) { self.path = path }
+
+  public var recipe: String { "\(path)/recipe.yaml" }
+  public var log: String { "\(path)/log.jsonl" }
+  public var report: String { "\(path)/report.html" }
+  public var split: String { "\(path)/split.json" }
+  public var survey: String { "\(path)/survey.json" }
+  public var unfinished: String { "\(path)/unfinished" }
+  public var cache: String { "\(path)/cache" }
+  public var evaluation: String { "\(path)/evaluation" }
+  public var figures: String { "\(path)/figures" }
+  public func stage(_ stage: Stage) -> String { "\(path)/\(stage.rawValue)" }
+  public func history(_ stage: Stage) -> String { "\(path)/\(stage.rawValue)/history.csv" }
+  public func checkpoints(_ stage: Stage) -> CheckpointFolder {
+    CheckpointFolder("\(path)/\(stage.rawValue)/checkpoints")
+  }
+  public func evaluation(_ stage: Stage) -> String { "\(evaluation)/\(stage.method)" }
+  public func predictions(_ stage: Stage) -> String { "\(evaluation(stage))/predictions" }
+  public func summary(_ stage: Stage) -> String { "\(evaluation(stage))/summary.json" }
+
+  /// Opens the folder for `recipe`, or makes it: the recipe with which a run began stays that of the run, and its
+  /// batch is fixed when it begins.
+  ///
+  /// Throws `.recipe` where the folder belongs to another recipe, naming the first difference.
+  public func open(_ recipe: Recipe, ranks: Int) throws -> Recipe {
+    var recipe = recipe
+    if FileManager.default.fileExists(atPath: self.recipe) {
+      let kept = try Recipe.load(self.recipe)
+      if recipe.batch == nil { recipe.batch = kept.batch }
+      if let difference = recipe.difference(from: kept) {
+        throw Fault(
+          .recipe, "\(path) belongs to another recipe: \(difference); choose another --run")
+      }
+    } else {
+      recipe.batch = recipe.batch ?? ranks
+      let text = recipe.yaml
+      try Replacement.write(self.recipe) { try RunFolder.write(Data(text.utf8), to: $0, as: self.recipe) }
+    }
+    let batch = recipe.batch ?? ranks
+    guard ranks <= batch else {
+      throw Fault(
+        .recipe,
+        "\(ranks) ranks share a batch of \(batch) cases; start at most \(batch) ranks, or set batch: \(ranks)")
+    }
+    return recipe
+  }
+
+  /// Marks the run as unfinished, or takes the mark away: a batch script asks for it before it requeues.
+  public func mark(unfinished isUnfinished: Bool) throws {
+    if isUnfinished {
+      try Replacement.write(unfinished) { try RunFolder.write(Data("run again with --resume\n".utf8), to: $0, as: unfinished) }
+    } else if FileManager.default.fileExists(atPath: unfinished) {
+      unlink(unfinished)
+    }
+  }
+
+  /// Writes a file and makes sure it is on the disk. Faults name `path`, the file's final place.
+  static func write(_ data: Data, to temporary: String, as path: String) throws {
+    let file = Glibc.open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+    guard file >= 0 else { throw Replacement.failure("write", path, errno) }
+    defer { close(file) }
+    try data.withUnsafeBytes { bytes in
+      var done = 0
+      while done < bytes.count {
+        let count = Glibc.write(file, bytes.baseAddress.map { $0 + done }, min(bytes.count - done, 1 << 30))
+        if count < 0 && errno == EINTR { continue }
+        guard count > 0 else { throw Replacement.failure("write", path, errno) }
+        done += count
+      }
+    }
+    guard fsync(file) == 0 else { throw Replacement.failure("write", path, errno) }
+  }
+}

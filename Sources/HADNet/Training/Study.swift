@@ -1,0 +1,98 @@
+import Collective
+import Foundation
+
+/// A whole study: every stage in order, then the evaluation of all methods on the test cases. What is done already
+/// is not done again.
+public struct Study {
+  private let recipe: Recipe
+  private let run: RunFolder
+  private let data: TrainingData
+  private let communicator: Communicator
+  private let workers: Workers
+  private let tell: (TrainingEvent) -> Void
+
+  /// `recipe` is the run folder's. All ranks together.
+  public init(
+    _ recipe: Recipe, _ run: RunFolder, _ data: TrainingData, over communicator: Communicator, _ workers: Workers,
+    tell: @escaping (TrainingEvent) -> Void
+  ) {
+    self.recipe = recipe
+    self.run = run
+    self.data = data
+    self.communicator = communicator
+    self.workers = workers
+    self.tell = tell
+  }
+
+  /// Trains one stage.
+  public func train(_ stage: Stage, resume: Bool) throws {
+    _ = try Trainer(recipe, stage, data, run, over: communicator, workers, tell: tell).train(resume: resume)
+  }
+
+  /// The cases that methods are compared on: the test cases, or, where the split has none, the validation cases.
+  public static func judged(_ split: Split) -> [String] { split.test.isEmpty ? split.validation : split.test }
+
+  /// Segments the test cases with each stage's best network, scores them against the truth on the patients' own
+  /// grids, and writes predictions, cases.csv, summary.json and table 1.
+  public func evaluate(_ stages: [Stage]) throws {
+    var evaluations: [MethodEvaluation] = []
+    for stage in stages { evaluations.append(try evaluate(stage)) }
+    if communicator.rank == 0 {
+      let table = try Table1(evaluations)
+      try put(table.markdown, "\(run.evaluation)/table1.md")
+      try put(table.csv, "\(run.evaluation)/table1.csv")
+    }
+    try communicator.barrier()
+  }
+
+  private func put(_ text: String, _ path: String) throws {
+    try Replacement.write(path) { try RunFolder.write(Data(text.utf8), to: $0, as: path) }
+  }
+
+  private func evaluate(_ stage: Stage) throws -> MethodEvaluation {
+    let ids = Study.judged(data.split)
+    let best = run.checkpoints(stage).best
+    let checkpoint = try Checkpoint(best)
+    // What the evaluation was made from: the checkpoint's fingerprint and the cases.
+    let source = "\(checkpoint.fingerprint)\n" + ids.joined(separator: "\n") + "\n"
+    let mark = "\(run.evaluation(stage))/source"
+    let isDone = try communicator.all(
+      FileManager.default.contents(atPath: mark) == Data(source.utf8)
+        && FileManager.default.fileExists(atPath: run.summary(stage)))
+    if isDone {
+      return try MethodEvaluation.load(run.summary(stage), method: stage.method)
+    }
+    if communicator.rank == 0 { tell(.evaluating(stage, cases: ids.count)) }
+    let predictor = Predictor(try Model.load(best), workers)
+    var mine: [String] = []
+    for i in stride(from: communicator.rank, to: ids.count, by: communicator.size) {
+      let id = ids[i]
+      guard let files = data.dataset[id], let truth = files.segmentation else {
+        throw Fault(.missing, "\(id) is in the split but not in \(data.dataset.root)")
+      }
+      let next = i + communicator.size
+      let prepared = try data.store.load(id)
+      if next < ids.count { data.store.prefetch(ids[next]) }
+      _ = try predictor.write(prepared, convention: files.convention, into: run.predictions(stage))
+      let scores = try Evaluator.scores(
+        .init(
+          id: id, truth: truth, prediction: "\(run.predictions(stage))/\(id).nii.gz",
+          convention: files.convention))
+      mine.append(MethodEvaluation(method: stage.method, cases: [id: scores]).json)
+    }
+    // Each rank's cases as JSON, one text a case.
+    let parts = try communicator.allGather(mine.joined(separator: "\u{1e}"))
+    var evaluation = MethodEvaluation(method: stage.method)
+    for text in parts.flatMap({ $0.split(separator: "\u{1e}") }) {
+      let part = try MethodEvaluation(json: Data(text.utf8), file: best, method: stage.method)
+      evaluation.cases.merge(part.cases) { first, _ in first }
+    }
+    if communicator.rank == 0 {
+      try put(evaluation.json, run.summary(stage))
+      try put(evaluation.csv, "\(run.evaluation(stage))/cases.csv")
+      try put(source, mark)
+    }
+    try communicator.barrier()
+    return evaluation
+  }
+}

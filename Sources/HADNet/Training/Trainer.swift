@@ -1,0 +1,377 @@
+import Collective
+import Foundation
+
+/// What happens while a run goes on, for whoever shows or keeps it. Only rank 0 tells.
+public enum TrainingEvent: Sendable {
+  /// A stage begins, or goes on after `done` epochs.
+  case began(Stage, epochs: Int, done: Int, steps: Int)
+  /// A step of an epoch has ended; seconds spent computing, reducing included, and waiting for data.
+  case step(Stage, epoch: Int, step: Int, of: Int, loss: Double, compute: Double, dataWait: Double)
+  case epoch(Stage, EpochRecord, seconds: Double, isBest: Bool)
+  /// A stage was done before.
+  case found(Stage, epochs: Int)
+  case evaluating(Stage, cases: Int)
+  case warning(String)
+}
+
+/// Trains one stage: epochs of steps, validation, schedule, checkpoint.
+public final class Trainer {
+  private let recipe: Recipe
+  private let stage: Stage
+  private let data: TrainingData
+  private let run: RunFolder
+  private let communicator: Communicator
+  private let workers: Workers
+  private let tell: (TrainingEvent) -> Void
+  private let reduction: Reduction
+  private let seed: UInt64
+  private var state: TrainingState
+  private var program: Program
+
+  /// The step that is run, with the networks and optimisers it owns.
+  private enum Program {
+    case pretraining(PretrainingStep)
+    case distillation(DistillationStep)
+  }
+
+  /// Networks with their start values; the state of a checkpoint comes in `train`. `recipe` is the run folder's.
+  public init(
+    _ recipe: Recipe, _ stage: Stage, _ data: TrainingData, _ run: RunFolder, over communicator: Communicator,
+    _ workers: Workers, tell: @escaping (TrainingEvent) -> Void
+  ) throws {
+    self.recipe = recipe
+    self.stage = stage
+    self.data = data
+    self.run = run
+    self.communicator = communicator
+    self.workers = workers
+    self.tell = communicator.rank == 0 ? tell : { _ in }
+    seed = stage.seed(recipe)
+    state = TrainingState(stage)
+    let batch = recipe.batch ?? communicator.size
+    reduction = Reduction(Slots(batch, over: communicator.size), over: communicator)
+    let k = recipe.network.k
+    switch stage {
+    case .teacher, .student:
+      let settings = stage == .teacher ? recipe.teacher : recipe.student
+      let network = UNet(inputs: stage.sight.channels.count, k: k)
+      program = .pretraining(
+        PretrainingStep(
+          network, stage.sight, network.initialParameters(seed: seed, part: 0),
+          .init(
+            beta1: settings.beta1, beta2: settings.beta2, epsilon: settings.epsilon, decay: settings.decay),
+          size: data.commonSize, reduction, workers))
+      state.plateau = Plateau(patience: settings.plateau.patience, factor: settings.plateau.factor)
+    case .hadnet:
+      let settings = recipe.hadnet
+      let teacher = try Trainer.best(.teacher, recipe, data, run)
+      let student = try Trainer.best(.student, recipe, data, run)
+      let discriminator = Discriminator(k: k)
+      program = .distillation(
+        DistillationStep(
+          student: student.network, student.p, teacher: teacher.network, teacher.p, discriminator,
+          discriminator.initialParameters(seed: seed, part: 0),
+          .init(
+            lambda: Float(settings.lambda), gate: settings.gate,
+            rate: settings.rate * Trainer.factor(recipe.scaling, batch),
+            optimiser: .init(beta1: settings.beta1, beta2: settings.beta2, epsilon: settings.epsilon)),
+          size: data.commonSize, reduction, workers))
+    }
+  }
+
+  /// The best network of an earlier stage of this run.
+  private static func best(
+    _ stage: Stage, _ recipe: Recipe, _ data: TrainingData, _ run: RunFolder
+  ) throws -> Model {
+    let folder = run.checkpoints(stage).best
+    guard FileManager.default.fileExists(atPath: folder) else {
+      throw Fault(
+        .missing, "\(folder): no such checkpoint; train the \(stage.rawValue) first (--stage \(stage.rawValue))")
+    }
+    let model = try Model.load(folder)
+    guard model.facts.k == recipe.network.k, model.facts.size == data.commonSize else {
+      throw Fault(
+        .invalid,
+        "\(folder): a network of k = \(model.facts.k) for \(model.facts.size) voxels; this run has "
+          + "k = \(recipe.network.k) and \(data.commonSize)")
+    }
+    return model
+  }
+
+  private static func factor(_ scaling: RateScaling, _ batch: Int) -> Double {
+    switch scaling {
+    case .none: 1
+    case .sqrt: Double(batch).squareRoot()
+    case .linear: Double(batch)
+    }
+  }
+
+  // MARK: The stage
+
+  /// Trains the stage to its end, from its newest checkpoint if it has one and `resume` is on. Gives the state at
+  /// the end; a stage that was done before is not trained again.
+  public func train(resume: Bool) throws -> TrainingState {
+    let epochs = stage.epochs(recipe), steps = stepsPerEpoch
+    try takeUp(epochs: epochs, resume: resume)
+    if state.epoch >= epochs {
+      tell(.found(stage, epochs: state.epoch))
+      return state
+    }
+    tell(.began(stage, epochs: epochs, done: state.epoch, steps: steps))
+    while state.epoch < epochs {
+      let start = ContinuousClock.now
+      var record = try trainEpoch()
+      state.epoch += 1
+      var isBest = false
+      if state.epoch % stage.validationInterval(recipe) == 0 || state.epoch == epochs {
+        isBest = try validate(&record)
+      }
+      state.history.append(record)
+      try save()
+      tell(.epoch(stage, record, seconds: (ContinuousClock.now - start) / .seconds(1), isBest: isBest))
+    }
+    return state
+  }
+
+  private var stepsPerEpoch: Int {
+    (data.split.train.count + reduction.slots.count - 1) / reduction.slots.count
+  }
+
+  /// Rank 0 looks for the newest good checkpoint, all ranks read it.
+  private func takeUp(epochs: Int, resume: Bool) throws {
+    var found = ""
+    if communicator.rank == 0 {
+      found = try run.checkpoints(stage).newest { tell(.warning($0)) }?.folder ?? ""
+    }
+    found = try communicator.broadcast(found)
+    guard !found.isEmpty else { return }
+    let checkpoint = try Checkpoint(found)
+    guard checkpoint.recipe == recipe.fingerprint else {
+      throw Fault(.recipe, "\(found) was made with another recipe than \(run.recipe)")
+    }
+    guard resume || checkpoint.state.epoch >= epochs else {
+      throw Fault(
+        .usage,
+        "\(run.path) has a \(stage.rawValue) at epoch \(checkpoint.state.epoch) of \(epochs): go on with --resume, or "
+          + "choose another --run")
+    }
+    state = checkpoint.state
+    for (prefix, vector, file) in vectors { try Safetensors(path: "\(found)/\(file)").read(prefix, into: vector) }
+    for (name, optimiser) in optimisers { optimiser.updates = state.updates[name] ?? 0 }
+  }
+
+  // MARK: Epochs
+
+  private func trainEpoch() throws -> EpochRecord {
+    let ids = data.split.train, slots = reduction.slots, steps = stepsPerEpoch
+    var random = Philox(seed: seed, .permutation, state.epoch)
+    let order = random.permutation(ids.count)
+    let weights = classWeights()
+    var totals = [Double](repeating: 0, count: 4), updates = 0
+    func cases(_ step: Int) -> (mine: Range<Int>, filled: Int) {
+      let filled = max(0, min(slots.count, ids.count - step * slots.count))
+      return (slots.run(of: communicator.rank, filled: filled), filled)
+    }
+    for step in 0..<steps {
+      let start = ContinuousClock.now
+      let (mine, filled) = cases(step)
+      let batch = try mine.map { slot in
+        try load(order[step * slots.count + slot], of: ids, slot: slot)
+      }
+      if step + 1 < steps {
+        for slot in cases(step + 1).mine { data.store.prefetch(ids[order[(step + 1) * slots.count + slot]]) }
+      }
+      let loaded = ContinuousClock.now
+      let values: [Double]
+      switch program {
+      case .pretraining(let program):
+        values = [
+          try program.run(batch, filled: filled, weights: weights, rate: rate, dropout: draw(.dropout))
+        ]
+      case .distillation(let program):
+        let report = try program.run(
+          batch, filled: filled, weights: weights, studentDropout: draw(.dropout),
+          teacherDropout: recipe.hadnet.teacherDropout ? draw(.teacherDropout) : { _ in nil })
+        values = [report.loss, report.crossEntropy, report.discriminatorLoss, report.accuracy]
+        if report.updated { updates += 1 }
+      }
+      for (i, value) in values.enumerated() { totals[i] += value * Double(filled) }
+      state.step += 1
+      tell(
+        .step(
+          stage, epoch: state.epoch + 1, step: step + 1, of: steps, loss: values[0],
+          compute: (ContinuousClock.now - loaded) / .seconds(1), dataWait: (loaded - start) / .seconds(1)))
+    }
+    let means = totals.map { $0 / Double(ids.count) }
+    var record = EpochRecord(epoch: state.epoch + 1, rate: rate, loss: means[0])
+    if case .distillation = program {
+      record.crossEntropy = means[1]
+      record.discriminatorLoss = means[2]
+      record.accuracy = means[3]
+      record.updated = Double(updates) / Double(steps)
+    }
+    return record
+  }
+
+  /// A training case in its slot, augmented in pre-training.
+  private func load(_ index: Int, of ids: [String], slot: Int) throws -> SlotCase {
+    let prepared = try data.store.load(ids[index])
+    guard let truth = prepared.labels else { throw Fault(.missing, "\(prepared.id) has no truth") }
+    guard stage != .hadnet else {
+      return SlotCase(slot: slot, id: prepared.id, images: prepared.images, truth: truth)
+    }
+    let settings = stage == .teacher ? recipe.teacher.augmentation : recipe.student.augmentation
+    guard settings.enabled else {
+      return SlotCase(slot: slot, id: prepared.id, images: prepared.images, truth: truth)
+    }
+    var random = Philox(seed: seed, .augmentation, state.epoch, index)
+    let augmented = Augmentation(
+      flip: settings.flip, affine: settings.affine, rotation: settings.rotation * .pi / 180,
+      shear: settings.shear, scale: settings.scale
+    ).apply(images: prepared.images, labels: truth, mask: prepared.mask, random: &random)
+    return SlotCase(slot: slot, id: prepared.id, images: augmented.images, truth: augmented.labels)
+  }
+
+  private func draw(_ purpose: Philox.Purpose) -> (Int) -> DropoutDraw? {
+    let probability = recipe.network.dropout, seed = seed, step = state.step
+    guard probability > 0 else { return { _ in nil } }
+    return { DropoutDraw(probability: probability, seed: seed, purpose, step: step, slot: $0) }
+  }
+
+  private var rate: Double {
+    switch stage {
+    case .teacher, .student:
+      (stage == .teacher ? recipe.teacher : recipe.student).rate * (state.plateau?.scale ?? 1)
+        * Trainer.factor(recipe.scaling, reduction.slots.count)
+    case .hadnet: recipe.hadnet.rate * Trainer.factor(recipe.scaling, reduction.slots.count)
+    }
+  }
+
+  private func classWeights() -> [Float] {
+    switch stage {
+    case .teacher, .student:
+      let settings = stage == .teacher ? recipe.teacher : recipe.student
+      return DecayingWeights(
+        data.startWeights, decay: settings.classWeightDecay, floor: settings.classWeightFloor
+      ).weights(epoch: state.epoch)
+    case .hadnet:
+      switch recipe.hadnet.classWeights {
+      case .fixed(let weights)?: return weights
+      case .data?: return data.survey.classWeights(data.split.train)
+      case nil: return data.startWeights
+      }
+    }
+  }
+
+  /// Validation cases are dealt over all ranks; rank 0 judges and tells the others. Gives whether the epoch is the
+  /// best so far.
+  private func validate(_ record: inout EpochRecord) throws -> Bool {
+    let ids = data.split.validation
+    let mine = stride(from: communicator.rank, to: ids.count, by: communicator.size).map { $0 }
+    var rows: [Double] = []
+    for (i, index) in mine.enumerated() {
+      let prepared = try data.store.load(ids[index])
+      if i + 1 < mine.count { data.store.prefetch(ids[mine[i + 1]]) }
+      guard let truth = prepared.labels else { throw Fault(.missing, "\(prepared.id) has no truth") }
+      let prediction: LabelVolume
+      switch program {
+      case .pretraining(let program): prediction = program.segment(prepared.images)
+      case .distillation(let program): prediction = program.segment(prepared.images)
+      }
+      let overlaps = Overlaps(truth: truth, prediction: prediction)
+      rows += [
+        Double(index), overlaps.wt.smoothedDice, overlaps.tc.smoothedDice, overlaps.et.smoothedDice,
+        overlaps.score,
+      ]
+    }
+    let all = try communicator.gather(rows)
+    var means: [Double] = []
+    if communicator.rank == 0 {
+      var byCase: [[Double]] = []
+      for part in all {
+        for start in stride(from: 0, to: part.count, by: 5) { byCase.append(Array(part[start..<start + 5])) }
+      }
+      byCase.sort { $0[0] < $1[0] }
+      means = (1...4).map { column in byCase.reduce(0) { $0 + $1[column] } / Double(ids.count) }
+    }
+    means = try communicator.broadcast(means)
+    record.wt = means[0]
+    record.tc = means[1]
+    record.et = means[2]
+    record.score = means[3]
+    state.plateau?.observe(means[3])
+    return state.observe(means[3])
+  }
+
+  // MARK: Checkpoints
+
+  /// Every vector that a checkpoint holds, its prefix and its file.
+  private var vectors: [(prefix: String, vector: ParameterVector, file: String)] {
+    switch program {
+    case .pretraining(let step):
+      [
+        ("", step.p, "\(stage.file).safetensors"),
+        ("first.", step.optimiser.first, "moments.safetensors"),
+        ("second.", step.optimiser.second, "moments.safetensors"),
+      ]
+    case .distillation(let step):
+      [
+        ("", step.studentP, "student.safetensors"), ("", step.discriminatorP, "discriminator.safetensors"),
+        ("student.first.", step.studentOptimiser.first, "moments.safetensors"),
+        ("student.second.", step.studentOptimiser.second, "moments.safetensors"),
+        ("discriminator.first.", step.discriminatorOptimiser.first, "moments.safetensors"),
+        ("discriminator.second.", step.discriminatorOptimiser.second, "moments.safetensors"),
+      ]
+    }
+  }
+
+  private var optimisers: [String: Adam] {
+    switch program {
+    case .pretraining(let step): [stage.file: step.optimiser]
+    case .distillation(let step):
+      ["student": step.studentOptimiser, "discriminator": step.discriminatorOptimiser]
+    }
+  }
+
+  private var model: Model {
+    let network: UNet, p: ParameterVector
+    switch program {
+    case .pretraining(let step): (network, p) = (step.network, step.p)
+    case .distillation(let step): (network, p) = (step.student, step.studentP)
+    }
+    let modalities = stage.sight.modalities
+    return Model(
+      .init(
+        method: stage.method, k: recipe.network.k, dropout: recipe.network.dropout, sequences: modalities,
+        size: data.commonSize,
+        preparation: Preparation(
+          modalities: modalities, mask: data.preparation.mask, negative: data.preparation.negative,
+          readsTruth: false, ceiling: data.preparation.ceiling)), network, p)
+  }
+
+  /// Rank 0 writes; the others wait, so that a fault of the disk ends all ranks at the same epoch.
+  private func save() throws {
+    for (name, optimiser) in optimisers { state.updates[name] = optimiser.updates }
+    if communicator.rank == 0 {
+      let folder = run.checkpoints(stage), modelFile = "\(stage.file).safetensors"
+      var files: [(name: String, data: () throws -> Data)] = [(modelFile, model.encoded)]
+      let others = Dictionary(grouping: vectors.filter { $0.file != modelFile }, by: \.file)
+      for (file, parts) in others.sorted(by: { $0.key < $1.key }) {
+        files.append((file, { try Safetensors.encode(parts.map { ($0.prefix, $0.vector) }, metadata: [:]) }))
+      }
+      try Checkpoint.write(
+        state, recipe: recipe.fingerprint, files: files,
+        to: "\(folder.path)/\(CheckpointFolder.name(state.epoch))")
+      try folder.point(at: state.epoch, best: state.bestEpoch, keep: recipe.checkpoints.keep)
+      try writeHistory()
+    }
+    try communicator.barrier()
+  }
+
+  private func writeHistory() throws {
+    let lines = state.history.map { $0.values.map { $0.map { "\($0)" } ?? "" }.joined(separator: ",") }
+    let text = ([EpochRecord.columns.joined(separator: ",")] + lines).joined(separator: "\n") + "\n"
+    let path = run.history(stage)
+    try Replacement.write(path) { try RunFolder.write(Data(text.utf8), to: $0, as: path) }
+  }
+}

@@ -1,0 +1,111 @@
+import Collective
+import Foundation
+
+/// What a run knows of its data set: cases, sizes, split, class weights, and where prepared cases come from.
+public final class TrainingData {
+  public let dataset: Dataset
+  public let survey: DatasetSurvey
+  public let split: Split
+  public let commonSize: Size
+  public let preparation: Preparation
+  /// Of the training cases, or as the recipe fixes them.
+  public let startWeights: [Float]
+  public let store: CaseStore
+
+  /// A survey as it is kept: with the sizes and times of the files it was made from.
+  private struct Kept: Codable {
+    let stamp: String
+    let survey: CaseSurvey
+  }
+
+  /// Finds and surveys the data set (cases dealt over ranks, results kept in the run folder), splits it, and checks
+  /// that no image is in it twice. All ranks must call it together.
+  ///
+  /// `warn` hears what a person should know, on rank 0.
+  public init(
+    _ recipe: Recipe, root: String, run: RunFolder, cache: String?, over communicator: Communicator,
+    warn: (String) -> Void
+  ) throws {
+    dataset = try Dataset.find(root, needsTruth: true)
+    preparation = Preparation(
+      mask: recipe.data.mask == .all ? .all : .preContrast,
+      negative: recipe.data.negative == .absolute ? .absolute : .refuse)
+    survey = try TrainingData.survey(dataset, preparation, run, communicator)
+
+    let ids = dataset.cases.map(\.id)
+    let found: Split
+    if FileManager.default.fileExists(atPath: run.split) {
+      found = try Split.read(run.split, ids: ids)
+    } else {
+      switch recipe.data.split {
+      case .file(let path): found = try Split.read(path, ids: ids)
+      case .counts(let train, let validation, let test):
+        if dataset.cases.allSatisfy({ $0.grade == nil }) {
+          warn("no grades are known in \(root): the split is plain random")
+        }
+        found = try Split.random(
+          dataset.cases, seed: recipe.seed, weights: (train: train, validation: validation, test: test))
+      }
+      if communicator.rank == 0 { try found.write(run.split) }
+    }
+    split = found
+    commonSize = recipe.data.size ?? survey.commonSize
+    if let size = recipe.data.size,
+      let large = survey.cases.first(where: { $0.box.z > size.z || $0.box.y > size.y || $0.box.x > size.x })
+    {
+      throw Fault(
+        .recipe, "data.size \(size) is smaller than the brain of \(large.id), \(large.box) voxels; the data set needs "
+          + "\(survey.commonSize)")
+    }
+    switch recipe.data.classWeights {
+    case .fixed(let weights): startWeights = weights
+    case .data: startWeights = survey.classWeights(found.train)
+    }
+    store = CaseStore(
+      dataset.cases, surveys: survey.cases, preparation: preparation, commonSize: commonSize,
+      cache: cache ?? run.cache,
+      memoryLimit: CaseStore.defaultMemoryLimit(ranksOnNode: communicator.localSize))
+    try communicator.barrier()
+  }
+
+  private static func survey(
+    _ dataset: Dataset, _ preparation: Preparation, _ run: RunFolder, _ communicator: Communicator
+  ) throws -> DatasetSurvey {
+    let known =
+      FileManager.default.contents(atPath: run.survey)
+      .flatMap { try? JSONDecoder().decode([Kept].self, from: $0) } ?? []
+    let byID = Dictionary(known.map { ($0.survey.id, $0) }) { first, _ in first }
+    var kept: [Kept] = [], isNew = false
+    // Rank 0 may write the file when all have read it.
+    try communicator.barrier()
+    for (i, item) in dataset.cases.enumerated() where i % communicator.size == communicator.rank {
+      let stamp = stamp(item)
+      if let old = byID[item.id], old.stamp == stamp {
+        kept.append(old)
+      } else {
+        kept.append(Kept(stamp: stamp, survey: try preparation.survey(item)))
+        isNew = true
+      }
+    }
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    let parts = try communicator.allGather([UInt8](try encoder.encode(kept)))
+    let all = try parts.flatMap { try JSONDecoder().decode([Kept].self, from: Data($0)) }
+      .sorted { $0.survey.id < $1.survey.id }
+    if try communicator.any(isNew || known.count != all.count), communicator.rank == 0 {
+      let data = try encoder.encode(all)
+      try Replacement.write(run.survey) { try RunFolder.write(data, to: $0, as: run.survey) }
+    }
+    return try DatasetSurvey(all.map(\.survey))
+  }
+
+  /// Sizes and times of a case's files: a changed file is surveyed anew.
+  private static func stamp(_ item: CaseFiles) -> String {
+    let paths = Modality.allCases.compactMap { item.files[$0] } + [item.segmentation].compactMap { $0 }
+    return paths.map { path in
+      var status = stat()
+      guard stat(path, &status) == 0 else { return "?" }
+      return "\(status.st_size)@\(status.st_mtim.tv_sec).\(status.st_mtim.tv_nsec)"
+    }.joined(separator: " ")
+  }
+}
