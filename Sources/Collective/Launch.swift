@@ -58,10 +58,14 @@ public struct LaunchError: Error, CustomStringConvertible, Equatable, Sendable {
   }
 }
 
-/// The first line of what the MPI library says about itself, such as "Open MPI v4.1.4, …".
+/// The MPI library's name and version, such as "Open MPI v4.1.4".
 public func mpiLibrary() -> String {
-  let version = text(capacity: cmpi_max_library_version()) { MPI_Get_library_version($0, $1) }
-  return version?.split(whereSeparator: \.isNewline).first.map { String($0) } ?? "an unknown MPI"
+  let about = text(capacity: cmpi_max_library_version()) { MPI_Get_library_version($0, $1) } ?? ""
+  // Open MPI goes on with where it was built, MPICH with more lines.
+  guard let name = about.split(whereSeparator: { $0.isNewline || $0 == "," }).first else {
+    return "an unknown MPI"
+  }
+  return name.split(whereSeparator: \.isWhitespace).joined(separator: " ")
 }
 
 /// The value of an environment variable.

@@ -103,7 +103,10 @@ func checkDecisions(_ communicator: Communicator) throws {
   try expect("max of doubles", try communicator.max(Double(rank) / 3) == Double(size - 1) / 3)
   try expect("min of doubles", try communicator.min(-Double(rank) / 3) == -Double(size - 1) / 3)
   try communicator.agree(on: "recipe", "the same")
-  try expect("\(communicator.localRank) of \(communicator.localSize) here", communicator.localSize == size)
+  let hosts = try communicator.allGather(communicator.host)
+  let here = hosts.indices.filter { hosts[$0] == communicator.host }
+  try expect("\(communicator.localSize) ranks of \(here.count) here", communicator.localSize == here.count)
+  try expect("local rank \(communicator.localRank)", here[communicator.localRank] == rank)
   try expect("host \(communicator.host)", !communicator.host.isEmpty)
 }
 

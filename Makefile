@@ -1,0 +1,44 @@
+# make demo: from nothing to a table and a report.  make test: every test.  make help: the rest.
+
+# The same flags everywhere, so that nothing is built twice: other flags build everything again.
+FLAGS = -c release -Xswiftc -enable-testing
+PROGRAM = .build/release/hadnet-dist
+RANKS = 2
+CASES = 30
+
+.PHONY: demo test build format lint clean clean-demo help dependencies
+
+demo: build  ## the main job on a synthetic data set, 2 ranks, a few minutes; ends with a table
+	@test -e demo/data || { rm -rf demo/data.part && \
+	  $(PROGRAM) phantom demo/data.part --cases $(CASES) --shape 48x48x48 --seed 1 --layout brats2019 && \
+	  mv demo/data.part demo/data; }
+	@if [ -e demo/run/unfinished ] || [ ! -e demo/run/evaluation/table1.md ]; then \
+	  scripts/mpirun -n $(RANKS) $(PROGRAM) study recipes/demo.yaml --data demo/data --run demo/run --threads 1 \
+	    $$(test -e demo/run/recipe.yaml && echo --resume); \
+	fi
+	@echo; cat demo/run/evaluation/table1.md; echo; echo "Report: demo/run/report.html"
+
+test: dependencies  ## builds and runs every test, those under mpirun included
+	swift build $(FLAGS) --build-tests
+	swift test $(FLAGS)
+
+build: dependencies  ## builds the program: .build/release/hadnet-dist
+	swift build $(FLAGS)
+
+format:  ## formats all sources
+	swift format --in-place --recursive Sources Tests Package.swift
+
+lint:  ## checks the format of all sources
+	swift format lint --strict --recursive Sources Tests Package.swift
+
+clean:  ## removes what was built
+	rm -rf .build
+
+clean-demo:  ## removes the demo's data and results
+	rm -rf demo
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1:\t/p' $(MAKEFILE_LIST)
+
+dependencies:
+	@scripts/install-dependencies
