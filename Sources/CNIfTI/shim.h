@@ -1,2 +1,3 @@
 #pragma once
 #include <nifti1_io.h>
+#include <zlib.h>

@@ -312,7 +312,7 @@ struct RawCase {
     if negative == 0 { return image }
     guard preparation.negative == .absolute else {
       throw Fault(
-        .invalid, "\(path): \(negative) voxels are negative; `negative: abs` takes their absolute values")
+        .invalid, "\(path): negative voxels: \(negative); `negative: abs` takes their absolute values")
     }
     return NIfTIImage(header: image.header, voxels: image.voxels.map { $0.magnitude })
   }

@@ -240,37 +240,53 @@ public struct NIfTIHeader: Equatable, Sendable {
 
 /// The bytes of a .nii or .nii.gz file from first to last, each fault of the stream a `Fault`.
 ///
-/// libnifti's own loader fills a truncated file with zeros and doesn't notice a wrong checksum, hence this.
+/// libnifti's own loader fills a truncated file with zeros and doesn't notice a wrong checksum; zlib's `gzread`
+/// doesn't notice a checksum that is cut off. Hence zlib's `inflate` itself.
 final class NIfTIStream {
   let path: String
-  private var file: znzFile?
-  private let isCompressed: Bool
+  private let file: UnsafeMutablePointer<FILE>
   private let fileBytes: Int
+  /// Nil where the file isn't compressed.
+  private var zlib: UnsafeMutablePointer<z_stream>?
+  private let input = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: 1 << 16)
+  /// Whether a gzip member has ended and no other has begun.
+  private var isBetweenMembers = false
 
   init(_ path: String) throws {
     self.path = path
-    nifti_set_debug_level(0)
     var status = stat()
     guard stat(path, &status) == 0 else { throw Replacement.failure("read", path, errno) }
     guard status.st_mode & S_IFMT != S_IFDIR else { throw Fault(.invalid, "\(path): a folder, not a file") }
     guard status.st_size > 0 else { throw Fault(.missing, "\(path): the file is empty") }
     fileBytes = Int(status.st_size)
+    guard let file = fopen(path, "rb") else { throw Replacement.failure("read", path, errno) }
+    self.file = file
     // By content, not by name: people rename files.
-    guard let plain = fopen(path, "rb") else { throw Replacement.failure("read", path, errno) }
-    var start: [UInt8] = [0, 0]
-    let got = fread(&start, 1, 2, plain)
-    fclose(plain)
-    isCompressed = got == 2 && start == [0x1f, 0x8b]
-    file = znzopen(path, "rb", isCompressed ? 1 : 0)
-    guard file != nil else { throw Replacement.failure("read", path, errno) }
+    let start = [getc(file), getc(file)]
+    rewind(file)
+    guard start == [0x1f, 0x8b] else { return }
+    let zlib = UnsafeMutablePointer<z_stream>.allocate(capacity: 1)
+    zlib.initialize(to: z_stream())
+    self.zlib = zlib
+    // 15 bits of window, 16 more for gzip's header and checksum.
+    guard inflateInit2_(zlib, 31, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK else {
+      throw Fault(.other, "zlib can't be started: is it another version than this program was built with?")
+    }
   }
 
-  deinit { Xznzclose(&file) }
+  deinit {
+    if let zlib {
+      inflateEnd(zlib)
+      zlib.deallocate()
+    }
+    input.deallocate()
+    fclose(file)
+  }
 
   /// Refuses a file that can't hold `bytes` bytes before memory is taken for them.
   func check(holds bytes: Int, _ extents: String) throws {
     // Deflate makes nothing smaller than to 1/1032.
-    guard isCompressed ? fileBytes >= bytes / 1032 : fileBytes >= bytes else {
+    guard zlib != nil ? fileBytes >= bytes / 1032 : fileBytes >= bytes else {
       throw Fault(
         .invalid, "\(path): truncated: \(fileBytes) bytes can't hold the \(extents) voxels of its header")
     }
@@ -278,11 +294,52 @@ final class NIfTIStream {
 
   /// Fills `bytes`; gives back how many there were, fewer only at the end of the file.
   func read(into bytes: UnsafeMutableRawBufferPointer) throws -> Int {
-    let count = znzread(bytes.baseAddress, 1, bytes.count, file)
-    guard count >= 0 && count <= bytes.count else {
-      throw Fault(.invalid, "\(path): damaged: its gzip data or checksum is wrong; copy or download it again")
+    var done = 0
+    while done < bytes.count {
+      let part = UnsafeMutableRawBufferPointer(rebasing: bytes[done..<min(done + 1 << 30, bytes.count)])
+      let got = zlib == nil ? try plain(part) : try inflated(part)
+      if got == 0 { break }
+      done += got
     }
-    return count
+    return done
+  }
+
+  private func plain(_ bytes: UnsafeMutableRawBufferPointer) throws -> Int {
+    let got = fread(bytes.baseAddress, 1, bytes.count, file)
+    guard ferror(file) == 0 else { throw Replacement.failure("read", path, errno) }
+    return got
+  }
+
+  /// Some of the bytes that follow; none only at the end of a whole file. At most 2³⁰ are asked for.
+  private func inflated(_ bytes: UnsafeMutableRawBufferPointer) throws -> Int {
+    guard let zlib else { return 0 }
+    zlib.pointee.next_out = bytes.baseAddress?.assumingMemoryBound(to: UInt8.self)
+    zlib.pointee.avail_out = UInt32(bytes.count)
+    while zlib.pointee.avail_out == UInt32(bytes.count) {
+      if zlib.pointee.avail_in == 0 {
+        let got = try plain(UnsafeMutableRawBufferPointer(input))
+        guard got > 0 else {
+          if isBetweenMembers { return 0 }
+          throw Fault(
+            .invalid, "\(path): truncated: its gzip data ends too early; copy or download it again")
+        }
+        zlib.pointee.next_in = input.baseAddress
+        zlib.pointee.avail_in = UInt32(got)
+      }
+      if isBetweenMembers {
+        // Files made by parallel compressors are several gzip files in a row.
+        inflateReset(zlib)
+        isBetweenMembers = false
+      }
+      switch inflate(zlib, Z_NO_FLUSH) {
+      case Z_OK, Z_BUF_ERROR: break
+      case Z_STREAM_END: isBetweenMembers = true
+      default:
+        throw Fault(
+          .invalid, "\(path): damaged: its gzip data or checksum is wrong; copy or download it again")
+      }
+    }
+    return bytes.count - Int(zlib.pointee.avail_out)
   }
 
   /// Passes over `count` bytes.
@@ -298,15 +355,12 @@ final class NIfTIStream {
     }
   }
 
-  /// Reads on to the end, so that zlib compares the checksum, and refuses anything that follows the voxels.
+  /// Reads on to the end, so that the checksum is compared, and refuses anything that follows the voxels.
   func finish() throws {
     var more: UInt8 = 0
     let extra = try withUnsafeMutableBytes(of: &more) { try read(into: $0) }
     guard extra == 0 else {
       throw Fault(.invalid, "\(path): holds more bytes than the voxels its header speaks of")
-    }
-    guard Xznzclose(&file) == 0 else {
-      throw Fault(.invalid, "\(path): truncated: its gzip data ends too early; copy or download it again")
     }
   }
 }
@@ -416,7 +470,7 @@ public struct NIfTIImage: Sendable {
     }
     throw Fault(
       .invalid,
-      "\(header.path): \(bad.count) voxels are not finite numbers (NaN or infinite), one at "
+      "\(header.path): voxels that are no finite numbers (NaN, infinite): \(bad.count), the first at "
         + "(\(native.map(String.init).joined(separator: ", ")))")
   }
 }
@@ -447,6 +501,7 @@ extension NIfTIImage {
       dimensions.count == 3 && dimensions.allSatisfy { (1...32767).contains($0) }
         && voxels.count == dimensions.reduce(1, *) && affine.count == 16,
       "\(voxels.count) voxels for a file of \(dimensions), an affine of \(affine.count) numbers")
+    nifti_set_debug_level(0)
     var header = header(dimensions, affine, Voxel.datatype)
     let isCompressed = path.hasSuffix(".gz")
     try Replacement.write(path) { temporary in

@@ -115,9 +115,9 @@ struct PhantomCase {
       case .grey: SIMD4(430, 440, 430, 540)
       case .white: SIMD4(350, 610, 600, 390)
       case .oedema: SIMD4(690, 440, 420, 730)
-      case .core: SIMD4(560, 395, 370, 640)
+      case .core: SIMD4(560, 395, 370, 645)
       case .necrosis: SIMD4(400, 270, 290, 770)
-      case .enhancing: SIMD4(590, 880, 395, 615)
+      case .enhancing: SIMD4(580, 880, 386, 626)
       }
     }
   }
@@ -222,6 +222,7 @@ struct PhantomAnatomy {
   private let centre: SIMD3<Float>
   private let stretch: SIMD3<Float>
   private let whole, core, rim, necrosis: Float  // radii; the rim's depth
+  private let coreShift, enhancingShift: SIMD4<Float>  // this case's own contrast, around 1
   private let enhancingFrom: Float  // noise above which the rim enhances
   private let outline, inner, patches: LatticeNoise
 
@@ -268,11 +269,21 @@ struct PhantomAnatomy {
     fineFolds = lattice(26, 3)
     texture = lattice(48, 4)
 
-    // The tumour's whole radius is 16…24 % of the head's mean side; it lies off the middle, inside the brain.
+    func around1(_ size: Float) -> SIMD4<Float> {
+      let low = 1 - size, high = 1 + size
+      return SIMD4(
+        random.uniform(low, high), random.uniform(low, high), random.uniform(low, high),
+        random.uniform(low, high))
+    }
+    let shift = around1(0.05)
+    coreShift = shift
+    enhancingShift = shift * around1(0.02)
+
+    // The tumour's whole radius is 17…25 % of the head's mean side; it lies off the middle, inside the brain.
     let half = (axes.x + axes.y + axes.z) / 3
-    whole = half * 2 * random.uniform(0.16, 0.24)
-    core = whole * random.uniform(0.60, 0.76)
-    rim = core * random.uniform(0.38, 0.50)
+    whole = half * 2 * random.uniform(0.17, 0.25)
+    core = whole * random.uniform(0.64, 0.80)
+    rim = core * random.uniform(0.44, 0.58)
     // Low-grade cores are solid; a high-grade one is necrotic inside.
     necrosis = core * (of.isLowGrade ? random.uniform(0, 0.25) : random.uniform(0.35, 0.60))
     var place = SIMD3<Float>(0, 0, 0)
@@ -288,7 +299,7 @@ struct PhantomAnatomy {
     enhancingFrom = of.isLowGrade ? (share < 0.5 ? 9 : 0.25 + 0.2 * share) : -0.35 + 0.35 * share
     outline = lattice(11, 5)
     inner = lattice(15, 6)
-    patches = lattice(16, 7)
+    patches = lattice(13, 7)
   }
 
   /// The Euclidean norm, summed in a fixed order.
@@ -331,19 +342,19 @@ struct PhantomAnatomy {
     let fold = folds.at(p.x, p.y, p.z), fine = fineFolds.at(p.x, p.y, p.z)
     let white = PhantomCase.Tissue.white.intensities, grey = PhantomCase.Tissue.grey.intensities
     let fluid = PhantomCase.Tissue.fluid.intensities
-    // Where the cortex begins swings with the folds, deeper below furrows.
-    let cortex = inside(radius - 0.80 + 0.22 * fold + 0.06 * fine)
+    // Furrows are the surface where the folds have one level; the cortex lines them and the outside.
+    let sheet = abs(fold - 0.08 + 0.12 * fine)
+    let lining = inside((0.46 - sheet) * 0.11) * inside(radius - 0.66 + 0.10 * fine)
+    let cortex = max(inside(radius - 0.89 + 0.03 * fine), lining)
     var signal = white + cortex * (grey - white)
     signal *= 1 + 0.05 * fine
     let nucleus = SIMD3(q.x + 0.08, q.y, abs(q.z) - 0.30) / SIMD3(0.17, 0.24, 0.12)
     let nuclei = inside((1 - Self.length(nucleus) + 0.15 * fine) * 0.14)
     signal += nuclei * (grey - signal) * 0.85
-    // Furrows: the surface of one level of the folds, open towards the outside; the fissure between the
-    // hemispheres; and the thin film around.
-    let furrow =
-      inside(0.055 * (radius - 0.62) / 0.38 - abs(fold - 0.1) * 0.13) * inside((radius - 0.66) * 0.5)
+    // Fluid: in the furrows, wider towards the outside; in the fissure between the hemispheres; around all.
+    let furrow = inside((0.20 * (radius - 0.62) / 0.38 - sheet) * 0.11) * inside((radius - 0.66) * 0.5)
     let fissure = q.x > -0.25 ? inside(0.018 - abs(q.z + 0.03 * fold)) * inside((radius - 0.55) * 0.5) : 0
-    let film = inside(radius - 0.955 + 0.03 * fine)
+    let film = inside(radius - 0.965 + 0.03 * fine)
     let wing =
       SIMD3(q.x - 0.12 + 0.25 * q.y * q.y, q.y - 0.02, abs(q.z) - 0.10 - 0.12 * q.y * q.y) / ventricle
     let ventricles = inside((1 - Self.length(wing) + 0.12 * fold) * 0.09)
@@ -358,19 +369,22 @@ struct PhantomAnatomy {
     if distance > whole * 1.5 { return }
     let n = outline.at(p.x, p.y, p.z), m = inner.at(p.x, p.y, p.z), e = patches.at(p.x, p.y, p.z)
     let grain = texture.at(p.x, p.y, p.z)
+    // Texture of its own in each sequence, else the ratio of two would give the tissue away.
+    let blotch = SIMD4(
+      m, inner.at(p.y, p.x, p.z), inner.at(p.z, p.y, p.x), inner.at(p.x, p.z, p.y))
     // Oedema has the wildest outline and spares the cortex.
     let oedema = whole - distance * (1 + 0.38 * n + 0.12 * m) - 0.6 * whole * max(0, radius - 0.85)
     let solid = core - distance * (1 + 0.22 * m + 0.10 * n)
     let dead = necrosis - distance * (1 + 0.30 * m - 0.12 * n)
     // The enhancing shell is as deep as `rim`, not everywhere there, and not where the core is dead.
     let shell = min(min(solid, rim - solid), (e - enhancingFrom) * core * 0.5)
-    func blend(_ tissue: PhantomCase.Tissue, _ depth: Float, _ texture: Float) {
+    func blend(_ tissue: PhantomCase.Tissue, _ depth: Float, _ texture: SIMD4<Float>) {
       signal += inside(depth) * (tissue.intensities * texture - signal)
     }
-    blend(.oedema, min(oedema, 1 - radius), 1 + 0.05 * n)
-    blend(.core, solid, 1 + 0.06 * m)
-    blend(.necrosis, dead, 1 + 0.05 * m)
-    blend(.enhancing, shell, 1 + 0.06 * m + 0.05 * grain)
+    blend(.oedema, min(oedema, 1 - radius), 1 + 0.06 * blotch)
+    blend(.core, solid, coreShift + 0.08 * blotch)
+    blend(.necrosis, dead, coreShift + 0.08 * blotch)
+    blend(.enhancing, shell, enhancingShift + 0.08 * blotch + 0.05 * grain)
     if shell > 0 {
       label = 3
     } else if solid > 0 {

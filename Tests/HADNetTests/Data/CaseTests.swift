@@ -1,0 +1,234 @@
+import Foundation
+import Testing
+
+@testable import HADNet
+
+/// Writes a case of small volumes and gives its files.
+struct SmallCase {
+  let scratch: Scratch
+  var id = "BraTS19_X_1"
+  var dimensions = [4, 3, 2]
+  var images: [Modality: [Float]] = [:]
+  var labels: [UInt8]?
+  var affines: [Modality: [Double]] = [:]
+  var extents: [Modality: [Int]] = [:]
+  static let brats: [Double] = [-1, 0, 0, 0, 0, -1, 0, 2, 0, 0, 1, 0, 0, 0, 0, 1]
+
+  /// The same 24 values in all sequences, times 1, 2, 3, 4, with zeros around a box of 3×2×2 (x, y, z).
+  init(_ scratch: Scratch) {
+    self.scratch = scratch
+    for modality in Modality.allCases {
+      var values = [Float](repeating: 0, count: 24)
+      for z in 0..<2 {
+        for y in 0..<2 {
+          for x in 1..<4 {
+            values[(z * 3 + y) * 4 + x] = Float(modality.channel + 1) * Float(1 + x + 4 * y + 10 * z)
+          }
+        }
+      }
+      images[modality] = values
+    }
+  }
+
+  func files() throws -> CaseFiles {
+    var files: [Modality: String] = [:]
+    for (modality, values) in images {
+      let path = scratch.file("\(id)_\(modality.rawValue).nii.gz")
+      try NIfTIImage.write(
+        values, dimensions: extents[modality] ?? dimensions, affine: affines[modality] ?? SmallCase.brats,
+        to: path)
+      files[modality] = path
+    }
+    let seg = scratch.file("\(id)_seg.nii.gz")
+    if let labels {
+      try NIfTIImage.write(labels, dimensions: dimensions, affine: SmallCase.brats, to: seg)
+    }
+    return CaseFiles(id: id, files: files, segmentation: labels == nil ? nil : seg)
+  }
+}
+
+@Suite struct DataCaseTests {
+  let scratch = Scratch()
+
+  @Test func preparesAsWorkedByHand() throws {
+    var small = SmallCase(scratch)
+    // A hole in T1 leaves the mask, not the box; FLAIR keeps its value there.
+    small.images[.t1]?[(0 * 3 + 0) * 4 + 2] = 0
+    small.labels = (0..<24).map { [0, 1, 2, 4][$0 % 4] }
+    let case_ = try Preparation().prepare(try small.files(), commonSize: Size(16, 16, 16))
+    #expect(case_.size == Size(16, 16, 16))
+    #expect(case_.placement.before == Size(7, 7, 6))
+    #expect(case_.mask.reduce(0) { $0 + Int($1) } == 11)
+    // FLAIR's values of the brain: 2 and 4, 6…8, 12…14, 16…18 (3 is the hole).
+    let brain: [Double] = [2, 4, 6, 7, 8, 12, 13, 14, 16, 17, 18]
+    let mean = brain.reduce(0, +) / 11
+    let sd = (brain.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / 11).squareRoot()
+    let bottom = (2 - mean) / sd
+    for z in 0..<2 {
+      for y in 0..<2 {
+        for x in 0..<3 {
+          let value = Double(1 + (x + 1) + 4 * y + 10 * z)
+          // y runs the other way than in the file.
+          let at = ((z + 7) * 16 + (1 - y) + 7) * 16 + x + 6
+          let expected = Float(((value - mean) / sd - bottom) / (3 - bottom))
+          #expect(case_.images.base[at * 4] == expected, "voxel \(z) \(y) \(x)")
+          #expect(case_.labels?.classes[at] == UInt8(((z * 3 + y) * 4 + x + 1) % 4))
+        }
+      }
+    }
+    // Everything else is padding.
+    #expect(case_.images.array.count { $0 != 0 } <= 12 * 4)
+    let back = case_.placement.restore(case_.labels?.classes ?? [], fill: 0)
+    for z in 0..<2 {
+      for y in 0..<3 {
+        for x in 0..<4 {
+          let i = (z * 3 + y) * 4 + x
+          #expect(back[i] == (y < 2 && x > 0 ? UInt8(i % 4) : 0))
+        }
+      }
+    }
+  }
+
+  @Test func valuesAboveTheCeilingBecomeOne() throws {
+    var small = SmallCase(scratch)
+    small.dimensions = [20, 3, 2]
+    for modality in Modality.allCases { small.images[modality] = (0..<120).map { Float(1 + $0 % 3) } }
+    small.images[.t2]?[17] = 1000
+    let case_ = try Preparation().prepare(try small.files(), commonSize: Size(16, 16, 16))
+    #expect(case_.size == Size(16, 16, 32))
+    #expect(case_.images.array.max() == 1)
+    #expect(case_.images.array.min() == 0)
+  }
+
+  @Test func aStudentsCaseIsTheSameWithoutT1ce() throws {
+    var small = SmallCase(scratch)
+    let whole = try Preparation().prepare(try small.files(), commonSize: Size(16, 16, 16))
+    small.images[.t1ce] = nil
+    let files = try small.files()
+    let student = try Preparation(modalities: Modality.student).prepare(files, commonSize: Size(16, 16, 16))
+    for voxel in 0..<student.size.voxels {
+      #expect(student.images.base[voxel * 4 + 1] == 0)
+      for c in [0, 2, 3] {
+        guard student.images.base[voxel * 4 + c] == whole.images.base[voxel * 4 + c] else {
+          Issue.record("voxel \(voxel), channel \(c)")
+          return
+        }
+      }
+    }
+    #expect(
+      fault { _ = try Preparation().prepare(files, commonSize: Size(16, 16, 16)) }
+        == Fault(.missing, "BraTS19_X_1: t1ce is missing"))
+  }
+
+  @Test func segmentationsComeBackOnThePatientsGrid() throws {
+    var small = SmallCase(scratch)
+    small.labels = (0..<24).map { [0, 1, 2, 4][$0 % 4] }
+    let case_ = try Preparation().prepare(try small.files(), commonSize: Size(16, 16, 16))
+    let out = scratch.file("out.nii.gz"), labels = try #require(case_.labels)
+    try case_.placement.write(labels, convention: .brats2023, to: out)
+    let image = try NIfTIImage.read(out)
+    #expect(image.header.affine == SmallCase.brats)
+    #expect(Set(image.voxels) == [0, 1, 2, 3])
+    try case_.placement.write(labels, convention: .brats2019, to: out)
+    #expect(try Set(NIfTIImage.read(out).voxels) == [0, 1, 2, 4])
+  }
+
+  @Test func filesThatDoNotFitAreRefused() throws {
+    func message(_ change: (inout SmallCase) -> Void, _ preparation: Preparation = Preparation()) throws
+      -> String
+    {
+      var small = SmallCase(scratch)
+      small.labels = [UInt8](repeating: 0, count: 24)
+      change(&small)
+      let files = try small.files()
+      let found = fault { _ = try preparation.prepare(files, commonSize: Size(16, 16, 16)) }
+      #expect(found?.kind == .invalid)
+      return (found?.description ?? "").replacingOccurrences(of: scratch.path + "/", with: "")
+    }
+    #expect(
+      try message {
+        $0.extents[.t1ce] = [4, 3, 1]
+        $0.images[.t1ce] = [Float](repeating: 1, count: 12)
+      } == "BraTS19_X_1: t1ce is 4×3×1 voxels, flair is 4×3×2")
+    #expect(
+      try message {
+        $0.affines[.t2] = SmallCase.brats
+        $0.affines[.t2]?[3] = 0.5
+      }
+        == "BraTS19_X_1: t2 lies elsewhere than flair: their affines differ by up to 0.5 mm, sizes 4×3×2 and 4×3×2"
+    )
+    #expect(
+      try message { $0.images[.t1]?[5] = -3 }
+        == "BraTS19_X_1_t1.nii.gz: negative voxels: 1; `negative: abs` takes their absolute values")
+    #expect(
+      try message { $0.images[.t1] = [Float](repeating: 0, count: 24) }
+        == "BraTS19_X_1_t1.nii.gz: all voxels are 0")
+    #expect(
+      try message { $0.labels?[3] = 3 }
+        == "BraTS19_X_1_seg.nii.gz: label 3 is none of this data set's, which are 0, 1, 2 and 4")
+    #expect(
+      try message { $0.images[.t2] = (0..<24).map { $0 < 12 ? 1 : 1 } }
+        == "BraTS19_X_1_t2.nii.gz: all voxels of the brain have the same value")
+    #expect(
+      try message { $0.images[.t2] = [1] + [Float](repeating: 0, count: 23) }
+        == "BraTS19_X_1: no brain: no voxel is other than 0 in all of flair, t1, t2")
+  }
+
+  @Test func negativeVoxelsCanBeTakenAbsolute() throws {
+    var small = SmallCase(scratch)
+    let expected = try Preparation().prepare(try small.files(), commonSize: Size(16, 16, 16)).images.array
+    let t1 = small.images[.t1] ?? []
+    small.images[.t1] = t1.map { -$0 }
+    let got = try Preparation(negative: .absolute).prepare(try small.files(), commonSize: Size(16, 16, 16))
+    #expect(got.images.array == expected)
+  }
+
+  @Test func labelsThatAreNoWholeNumbersAreRefused() throws {
+    let small = SmallCase(scratch), files = try small.files(), seg = scratch.file("half.nii")
+    try NIfTIImage.write(
+      [Float](repeating: 0.5, count: 24), dimensions: [4, 3, 2], affine: SmallCase.brats, to: seg)
+    let half = CaseFiles(id: files.id, files: files.files, segmentation: seg)
+    #expect(
+      fault { _ = try Preparation().prepare(half, commonSize: Size(16, 16, 16)) }
+        == Fault(.invalid, "\(seg): label 0.5 is none of this data set's, which are 0, 1, 2 and 4"))
+  }
+
+  @Test func theCommonSizeIsThatOfBraTS2019() {
+    #expect(Preparation.commonSize([Size(145, 180, 137), Size(150, 192, 150)]) == Size(160, 192, 160))
+    #expect(Preparation.commonSize([Size(30, 40, 50)]) == Size(64, 48, 64))
+    #expect(Preparation.commonSize([]) == Size(16, 16, 16))
+  }
+
+  @Test func aCopyUnderAnotherNameIsFound() throws {
+    var small = SmallCase(scratch)
+    let first = try Preparation().survey(try small.files())
+    small.id = "BraTS19_Y_1"
+    let second = try Preparation().survey(try small.files())
+    #expect(
+      fault { _ = try DatasetSurvey([second, first]) }
+        == Fault(
+          .invalid,
+          "flair of BraTS19_X_1 and flair of BraTS19_Y_1 are the same image; remove one of the two"))
+    small.images[.t2] = small.images[.t1]
+    let twice = try Preparation().survey(try small.files())
+    #expect(
+      fault { _ = try DatasetSurvey([twice]) }?.description
+        == "t1 of BraTS19_Y_1 and t2 of BraTS19_Y_1 are the same image; remove one of the two")
+  }
+
+  @Test func classWeightsAreBackgroundOverClass() throws {
+    var small = SmallCase(scratch)
+    small.labels = [UInt8](repeating: 0, count: 24)
+    small.labels?[1] = 1  // in the brain
+    small.labels?[2] = 2
+    small.labels?[3] = 2
+    small.labels?[0] = 4  // outside
+    let survey = try DatasetSurvey([try Preparation().survey(try small.files())])
+    #expect(survey.cases[0].classVoxels == [9, 1, 2, 0])
+    #expect(survey.classWeights(["BraTS19_X_1"]) == [1, 9, 4.5, 1])
+    #expect(survey.classWeights([]) == [1, 1, 1, 1])
+    #expect(survey.cases[0].box == Size(2, 2, 3))
+    let copy = try JSONDecoder().decode(DatasetSurvey.self, from: try JSONEncoder().encode(survey))
+    #expect(copy == survey)
+  }
+}
