@@ -174,6 +174,26 @@ struct SmallCase {
         == "BraTS19_X_1: no brain: no voxel is other than 0 in all of flair, t1, t2")
   }
 
+  @Test func inspectingListsEveryFault() throws {
+    var small = SmallCase(scratch)
+    small.labels = [UInt8](repeating: 7, count: 24)
+    small.images[.t1]?[5] = -3
+    small.images[.t2]?[5] = .nan
+    let files = try small.files()
+    guard case .failure(let faults) = Preparation().inspect(files) else {
+      Issue.record("nothing found")
+      return
+    }
+    #expect(faults.all.count == 3)
+    small = SmallCase(scratch)
+    small.images[.t2] = [1] + [Float](repeating: 0, count: 23)
+    guard case .failure(let one) = Preparation().inspect(try small.files()) else {
+      Issue.record("nothing found")
+      return
+    }
+    #expect(one.all.map(\.kind) == [.invalid])
+  }
+
   @Test func negativeVoxelsCanBeTakenAbsolute() throws {
     var small = SmallCase(scratch)
     let expected = try Preparation().prepare(try small.files(), commonSize: Size(16, 16, 16)).images.array
