@@ -301,7 +301,7 @@ struct RawCase {
     self.box = box
   }
 
-  private static func sequence(_ path: String, _ preparation: Preparation) throws -> NIfTIImage {
+  static func sequence(_ path: String, _ preparation: Preparation) throws -> NIfTIImage {
     let image = try NIfTIImage.read(path)
     var negative = 0, other = 0
     for value in image.voxels {
@@ -339,7 +339,7 @@ struct RawCase {
     return mask
   }
 
-  private static func classes(_ truth: NIfTIImage, _ convention: LabelConvention) throws -> [UInt8] {
+  static func classes(_ truth: NIfTIImage, _ convention: LabelConvention) throws -> [UInt8] {
     let enhancing = Float(convention.enhancing)
     var classes = [UInt8](repeating: 0, count: truth.voxels.count)
     for i in classes.indices {

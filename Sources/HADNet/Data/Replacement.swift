@@ -23,12 +23,24 @@ enum Replacement {
 
   /// Makes a folder and those above it.
   static func makeFolder(_ path: String) throws {
-    do {
-      try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-    } catch {
-      let reason = ((error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError)?.code ?? 0
-      throw failure("make the folder", path, Int32(reason))
+    // mkdir itself, since Foundation's errors don't say why.
+    if mkdir(path, 0o777) == 0 || errno == EEXIST && isFolder(path) { return }
+    let above = (path as NSString).deletingLastPathComponent
+    guard errno == ENOENT, !above.isEmpty, above != path else {
+      throw failure("make the folder", path, errno)
     }
+    try makeFolder(above)
+    // Another process may have been quicker.
+    guard mkdir(path, 0o777) == 0 || errno == EEXIST && isFolder(path) else {
+      throw failure("make the folder", path, errno)
+    }
+  }
+
+  private static func isFolder(_ path: String) -> Bool {
+    var status = stat()
+    let code = errno
+    defer { errno = code }
+    return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
   }
 
   /// The fault of a failed system call, in words.

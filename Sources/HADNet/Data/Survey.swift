@@ -25,6 +25,25 @@ extension Preparation {
   /// Reads and checks a case's files; throws what `prepare` throws.
   public func survey(_ files: CaseFiles) throws -> CaseSurvey { survey(try RawCase(files, self)) }
 
+  /// The survey of a case, or all that is wrong with it: each file's own fault, else what doesn't fit.
+  public func inspect(_ files: CaseFiles) -> Result<CaseSurvey, Faults> {
+    do {
+      return .success(try survey(files))
+    } catch {
+      var faults: [Fault] = []
+      for modality in modalities {
+        guard let path = files.files[modality] else { continue }
+        do { _ = try RawCase.sequence(path, self) } catch { faults.append(Fault(error)) }
+      }
+      if readsTruth, let path = files.segmentation {
+        do { _ = try RawCase.classes(try NIfTIImage.read(path), files.convention) } catch {
+          faults.append(Fault(error))
+        }
+      }
+      return .failure(Faults(all: faults.isEmpty ? [Fault(error)] : faults))
+    }
+  }
+
   func survey(_ raw: RawCase) -> CaseSurvey {
     var hashes: [String: String] = [:]
     for (modality, image) in raw.images { hashes[modality.rawValue] = ContentHash.of(image.voxels) }
@@ -42,26 +61,44 @@ extension Preparation {
   }
 }
 
+/// Several faults at once, at least one.
+public struct Faults: Error, Equatable, Sendable {
+  public let all: [Fault]
+}
+
+extension Fault {
+  /// The fault itself, or another error in its own words.
+  init(_ error: any Error) { self = error as? Fault ?? Fault(.other, "\(error)") }
+}
+
 /// A data set's surveys together.
 public struct DatasetSurvey: Codable, Equatable, Sendable {
   /// Sorted by ID.
   public let cases: [CaseSurvey]
 
-  /// Throws `.invalid` where two sequences, of two cases or of one, are the same image: a copy under another
-  /// name would sit in training and test alike.
+  /// Throws the first of `duplicates`.
   public init(_ cases: [CaseSurvey]) throws {
     self.cases = cases.sorted { $0.id < $1.id }
+    if let first = DatasetSurvey.duplicates(cases).first { throw first }
+  }
+
+  /// A fault for each sequence that is the same image as an earlier one, of another case or of its own: a copy
+  /// under another name would sit in training and test alike.
+  public static func duplicates(_ cases: [CaseSurvey]) -> [Fault] {
+    var faults: [Fault] = []
     var seen: [String: String] = [:]
-    for survey in self.cases {
+    for survey in cases.sorted(by: { $0.id < $1.id }) {
       for modality in Modality.allCases {
         guard let hash = survey.hashes[modality.rawValue] else { continue }
         let name = "\(modality.rawValue) of \(survey.id)"
         if let first = seen[hash] {
-          throw Fault(.invalid, "\(first) and \(name) are the same image; remove one of the two")
+          faults.append(Fault(.invalid, "\(first) and \(name) are the same image; remove one of the two"))
+        } else {
+          seen[hash] = name
         }
-        seen[hash] = name
       }
     }
+    return faults
   }
 
   public subscript(id: String) -> CaseSurvey? { cases.first { $0.id == id } }

@@ -55,10 +55,10 @@ struct SmallCase {
     // A hole in T1 leaves the mask, not the box; FLAIR keeps its value there.
     small.images[.t1]?[(0 * 3 + 0) * 4 + 2] = 0
     small.labels = (0..<24).map { [0, 1, 2, 4][$0 % 4] }
-    let case_ = try Preparation().prepare(try small.files(), commonSize: Size(16, 16, 16))
-    #expect(case_.size == Size(16, 16, 16))
-    #expect(case_.placement.before == Size(7, 7, 6))
-    #expect(case_.mask.reduce(0) { $0 + Int($1) } == 11)
+    let prepared = try Preparation().prepare(try small.files(), commonSize: Size(16, 16, 16))
+    #expect(prepared.size == Size(16, 16, 16))
+    #expect(prepared.placement.before == Size(7, 7, 6))
+    #expect(prepared.mask.reduce(0) { $0 + Int($1) } == 11)
     // FLAIR's values of the brain: 2 and 4, 6…8, 12…14, 16…18 (3 is the hole).
     let brain: [Double] = [2, 4, 6, 7, 8, 12, 13, 14, 16, 17, 18]
     let mean = brain.reduce(0, +) / 11
@@ -71,14 +71,14 @@ struct SmallCase {
           // y runs the other way than in the file.
           let at = ((z + 7) * 16 + (1 - y) + 7) * 16 + x + 6
           let expected = Float(((value - mean) / sd - bottom) / (3 - bottom))
-          #expect(case_.images.base[at * 4] == expected, "voxel \(z) \(y) \(x)")
-          #expect(case_.labels?.classes[at] == UInt8(((z * 3 + y) * 4 + x + 1) % 4))
+          #expect(prepared.images.base[at * 4] == expected, "voxel \(z) \(y) \(x)")
+          #expect(prepared.labels?.classes[at] == UInt8(((z * 3 + y) * 4 + x + 1) % 4))
         }
       }
     }
     // Everything else is padding.
-    #expect(case_.images.array.count { $0 != 0 } <= 12 * 4)
-    let back = case_.placement.restore(case_.labels?.classes ?? [], fill: 0)
+    #expect(prepared.images.array.count { $0 != 0 } <= 12 * 4)
+    let back = prepared.placement.restore(prepared.labels?.classes ?? [], fill: 0)
     for z in 0..<2 {
       for y in 0..<3 {
         for x in 0..<4 {
@@ -94,10 +94,10 @@ struct SmallCase {
     small.dimensions = [20, 3, 2]
     for modality in Modality.allCases { small.images[modality] = (0..<120).map { Float(1 + $0 % 3) } }
     small.images[.t2]?[17] = 1000
-    let case_ = try Preparation().prepare(try small.files(), commonSize: Size(16, 16, 16))
-    #expect(case_.size == Size(16, 16, 32))
-    #expect(case_.images.array.max() == 1)
-    #expect(case_.images.array.min() == 0)
+    let prepared = try Preparation().prepare(try small.files(), commonSize: Size(16, 16, 16))
+    #expect(prepared.size == Size(16, 16, 32))
+    #expect(prepared.images.array.max() == 1)
+    #expect(prepared.images.array.min() == 0)
   }
 
   @Test func aStudentsCaseIsTheSameWithoutT1ce() throws {
@@ -123,13 +123,13 @@ struct SmallCase {
   @Test func segmentationsComeBackOnThePatientsGrid() throws {
     var small = SmallCase(scratch)
     small.labels = (0..<24).map { [0, 1, 2, 4][$0 % 4] }
-    let case_ = try Preparation().prepare(try small.files(), commonSize: Size(16, 16, 16))
-    let out = scratch.file("out.nii.gz"), labels = try #require(case_.labels)
-    try case_.placement.write(labels, convention: .brats2023, to: out)
+    let prepared = try Preparation().prepare(try small.files(), commonSize: Size(16, 16, 16))
+    let out = scratch.file("out.nii.gz"), labels = try #require(prepared.labels)
+    try prepared.placement.write(labels, convention: .brats2023, to: out)
     let image = try NIfTIImage.read(out)
     #expect(image.header.affine == SmallCase.brats)
     #expect(Set(image.voxels) == [0, 1, 2, 3])
-    try case_.placement.write(labels, convention: .brats2019, to: out)
+    try prepared.placement.write(labels, convention: .brats2019, to: out)
     #expect(try Set(NIfTIImage.read(out).voxels) == [0, 1, 2, 4])
   }
 
@@ -172,6 +172,26 @@ struct SmallCase {
     #expect(
       try message { $0.images[.t2] = [1] + [Float](repeating: 0, count: 23) }
         == "BraTS19_X_1: no brain: no voxel is other than 0 in all of flair, t1, t2")
+  }
+
+  @Test func inspectingListsEveryFault() throws {
+    var small = SmallCase(scratch)
+    small.labels = [UInt8](repeating: 7, count: 24)
+    small.images[.t1]?[5] = -3
+    small.images[.t2]?[5] = .nan
+    let files = try small.files()
+    guard case .failure(let faults) = Preparation().inspect(files) else {
+      Issue.record("nothing found")
+      return
+    }
+    #expect(faults.all.count == 3)
+    small = SmallCase(scratch)
+    small.images[.t2] = [1] + [Float](repeating: 0, count: 23)
+    guard case .failure(let one) = Preparation().inspect(try small.files()) else {
+      Issue.record("nothing found")
+      return
+    }
+    #expect(one.all.map(\.kind) == [.invalid])
   }
 
   @Test func negativeVoxelsCanBeTakenAbsolute() throws {

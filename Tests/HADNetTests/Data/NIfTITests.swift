@@ -204,7 +204,8 @@ import Testing
     let path = try scratch.put("n.nii", raw.bytes)
     #expect(
       fault { _ = try NIfTIImage.read(path) }
-        == Fault(.invalid, "\(path): voxels that are no finite numbers (NaN, infinite): 2, the first at (1, 0, 1)"))
+        == Fault(
+          .invalid, "\(path): voxels that are no finite numbers (NaN, infinite): 2, the first at (1, 0, 1)"))
   }
 
   @Test(arguments: ["a.nii", "a.nii.gz"])
@@ -240,7 +241,13 @@ import Testing
     let found = fault {
       try NIfTIImage.write([UInt8(1)], dimensions: [1, 1, 1], affine: SmallCase.brats, to: path)
     }
-    #expect(found?.kind == .storage)
-    #expect(found?.description.hasPrefix("cannot make the folder \(file)") == true)
+    #expect(found == Fault(.storage, "cannot make the folder \(file): File exists"))
+    let below = fault {
+      try NIfTIImage.write([UInt8(1)], dimensions: [1, 1, 1], affine: SmallCase.brats, to: "\(file)/b/a.nii")
+    }
+    #expect(below == Fault(.storage, "cannot make the folder \(file)/b: Not a directory"))
+    let deep = scratch.file("p/q/r/a.nii")
+    try NIfTIImage.write([UInt8(1)], dimensions: [1, 1, 1], affine: SmallCase.brats, to: deep)
+    #expect(FileManager.default.fileExists(atPath: deep))
   }
 }
