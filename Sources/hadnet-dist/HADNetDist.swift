@@ -1,14 +1,96 @@
 import ArgumentParser
+import Collective
+import Foundation
 import HADNet
 
 @main
 struct HADNetDist: ParsableCommand {
-  static let configuration = CommandConfiguration(commandName: "hadnet-dist")
-  @Option var k = 4
-  @Option var z = 48
-  @Option var repeats = 5
-  @Option var threads = 2
-  func run() throws {
-    print(try StepBenchmark(size: Size(z, z, z), k: k, repeats: repeats).run(.single(), Workers(threads)))
+  static let version = "0.1.0"
+
+  static let configuration = CommandConfiguration(
+    commandName: "hadnet-dist",
+    abstract: "Brain tumour segmentation without contrast agent: HAD-Net, trained on CPU clusters.",
+    discussion: """
+      A first run:  hadnet-dist phantom data --cases 30 --shape 48x48x48
+                    mpirun -n 2 hadnet-dist study recipes/demo.yaml --data data --run run
+      """,
+    version: version,
+    subcommands: [
+      PhantomCommand.self, InspectCommand.self, TrainCommand.self, StudyCommand.self, PredictCommand.self,
+      EvaluateCommand.self, CompareCommand.self, ReportCommand.self, BenchCommand.self, DoctorCommand.self,
+    ])
+
+  /// Faults become one message and their own exit code; argument-parser handles usage, help and versions.
+  static func main() {
+    do {
+      var command = try parseAsRoot()
+      try command.run()
+    } catch let code as ExitCode {
+      Foundation.exit(code.rawValue)
+    } catch let fault as Fault {
+      complain(fault.description)
+      Foundation.exit(fault.kind.rawValue)
+    } catch {
+      exit(withError: error)
+    }
+  }
+
+  static func complain(_ message: String) { FileHandle.standardError.write(Data((message + "\n").utf8)) }
+}
+
+/// Options of every command that computes.
+struct ComputingOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "Threads of a rank.",
+      discussion: """
+        Default: SLURM_CPUS_PER_TASK, else OMP_NUM_THREADS, else the cores this process may use divided by the ranks \
+        that share them.
+        """))
+  var threads: Int?
+
+  func validate() throws {
+    if let threads, !(1...4096).contains(threads) {
+      throw ValidationError("--threads is \(threads); 1 to 4096 are possible")
+    }
+  }
+
+  /// The threads of this rank; all ranks together.
+  func workers(_ communicator: Communicator?) throws -> Workers {
+    Workers(try threads ?? Cores.threads(communicator))
+  }
+}
+
+/// Options about what is said on the way.
+struct TalkingOptions: ParsableArguments {
+  enum LogForm: String, ExpressibleByArgument, CaseIterable { case text, json }
+
+  @Flag(help: "Say nothing but errors and results.")
+  var quiet = false
+  @Flag(help: "Say what each step did.")
+  var verbose = false
+  @Option(help: "How messages on standard error look: text or json, an object a line.")
+  var log = LogForm.text
+}
+
+/// Runs `body` inside MPI and ends the process with its code, or, for an error, with the error's.
+func runInWorld(_ body: (Communicator) throws -> Void) -> Never {
+  let code = World.run(
+    exitCode: { ($0 as? Fault)?.kind.rawValue ?? 1 },
+    body: { communicator in
+      try body(communicator)
+      return 0
+    })
+  exit(code)
+}
+
+extension Size: ExpressibleByArgument {
+  /// `80x96x80`, in the order z, y, x.
+  public init?(argument: String) {
+    let sides = argument.split(separator: "x", omittingEmptySubsequences: false).map { Int($0) }
+    guard sides.count == 3, let z = sides[0], let y = sides[1], let x = sides[2], min(z, y, x) > 0,
+      max(z, y, x) <= 4096
+    else { return nil }
+    self.init(z, y, x)
   }
 }

@@ -23,3 +23,37 @@ public enum BLAS {
     return words.prefix(2).joined(separator: " ")
   }
 }
+
+extension BLAS {
+  /// The largest relative error of products made by all workers at once, against a plain loop: some builds of
+  /// OpenBLAS are wrong when called from several threads, or on some CPUs.
+  public static func selfTest(_ workers: Workers) -> Double {
+    let n = 96, rounds = 64
+    func matrix(_ seed: Int) -> [Float] {
+      var random = Philox(seed: 1, .test, seed)
+      return (0..<n * n).map { _ in random.uniform(-1, 1) }
+    }
+    let a = matrix(1), b = matrix(2)
+    var expected = [Double](repeating: 0, count: n * n)
+    for i in 0..<n {
+      for k in 0..<n {
+        for j in 0..<n { expected[i * n + j] += Double(a[i * n + k]) * Double(b[k * n + j]) }
+      }
+    }
+    let results = Buffer(zeros: rounds * n * n)
+    a.withUnsafeBufferPointer { a in
+      b.withUnsafeBufferPointer { b in
+        guard let a = a.baseAddress, let b = b.baseAddress else { return }
+        nonisolated(unsafe) let (left, right) = (a, b)
+        workers.forEach(rounds) { round, _ in
+          Gemm.product(m: n, n: n, k: n, left, n, right, n, beta: 0, results.base + round * n * n, n)
+        }
+      }
+    }
+    var worst = 0.0
+    for i in 0..<rounds * n * n {
+      worst = max(worst, abs(Double(results.base[i]) - expected[i % (n * n)]) / Double(n).squareRoot())
+    }
+    return worst
+  }
+}

@@ -1,7 +1,7 @@
 import Foundation
 
 /// Files that are whole or not there: written beside under a name of their own, then renamed.
-enum Replacement {
+public enum Replacement {
   /// Runs `write` with a temporary path in the folder of `path` (made if needed), then renames the file to
   /// `path`. Where `write` throws, nothing is left behind.
   ///
@@ -19,6 +19,28 @@ enum Replacement {
       unlink(temporary)
       throw error
     }
+  }
+
+  /// Writes a file that is whole or not there, and on the disk when this returns.
+  public static func write(_ data: Data, to path: String) throws {
+    try write(path) { try put(data, to: $0, as: path) }
+  }
+
+  /// Writes a file and makes sure it is on the disk; faults name `path`, its final place.
+  static func put(_ data: Data, to temporary: String, as path: String) throws {
+    let file = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+    guard file >= 0 else { throw failure("write", path, errno) }
+    defer { close(file) }
+    try data.withUnsafeBytes { bytes in
+      var done = 0
+      while done < bytes.count {
+        let count = Foundation.write(file, bytes.baseAddress.map { $0 + done }, min(bytes.count - done, 1 << 30))
+        if count < 0 && errno == EINTR { continue }
+        guard count > 0 else { throw failure("write", path, errno) }
+        done += count
+      }
+    }
+    guard fsync(file) == 0 else { throw failure("write", path, errno) }
   }
 
   /// Makes a folder and those above it.

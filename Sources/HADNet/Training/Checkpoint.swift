@@ -51,12 +51,12 @@ public struct Checkpoint: Sendable {
       var facts: [String: FileFacts] = [:]
       for (name, make) in files {
         let data = try make()
-        try RunFolder.write(data, to: "\(temporary)/\(name)", as: "\(folder)/\(name)")
+        try Replacement.put(data, to: "\(temporary)/\(name)", as: "\(folder)/\(name)")
         facts[name] = FileFacts(bytes: data.count, xxh3: hash(data))
       }
       let contents = Contents(recipe: recipe, state: state, files: facts)
       let envelope = Envelope(contents: contents, xxh3: hash(try encoder().encode(contents)))
-      try RunFolder.write(
+      try Replacement.put(
         try encoder().encode(envelope), to: "\(temporary)/state.json", as: "\(folder)/state.json")
       try sync(temporary)
       if FileManager.default.fileExists(atPath: folder) {

@@ -39,8 +39,7 @@ public struct RunFolder: Sendable {
       }
     } else {
       recipe.batch = recipe.batch ?? ranks
-      let text = recipe.yaml
-      try Replacement.write(self.recipe) { try RunFolder.write(Data(text.utf8), to: $0, as: self.recipe) }
+      try Replacement.write(Data(recipe.yaml.utf8), to: self.recipe)
     }
     let batch = recipe.batch ?? ranks
     guard ranks <= batch else {
@@ -54,26 +53,9 @@ public struct RunFolder: Sendable {
   /// Marks the run as unfinished, or takes the mark away: a batch script asks for it before it requeues.
   public func mark(unfinished isUnfinished: Bool) throws {
     if isUnfinished {
-      try Replacement.write(unfinished) { try RunFolder.write(Data("run again with --resume\n".utf8), to: $0, as: unfinished) }
+      try Replacement.write(Data("run again with --resume\n".utf8), to: unfinished)
     } else if FileManager.default.fileExists(atPath: unfinished) {
       unlink(unfinished)
     }
-  }
-
-  /// Writes a file and makes sure it is on the disk. Faults name `path`, the file's final place.
-  static func write(_ data: Data, to temporary: String, as path: String) throws {
-    let file = Glibc.open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
-    guard file >= 0 else { throw Replacement.failure("write", path, errno) }
-    defer { close(file) }
-    try data.withUnsafeBytes { bytes in
-      var done = 0
-      while done < bytes.count {
-        let count = Glibc.write(file, bytes.baseAddress.map { $0 + done }, min(bytes.count - done, 1 << 30))
-        if count < 0 && errno == EINTR { continue }
-        guard count > 0 else { throw Replacement.failure("write", path, errno) }
-        done += count
-      }
-    }
-    guard fsync(file) == 0 else { throw Replacement.failure("write", path, errno) }
   }
 }

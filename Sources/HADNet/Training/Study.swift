@@ -46,7 +46,7 @@ public struct Study {
   }
 
   private func put(_ text: String, _ path: String) throws {
-    try Replacement.write(path) { try RunFolder.write(Data(text.utf8), to: $0, as: path) }
+    try Replacement.write(Data(text.utf8), to: path)
   }
 
   private func evaluate(_ stage: Stage) throws -> MethodEvaluation {

@@ -372,6 +372,6 @@ public final class Trainer {
     let lines = state.history.map { $0.values.map { $0.map { "\($0)" } ?? "" }.joined(separator: ",") }
     let text = ([EpochRecord.columns.joined(separator: ",")] + lines).joined(separator: "\n") + "\n"
     let path = run.history(stage)
-    try Replacement.write(path) { try RunFolder.write(Data(text.utf8), to: $0, as: path) }
+    try Replacement.write(Data(text.utf8), to: path)
   }
 }

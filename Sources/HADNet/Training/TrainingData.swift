@@ -94,7 +94,7 @@ public final class TrainingData {
       .sorted { $0.survey.id < $1.survey.id }
     if try communicator.any(isNew || known.count != all.count), communicator.rank == 0 {
       let data = try encoder.encode(all)
-      try Replacement.write(run.survey) { try RunFolder.write(data, to: $0, as: run.survey) }
+      try Replacement.write(data, to: run.survey)
     }
     return try DatasetSurvey(all.map(\.survey))
   }

@@ -1,0 +1,79 @@
+import ArgumentParser
+import Collective
+import Foundation
+import HADNet
+
+struct BenchCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "bench", abstract: "Measure this machine.", subcommands: [Step.self, Conv.self])
+
+  static func print(_ value: some Encodable) throws {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    Swift.print(String(decoding: try encoder.encode(value), as: UTF8.self))
+  }
+
+  struct Options: ParsableArguments {
+    @Option(help: "Voxels along z, y and x, each a multiple of 16.")
+    var shape = Size(80, 96, 80)
+    @Option(help: "Channels of the networks at full size.")
+    var k = 32
+    @Option(help: "Repetitions; the median counts, and one run before is not counted.")
+    var repeats = 3
+    @Flag(help: "Print JSON.")
+    var json = false
+    @OptionGroup var computing: ComputingOptions
+
+    func validate() throws {
+      guard shape.array.allSatisfy({ $0 % UNet.multiple == 0 }), min(shape.z, shape.y, shape.x) >= 32 else {
+        throw ValidationError("--shape \(shape): each side must be a multiple of 16, 32 at the least")
+      }
+      guard (1...1024).contains(k) else { throw ValidationError("--k is \(k); 1 to 1024 are possible") }
+      guard (1...1000).contains(repeats) else { throw ValidationError("--repeats is \(repeats)") }
+    }
+  }
+
+  struct Step: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "One whole HAD-Net step with discriminator update, data in memory, a case a rank.",
+      discussion: "Example: hadnet-dist bench step --shape 80x96x80 --k 32 --threads 2 --json")
+    @OptionGroup var options: Options
+
+    func run() throws {
+      runInWorld { communicator in
+        let reduction = Reduction(Slots(communicator.size, over: communicator.size), over: communicator)
+        let result = try StepBenchmark(size: options.shape, k: options.k, repeats: options.repeats)
+          .run(reduction, try options.computing.workers(communicator))
+        guard communicator.rank == 0 else { return }
+        if options.json { return try BenchCommand.print(result) }
+        Swift.print(
+          "\(result.shape), k = \(result.k), \(result.ranks) rank(s) × \(result.threads) thread(s), \(result.kernels)")
+        Swift.print(String(format: "%.3f s a step, peak %.2f GiB", result.seconds, result.peak_gib))
+      }
+    }
+  }
+
+  struct Conv: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Every distinct convolution of the networks: forward, data gradient, weight gradient.",
+      discussion: "Example: hadnet-dist bench conv --shape 80x96x80 --k 32 --threads 2")
+    @OptionGroup var options: Options
+
+    func run() throws {
+      let workers = try options.computing.workers(nil)
+      let rows = ConvolutionBenchmark(size: options.shape, k: options.k, repeats: options.repeats).run(workers)
+      if options.json { return try BenchCommand.print(rows) }
+      Swift.print("effective GFLOP/s on \(workers.count) thread(s), \(BLAS.name)")
+      Swift.print("layer                     input          in  out  kernel   forward     data   weight")
+      for row in rows {
+        func rate(_ value: Double?) -> String { value.map { String(format: "%8.1f", $0) } ?? "       –" }
+        let name = row.layer.padding(toLength: 24, withPad: " ", startingAt: 0)
+        let shape = row.shape.description.padding(toLength: 12, withPad: " ", startingAt: 0)
+        Swift.print(
+          "\(name)  \(shape)" + String(format: "%5d%5d", row.inputs, row.outputs)
+            + "  \(row.kernel)³/\(row.stride)   \(rate(row.forward)) \(rate(row.data_gradient)) \(rate(row.weight_gradient))"
+        )
+      }
+    }
+  }
+}

@@ -1,0 +1,91 @@
+import ArgumentParser
+import Collective
+import Foundation
+import HADNet
+
+struct EvaluateCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "evaluate", abstract: "Score segmentations on disk, made by any method.",
+    discussion: """
+      Dice, sensitivity and specificity of WT, TC and ET, with the challenge's rules for empty regions.
+
+      Example: hadnet-dist evaluate --truth BraTS2019 --predictions segmentations --json scores.json
+      """)
+
+  enum Labels: String, ExpressibleByArgument, CaseIterable {
+    case brats2019 = "2019"
+    case brats2023 = "2023"
+  }
+
+  @Option(help: "A data set in any BraTS layout, or a folder of ID/ID_seg.nii.gz or ID_seg.nii.gz.")
+  var truth: String
+  @Option(help: "Folder of ID.nii.gz.")
+  var predictions: String
+  @Option(help: "File for the scores as JSON.")
+  var json: String?
+  @Option(help: "Label convention: 2019 (ET is 4) or 2023 (ET is 3); default: by the cases' names.")
+  var labels: Labels?
+  @OptionGroup var talking: TalkingOptions
+
+  func run() throws {
+    runInWorld { communicator in
+      let convention: LabelConvention? = labels.map { $0 == .brats2019 ? .brats2019 : .brats2023 }
+      let pairs = try Evaluator.pairs(truth: truth, predictions: predictions, convention: convention)
+      let bar = ProgressBar(quiet: talking.quiet || communicator.rank > 0)
+      bar.start("evaluate", total: (pairs.count + communicator.size - 1) / communicator.size)
+      var mine: [String: CaseScores] = [:]
+      for i in stride(from: communicator.rank, to: pairs.count, by: communicator.size) {
+        mine[pairs[i].id] = try Evaluator.scores(pairs[i])
+        bar.advance()
+      }
+      bar.finish()
+      let parts = try communicator.gather(MethodEvaluation(method: predictions, cases: mine).json)
+      guard communicator.rank == 0 else { return }
+      var all = MethodEvaluation(method: predictions)
+      for part in parts {
+        let evaluation = try MethodEvaluation(json: Data(part.utf8), file: predictions, method: predictions)
+        all.cases.merge(evaluation.cases) { first, _ in first }
+      }
+      if let json { try Files.write(all.json, to: json) }
+      print("\(all.cases.count) cases, mean ± sd")
+      for region in Region.allCases {
+        let words = all.metrics.map { metric in
+          let summary = all.summary(region, metric)
+          return "\(metric.rawValue) " + String(format: "%.2f ± %.2f %%", 100 * summary.mean, 100 * summary.sd)
+        }
+        print("\(region.rawValue)  \(words.joined(separator: "  "))")
+      }
+    }
+  }
+}
+
+struct CompareCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "compare", abstract: "Two-sided paired t-tests between two evaluations.",
+    discussion: "Example: hadnet-dist compare hadnet.json student.json")
+
+  @Argument(help: "Scores as `evaluate --json` writes them, or a run's summary.json.")
+  var a: String
+  @Argument(help: "Scores of another method on the same cases.")
+  var b: String
+
+  func run() throws {
+    print(try Comparison(MethodEvaluation.load(a, method: a), MethodEvaluation.load(b, method: b)).text)
+  }
+}
+
+struct ReportCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "report", abstract: "Write tables, figures and report.html of a run, finished or not.",
+    discussion: "Example: hadnet-dist report run")
+
+  @Argument(help: "The run's folder.")
+  var path: String
+
+  func run() throws {
+    let folder = RunFolder(path), report = RunReport(folder)
+    try report.write()
+    if let table = try report.table() { print(table) }
+    print("report: \(folder.report)")
+  }
+}

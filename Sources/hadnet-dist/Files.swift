@@ -1,0 +1,15 @@
+import Foundation
+import HADNet
+
+/// Files that commands write for users.
+enum Files {
+  /// Writes a file whole or not at all.
+  static func write(_ text: String, to path: String) throws { try Replacement.write(Data(text.utf8), to: path) }
+
+  /// Tries what checkpoints need of a folder: write, sync, rename.
+  static func probe(_ folder: String) throws {
+    let path = "\(folder)/.hadnet-dist-probe-\(getpid())"
+    try Replacement.write(Data("probe".utf8), to: path)
+    unlink(path)
+  }
+}

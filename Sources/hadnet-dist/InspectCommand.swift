@@ -1,0 +1,121 @@
+import ArgumentParser
+import Foundation
+import HADNet
+
+struct InspectCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "inspect", abstract: "Read every file of a data set and say what is there and what is wrong.",
+    discussion: """
+      Prints counts, sizes, a split and class weights. Exit code 66 if all that is wrong is missing or empty, 65 if \
+      something is damaged or inconsistent.
+
+      Example: hadnet-dist inspect MICCAI_BraTS_2019_Data_Training
+      """)
+
+  @Argument(help: "The data set's folder, in any BraTS layout.")
+  var data: String
+  @Flag(help: "Print JSON.")
+  var json = false
+  @Option(help: "Seed of the split that is shown.")
+  var seed: UInt64 = 1
+  @OptionGroup var talking: TalkingOptions
+
+  struct Findings: Codable {
+    var root: String
+    var layout: String
+    var cases: Int
+    var high_grade, low_grade, without_grade: Int
+    var with_truth: Int
+    /// Extents of the files → cases.
+    var dimensions: [String: Int]
+    var largest_brain: [Int]?
+    var common_size: [Int]?
+    var split: [String: Int]?
+    var class_weights: [Float]?
+    var problems: [String]
+  }
+
+  func run() throws {
+    let dataset = try Dataset.inspect(data)
+    var faults = dataset.problems
+    let bar = ProgressBar(quiet: talking.quiet)
+    bar.start("inspect", total: dataset.cases.count)
+    var surveys: [CaseSurvey] = []
+    for item in dataset.cases {
+      do {
+        surveys.append(try Preparation(readsTruth: item.segmentation != nil).survey(item))
+      } catch let fault as Fault {
+        faults.append(fault)
+      }
+      bar.advance()
+    }
+    bar.finish()
+    var survey: DatasetSurvey?
+    do {
+      survey = try DatasetSurvey(surveys)
+    } catch let fault as Fault {
+      faults.append(fault)
+    }
+    let truthful = dataset.cases.filter { item in
+      item.segmentation != nil && surveys.contains { $0.id == item.id }
+    }
+    let split = try? Split.random(truthful, seed: seed)
+    var findings = Findings(
+      root: data, layout: dataset.layout.rawValue, cases: dataset.cases.count,
+      high_grade: dataset.cases.filter { $0.grade == .hgg }.count,
+      low_grade: dataset.cases.filter { $0.grade == .lgg }.count,
+      without_grade: dataset.cases.filter { $0.grade == nil }.count, with_truth: truthful.count, dimensions: [:],
+      problems: faults.map(\.description))
+    for item in surveys {
+      findings.dimensions[item.dimensions.map(String.init).joined(separator: "×"), default: 0] += 1
+    }
+    if let survey, !survey.cases.isEmpty {
+      let boxes = survey.cases.map(\.box)
+      findings.largest_brain = [
+        boxes.map(\.z).max() ?? 0, boxes.map(\.y).max() ?? 0, boxes.map(\.x).max() ?? 0,
+      ]
+      findings.common_size = survey.commonSize.array
+      if let split {
+        findings.split = [
+          "train": split.train.count, "validation": split.validation.count, "test": split.test.count,
+        ]
+        findings.class_weights = survey.classWeights(split.train)
+      }
+    }
+    if json {
+      let encoder = JSONEncoder()
+      encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
+      print(String(decoding: try encoder.encode(findings), as: UTF8.self))
+    } else {
+      show(findings)
+    }
+    if !faults.isEmpty {
+      throw ExitCode(
+        (faults.allSatisfy { $0.kind == .missing } ? Fault.Kind.missing : .invalid).rawValue)
+    }
+  }
+
+  private func show(_ f: Findings) {
+    func size(_ sides: [Int]) -> String { sides.map(String.init).joined(separator: "×") }
+    print("\(f.root): \(f.cases) cases, layout \(f.layout)")
+    print(
+      "grades         HGG \(f.high_grade), LGG \(f.low_grade), unknown \(f.without_grade); with truth \(f.with_truth)")
+    for (dimensions, count) in f.dimensions.sorted(by: { ($1.value, $0.key) < ($0.value, $1.key) }) {
+      print("voxels         \(dimensions) (x, y, z) in \(count) cases")
+    }
+    if let largest = f.largest_brain, let common = f.common_size {
+      print("largest brain  \(size(largest)) (z, y, x); common size \(size(common))")
+    }
+    if let split = f.split {
+      print(
+        "split          \(split["train"] ?? 0) training, \(split["validation"] ?? 0) validation, "
+          + "\(split["test"] ?? 0) test (seed \(seed))")
+    }
+    if let weights = f.class_weights {
+      let text = weights.map { String(format: "%.4f", $0) }.joined(separator: ", ")
+      print("class weights  \(text) (background, NET, ED, ET)")
+    }
+    print(f.problems.isEmpty ? "no problems" : "\(f.problems.count) problems:")
+    for problem in f.problems { print("  \(problem)") }
+  }
+}

@@ -1,0 +1,131 @@
+import Collective
+import Foundation
+import HADNet
+
+/// Tells what happens in a run: to the journal always, to a person as a bar or as lines. Rank 0 alone speaks.
+final class Narrator {
+  let isFirst: Bool
+  private let journal: Journal?
+  private let bar: ProgressBar
+  private let talking: TalkingOptions
+  /// Steps of an epoch of the stage that is being trained.
+  private var steps = 0
+  private var epochs = 0
+
+  init(
+    _ run: RunFolder, _ recipe: Recipe, _ communicator: Communicator, _ workers: Workers, _ talking: TalkingOptions
+  ) throws {
+    isFirst = communicator.rank == 0
+    self.talking = talking
+    bar =
+      talking.quiet || !isFirst || talking.log == .json
+      ? ProgressBar(style: .quiet) : ProgressBar()
+    let hosts = try communicator.gather(communicator.host)
+    journal = isFirst ? try Journal(run.log) : nil
+    try journal?.write(
+      "start",
+      [
+        "version": .text(HADNetDist.version), "recipe": .text(recipe.name), "ranks": .whole(communicator.size),
+        "hosts": .whole(Set(hosts).count), "threads": .whole(workers.count),
+        "batch": .whole(recipe.batch ?? communicator.size), "mpi": .text(mpiLibrary()), "blas": .text(BLAS.name),
+      ])
+    say(
+      "\(communicator.size) rank\(communicator.size == 1 ? "" : "s") × \(workers.count) "
+        + "thread\(workers.count == 1 ? "" : "s"), batch \(recipe.batch ?? communicator.size), \(BLAS.name)")
+    if workers.count > Cores.mask().count, isFirst {
+      tell(
+        .warning(
+          "\(workers.count) threads share \(Cores.mask().count) core(s) that this rank may use: start with "
+            + "mpirun --bind-to none, or fewer --threads"))
+    }
+  }
+
+  /// A line for a person.
+  func say(_ text: String) {
+    guard isFirst else { return }
+    if talking.log == .json {
+      emit(["message": text])
+    } else {
+      bar.line(text)
+    }
+  }
+
+  /// An object a line on standard error, for `--log json`.
+  private func emit(_ fields: [String: String]) {
+    guard !talking.quiet else { return }
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    guard let data = try? encoder.encode(fields) else { return }
+    FileHandle.standardError.write(data + Data("\n".utf8))
+  }
+
+  func finish() { bar.finish() }
+
+  func tell(_ event: TrainingEvent) {
+    // A journal that cannot be written (a full disk) must not end training; the checkpoint will say so.
+    do {
+      try note(event)
+    } catch {
+      bar.line("\(error)")
+    }
+    show(event)
+  }
+
+  private func note(_ event: TrainingEvent) throws {
+    guard let journal else { return }
+    switch event {
+    case .began(let stage, let epochs, let done, let steps):
+      try journal.write(
+        "stage",
+        ["stage": .text(stage.rawValue), "epochs": .whole(epochs), "done": .whole(done), "steps": .whole(steps)])
+    case .step(let stage, let epoch, let step, _, let loss, let compute, let dataWait):
+      try journal.write(
+        "step",
+        [
+          "stage": .text(stage.rawValue), "epoch": .whole(epoch), "step": .whole(step), "loss": .number(loss),
+          "compute_s": .number(compute), "data_wait_s": .number(dataWait),
+        ])
+    case .epoch(let stage, let record, let seconds, let isBest):
+      var fields: [(String, JournalValue)] = [("stage", .text(stage.rawValue))]
+      for (name, value) in zip(EpochRecord.columns, record.values) {
+        if let value { fields.append((name, name == "epoch" ? .whole(Int(value)) : .number(value))) }
+      }
+      fields += [("best", .flag(isBest)), ("seconds", .number(seconds))]
+      try journal.write("epoch", fields)
+    case .found(let stage, let epochs):
+      try journal.write("found", ["stage": .text(stage.rawValue), "epochs": .whole(epochs)])
+    case .evaluating(let stage, let cases):
+      try journal.write("evaluate", ["stage": .text(stage.rawValue), "cases": .whole(cases)])
+    case .warning(let text): try journal.write("warning", ["text": .text(text)])
+    }
+  }
+
+  private func show(_ event: TrainingEvent) {
+    switch event {
+    case .began(let stage, let epochs, let done, let steps):
+      self.steps = steps
+      self.epochs = epochs
+      say("\(stage.method): \(epochs) epochs of \(steps) steps" + (done > 0 ? ", going on after \(done)" : ""))
+      bar.start(stage.method, total: (epochs - done) * steps)
+    case .step(_, let epoch, let step, let of, let loss, let compute, let wait):
+      bar.advance(detail: "epoch \(epoch), loss " + String(format: "%.4f", loss))
+      if talking.verbose {
+        say(
+          "epoch \(epoch) step \(step)/\(of): loss " + String(format: "%.6f", loss)
+            + String(format: ", compute %.3f s, data wait %.3f s", compute, wait))
+      }
+    case .epoch(let stage, let record, let seconds, let isBest):
+      var text = "\(stage.method) \(record.epoch)/\(epochs): loss " + String(format: "%.4f", record.loss)
+      if let accuracy = record.accuracy, let updated = record.updated {
+        text += String(format: ", discriminator %.0f %% right, updated in %.0f %%", 100 * accuracy, 100 * updated)
+      }
+      if let wt = record.wt, let tc = record.tc, let et = record.et {
+        text += String(format: ", Dice WT %.1f TC %.1f ET %.1f %%", 100 * wt, 100 * tc, 100 * et)
+      }
+      say(text + String(format: ", %.1f s", seconds) + (isBest ? ", best" : ""))
+    case .found(let stage, let epochs): say("\(stage.method): done before, \(epochs) epochs")
+    case .evaluating(let stage, let cases): say("\(stage.method): segmenting \(cases) test cases")
+    case .warning(let text): say("warning: \(text)")
+    }
+  }
+}

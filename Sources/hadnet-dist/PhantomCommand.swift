@@ -1,0 +1,34 @@
+import ArgumentParser
+import Foundation
+import HADNet
+
+extension Phantom.Layout: ExpressibleByArgument {}
+
+struct PhantomCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "phantom", abstract: "Write a synthetic data set in BraTS form.",
+    discussion: "Example: hadnet-dist phantom data --cases 40 --shape 48x48x48 --seed 1 --layout brats2019")
+
+  @Argument(help: "Folder to write; it must not exist or be empty.")
+  var out: String
+  @Option(help: "Number of cases.")
+  var cases = 40
+  @Option(help: "Voxels of a case along z, y and x; 1 mm each.")
+  var shape = Size(155, 240, 240)
+  @Option(help: "Seed; the same seed gives the same bits on every machine.")
+  var seed: UInt64 = 1
+  @Option(help: "Names, folders and labels: brats2019, brats2021 or brats2023.")
+  var layout = Phantom.Layout.brats2019
+  @OptionGroup var talking: TalkingOptions
+
+  func run() throws {
+    if let names = try? FileManager.default.contentsOfDirectory(atPath: out), !names.isEmpty {
+      throw Fault(.usage, "\(out) is not empty; choose another folder")
+    }
+    let bar = ProgressBar(quiet: talking.quiet)
+    bar.start("phantom", total: cases)
+    try Phantom.write(to: out, cases: cases, shape: shape, seed: seed, layout: layout) { _ in bar.advance() }
+    bar.finish()
+    bar.line("\(cases) cases of \(shape) voxels in \(out)")
+  }
+}

@@ -1,0 +1,96 @@
+import ArgumentParser
+import Collective
+import Foundation
+import HADNet
+
+extension Stage: ExpressibleByArgument {}
+
+/// What `train` and `study` have in common.
+struct RunOptions: ParsableArguments {
+  @Argument(help: "The recipe, a YAML file.")
+  var recipe: String
+  @Option(help: "The data set's folder; default: the recipe's data.path.")
+  var data: String?
+  @Option(name: .customLong("run"), help: "The run's folder; default: runs/ and the recipe's name.")
+  var folder: String?
+  @Flag(help: "Go on from the newest checkpoint, if there is one, on any number of ranks.")
+  var resume = false
+  @Option(name: .customLong("set"), help: "Change a value of the recipe: key=value, e.g. hadnet.rate=1e-4.")
+  var set: [String] = []
+  @Option(help: "Folder of prepared cases, shared by the ranks of a node; default: RUN/cache.")
+  var cache: String?
+  @OptionGroup var computing: ComputingOptions
+  @OptionGroup var talking: TalkingOptions
+
+  /// Opens the run folder and calls `body` on all ranks; the run counts as unfinished until `body` has ended.
+  func start(_ body: (Study, RunFolder, Narrator) throws -> Void) -> Never {
+    runInWorld { communicator in
+      // Rank 0 reads, so that a mistake in the recipe is said once.
+      var text = "", path = ""
+      if communicator.rank == 0 {
+        var recipe = try Recipe.load(self.recipe, overrides: set)
+        guard let root = data ?? recipe.data.path else {
+          throw Fault(.usage, "no data set: give --data DIR, or data.path in \(self.recipe)")
+        }
+        recipe.data.path = root
+        // Found before the folder is made, so that a wrong path leaves nothing behind.
+        _ = try Dataset.find(root, needsTruth: true)
+        path = folder ?? "runs/\(recipe.name)"
+        text = try RunFolder(path).open(recipe, ranks: communicator.size).yaml
+      }
+      text = try communicator.broadcast(text)
+      path = try communicator.broadcast(path)
+      let recipe = try Recipe(yaml: text, file: "\(path)/recipe.yaml")
+      let runFolder = RunFolder(path)
+      let workers = try computing.workers(communicator)
+      let narrator = try Narrator(runFolder, recipe, communicator, workers, talking)
+      if communicator.rank == 0 { try runFolder.mark(unfinished: true) }
+      let data = try TrainingData(
+        recipe, root: recipe.data.path ?? "", run: runFolder, cache: cache, over: communicator,
+        warn: { if communicator.rank == 0 { narrator.tell(.warning($0)) } })
+      let study = Study(recipe, runFolder, data, over: communicator, workers, tell: narrator.tell)
+      try body(study, runFolder, narrator)
+      try communicator.barrier()
+      if communicator.rank == 0 { try runFolder.mark(unfinished: false) }
+      narrator.finish()
+    }
+  }
+}
+
+struct TrainCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "train", abstract: "Train one stage.",
+    discussion: "Example: mpirun -n 4 hadnet-dist train recipes/paper.yaml --data BraTS2019 --run run --stage teacher")
+
+  @OptionGroup var options: RunOptions
+  @Option(help: "teacher, student or hadnet; hadnet needs the other two of the same run.")
+  var stage = Stage.teacher
+
+  func run() throws {
+    options.start { study, _, _ in try study.train(stage, resume: options.resume) }
+  }
+}
+
+struct StudyCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "study", abstract: "Train every stage in order, evaluate all methods on the test cases, report.",
+    discussion: """
+      What is done already is not done again.
+
+      Example: mpirun -n 2 hadnet-dist study recipes/demo.yaml --data data --run run
+      """)
+
+  @OptionGroup var options: RunOptions
+
+  func run() throws {
+    options.start { study, folder, narrator in
+      for stage in Stage.allCases { try study.train(stage, resume: options.resume) }
+      try study.evaluate(Stage.allCases)
+      guard narrator.isFirst else { return }
+      let report = RunReport(folder)
+      try report.write()
+      print(try report.table() ?? "")
+      narrator.say("report: \(folder.report)")
+    }
+  }
+}
