@@ -55,9 +55,10 @@ public struct MethodEvaluation: Equatable, Sendable {
   /// IDs in the order of all output.
   public var ids: [String] { cases.keys.sorted() }
 
-  /// The metrics that every case has.
+  /// The metrics that every case has; none without cases.
   public var metrics: [Metric] {
-    Metric.allCases.filter { metric in
+    if cases.isEmpty { return [] }
+    return Metric.allCases.filter { metric in
       cases.values.allSatisfy { scores in Region.allCases.allSatisfy { scores[$0, metric] != nil } }
     }
   }

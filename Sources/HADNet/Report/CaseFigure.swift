@@ -1,0 +1,202 @@
+import Foundation
+
+/// One patient as a row of pictures: the four sequences, the truth, and what each method made of it.
+public struct CaseFigure: Sendable {
+  public static let colors = [Color.black, Color(230, 60, 50), Color(60, 180, 90), Color(250, 215, 60)]
+  static let names = ["", "NET", "ED", "ET"]
+
+  public let id: String
+  /// The axial slice that is shown.
+  public let z: Int
+  let images: Volume
+  let truth: LabelVolume
+  let segmentations: [(method: String, labels: LabelVolume)]
+
+  /// `images` are [z, y, x, 4] in the order FLAIR, T1ce, T1, T2, 0 outside the brain, as prepared (y forward, x to
+  /// the patient's left). Without a `z` it is the slice with most ET, or with most tumour where there is no ET.
+  public init(
+    id: String, images: Volume, truth: LabelVolume, segmentations: [(method: String, labels: LabelVolume)],
+    z: Int? = nil
+  ) {
+    precondition(images.channels == 4 && images.size == truth.size, "\(images.shape) with \(truth.size)")
+    for segmentation in segmentations {
+      precondition(segmentation.labels.size == truth.size, "\(segmentation.labels.size) with \(truth.size)")
+    }
+    self.id = id
+    self.images = images
+    self.truth = truth
+    self.segmentations = segmentations
+    self.z = z ?? CaseFigure.slice(truth)
+  }
+
+  /// The slice with most ET, else most tumour, else the middle one.
+  static func slice(_ labels: LabelVolume) -> Int {
+    let area = labels.size.y * labels.size.x
+    func most(_ region: Region) -> Int? {
+      let counts = (0..<labels.size.z).map { z in
+        labels.classes[(z * area)..<((z + 1) * area)].reduce(0) { $0 + (region.contains($1) ? 1 : 0) }
+      }
+      guard let best = counts.max(), best > 0 else { return nil }
+      return counts.firstIndex(of: best)
+    }
+    return most(.et) ?? most(.wt) ?? labels.size.z / 2
+  }
+
+  /// Rows of cases under one line of captions, with a legend: the paper's figure 2. All cases show the same methods.
+  public static func picture(_ cases: [CaseFigure]) -> Picture {
+    guard let first = cases.first else { return Picture(width: 1, height: 1) }
+    let captions = ["FLAIR", "T1", "T2", "T1ce", "truth"] + first.segmentations.map(\.method)
+    let gap = 4, head = 30, foot = 34
+    let margin = 12 + (cases.flatMap(\.lines).map { Picture.width(of: $0) }.max() ?? 0)
+    let rows = cases.map { $0.panels() }
+    // A caption may be wider than a narrow brain.
+    let columns = captions.indices.map { i in
+      max(
+        Picture.width(of: captions[i]) + 12, rows.compactMap { i < $0.count ? $0[i].width : nil }.max() ?? 0)
+    }
+    let heights = rows.map { row in row.map(\.height).max() ?? 0 }
+    var picture = Picture(
+      width: margin + columns.reduce(0, +) + gap * columns.count,
+      height: head + heights.reduce(0, +) + gap * heights.count + foot)
+    var x = margin
+    for (caption, width) in zip(captions, columns) {
+      picture.text(caption, x: x + (width - Picture.width(of: caption)) / 2, y: 9)
+      x += width + gap
+    }
+    var y = head
+    for (row, panels) in rows.enumerated() {
+      for (i, line) in cases[row].lines.enumerated() {
+        let isSlice = i == cases[row].lines.count - 1
+        picture.text(
+          line, x: 6, y: y + heights[row] / 2 - 10 * cases[row].lines.count + 20 * i, isSlice ? .grey : .white
+        )
+      }
+      var x = margin
+      for (panel, width) in zip(panels, columns) {
+        picture.draw(panel, x: x + (width - panel.width) / 2, y: y + (heights[row] - panel.height) / 2)
+        x += width + gap
+      }
+      y += heights[row] + gap
+    }
+    x = margin
+    for index in 1...3 {
+      picture.fill(x: x, y: y + 9, width: 14, height: 14, colors[index])
+      picture.text(names[index], x: x + 20, y: y + 9)
+      x += 40 + Picture.width(of: names[index])
+    }
+    return picture
+  }
+
+  /// The ID in pieces short enough for the margin, and the slice.
+  private var lines: [String] {
+    var lines: [String] = []
+    for piece in id.split(separator: "_", omittingEmptySubsequences: false) {
+      if let last = lines.last, last.count + piece.count < 12 {
+        lines[lines.count - 1] = last + "_" + piece
+      } else {
+        lines.append(String(piece))
+      }
+    }
+    return lines + ["z = \(z)"]
+  }
+
+  // MARK: - Panels
+
+  /// The part of the slice that is shown: the brain's box in y and x.
+  private struct Window { var y, x: ClosedRange<Int> }
+
+  private func panels() -> [Picture] {
+    let window = brain(), scale = max(1, 216 / Float(max(window.y.count, window.x.count)))
+    let t1ce = grey(channel: 1, window, scale)
+    var panels = [
+      grey(channel: 0, window, scale), grey(channel: 2, window, scale), grey(channel: 3, window, scale),
+    ]
+    panels.append(t1ce)
+    panels.append(overlay(truth, on: t1ce, window, scale))
+    for segmentation in segmentations {
+      var panel = overlay(segmentation.labels, on: t1ce, window, scale)
+      let dice = Overlaps(truth: truth, prediction: segmentation.labels).et.dice
+      let note = String(format: "ET %.2f", dice)
+      panel.fill(x: 0, y: panel.height - 18, width: Picture.width(of: note) + 5, height: 18, .black)
+      panel.text(note, x: 2, y: panel.height - 16)
+      panels.append(panel)
+    }
+    return panels
+  }
+
+  private func brain() -> Window {
+    let size = images.size
+    var window: Window?
+    for z in 0..<size.z {
+      for y in 0..<size.y {
+        for x in 0..<size.x where images.base[((z * size.y + y) * size.x + x) * 4] != 0 {
+          guard let old = window else {
+            window = Window(y: y...y, x: x...x)
+            continue
+          }
+          window = Window(
+            y: min(old.y.lowerBound, y)...max(old.y.upperBound, y),
+            x: min(old.x.lowerBound, x)...max(old.x.upperBound, x))
+        }
+      }
+    }
+    return window ?? Window(y: 0...(size.y - 1), x: 0...(size.x - 1))
+  }
+
+  /// Calls `paint` for each pixel with its place in the slice, in voxels. Rows go from the front of the head to its
+  /// back and columns to the patient's left, as radiologists look at it; the arrays run from back to front.
+  private func render(
+    _ window: Window, _ scale: Float, _ paint: (_ y: Float, _ x: Float, _ row: Int, _ column: Int) -> Void
+  ) {
+    let (height, width) = extent(window, scale)
+    for row in 0..<height {
+      for column in 0..<width {
+        let y = Float(window.y.upperBound) - ((Float(row) + 0.5) / scale - 0.5)
+        let x = Float(window.x.lowerBound) + ((Float(column) + 0.5) / scale - 0.5)
+        paint(y, x, row, column)
+      }
+    }
+  }
+
+  private func extent(_ window: Window, _ scale: Float) -> (height: Int, width: Int) {
+    (Int(Float(window.y.count) * scale), Int(Float(window.x.count) * scale))
+  }
+
+  /// One sequence, interpolated linearly, from its darkest to its brightest per cent.
+  private func grey(channel: Int, _ window: Window, _ scale: Float) -> Picture {
+    let size = images.size
+    func value(_ y: Int, _ x: Int) -> Float {
+      let y = min(max(y, 0), size.y - 1), x = min(max(x, 0), size.x - 1)
+      return images.base[((z * size.y + y) * size.x + x) * 4 + channel]
+    }
+    let inside = (0..<(size.y * size.x)).map { value($0 / size.x, $0 % size.x) }.filter { $0 != 0 }.sorted()
+    let low = inside.isEmpty ? 0 : inside[inside.count / 100]
+    let high = inside.isEmpty ? 1 : inside[inside.count - 1 - inside.count / 200]
+    let (height, width) = extent(window, scale)
+    var picture = Picture(width: width, height: height)
+    render(window, scale) { y, x, row, column in
+      let y0 = y.rounded(.down), x0 = x.rounded(.down), fy = y - y0, fx = x - x0
+      let above = value(Int(y0), Int(x0)) * (1 - fx) + value(Int(y0), Int(x0) + 1) * fx
+      let below = value(Int(y0) + 1, Int(x0)) * (1 - fx) + value(Int(y0) + 1, Int(x0) + 1) * fx
+      let mean = above * (1 - fy) + below * fy
+      // A tenth of the range is kept below the darkest tissue, which is not as black as the outside.
+      let share = mean == 0 ? 0 : 0.1 + 0.9 * (mean - low) / max(high - low, 1e-6)
+      let level = UInt8(max(0, min(1, share)) * 255 + 0.5)
+      picture[column, row] = Color(level, level, level)
+    }
+    return picture
+  }
+
+  private func overlay(_ labels: LabelVolume, on grey: Picture, _ window: Window, _ scale: Float) -> Picture {
+    var picture = grey
+    let size = labels.size
+    render(window, scale) { y, x, row, column in
+      let y = min(max(Int(y.rounded()), 0), size.y - 1), x = min(max(Int(x.rounded()), 0), size.x - 1)
+      let index = Int(labels.classes[(z * size.y + y) * size.x + x])
+      if index > 0 {
+        picture[column, row] = picture[column, row].mixed(0.6, with: CaseFigure.colors[index])
+      }
+    }
+    return picture
+  }
+}

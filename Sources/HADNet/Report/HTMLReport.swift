@@ -1,0 +1,215 @@
+import Foundation
+
+/// What a report shows. It knows nothing of training: whoever writes a report puts words, tables, charts and pictures
+/// in here.
+public struct ReportContents: Sendable {
+  public struct Section: Sendable {
+    public let heading: String
+    public let blocks: [Block]
+
+    public init(_ heading: String, _ blocks: [Block]) {
+      self.heading = heading
+      self.blocks = blocks
+    }
+  }
+
+  public enum Block: Sendable {
+    case paragraph(String)
+    case table(Table)
+    /// Charts side by side where there is room.
+    case charts([Chart])
+    case picture(Picture, caption: String)
+    /// Names and values, a line each.
+    case facts([(name: String, value: String)])
+    /// Text as it stands, such as a recipe; folded away under its title.
+    case text(title: String, String)
+  }
+
+  public struct Table: Sendable {
+    public let header: [String]
+    public let rows: [[String]]
+    public let note: String
+    /// The column that stands out, e.g. HAD-Net's.
+    public let highlight: String?
+
+    public init(header: [String], rows: [[String]], note: String = "", highlight: String? = nil) {
+      self.header = header
+      self.rows = rows
+      self.note = note
+      self.highlight = highlight
+    }
+  }
+
+  public let title: String
+  /// A line under the title, e.g. date, version, data set.
+  public let subtitle: String
+  public let sections: [Section]
+
+  public init(title: String, subtitle: String = "", sections: [Section]) {
+    self.title = title
+    self.subtitle = subtitle
+    self.sections = sections
+  }
+}
+
+extension ReportContents.Table {
+  /// Table 1 as it stands in the report.
+  public init(_ table: Table1) {
+    self.init(
+      header: [""] + table.methods,
+      rows: Region.allCases.map { [$0.rawValue] + (table.cells[$0] ?? []) }, note: table.note,
+      highlight: "HAD-Net")
+  }
+
+  /// A case a line, Dice of the three regions, in percent, of each method.
+  public init(casesOf evaluations: [MethodEvaluation]) {
+    let ids = Set(evaluations.flatMap(\.ids)).sorted()
+    self.init(
+      header: ["Case"]
+        + evaluations.flatMap { one in Region.allCases.map { "\(one.method) \($0.rawValue)" } },
+      rows: ids.map { id in
+        [id]
+          + evaluations.flatMap { one in
+            Region.allCases.map { region in
+              one.cases[id]?[region, .dice].map { String(format: "%.1f", $0 * 100) } ?? "–"
+            }
+          }
+      }, note: "Dice in percent.")
+  }
+}
+
+extension ReportContents {
+  /// The report as one HTML file that needs no other: pictures and styles are inside, nothing is loaded.
+  public func html() throws(Fault) -> String {
+    var body = "<header>\n<h1>\(escaped(title))</h1>\n"
+    if !subtitle.isEmpty { body += "<p class=\"subtitle\">\(escaped(subtitle))</p>\n" }
+    if sections.count > 1 {
+      let links = sections.indices.map { "<a href=\"#s\($0)\">\(escaped(sections[$0].heading))</a>" }
+      body += "<nav>\(links.joined(separator: " "))</nav>\n"
+    }
+    body += "</header>\n<main>\n"
+    for (i, section) in sections.enumerated() {
+      body += "<section id=\"s\(i)\">\n<h2>\(escaped(section.heading))</h2>\n"
+      for block in section.blocks { body += try html(block) }
+      body += "</section>\n"
+    }
+    return """
+      <!DOCTYPE html>
+      <html lang="en">
+      <head>
+      <meta charset="utf-8">
+      <meta name="viewport" content="width=device-width, initial-scale=1">
+      <title>\(escaped(title))</title>
+      <style>
+      \(ReportContents.style)
+      </style>
+      </head>
+      <body>
+      \(body)</main>
+      </body>
+      </html>
+
+      """
+  }
+
+  /// Writes the report, whole or not at all.
+  public func write(to path: String) throws(Fault) { try replaceFile(path, with: Data(html().utf8)) }
+
+  private func html(_ block: Block) throws(Fault) -> String {
+    switch block {
+    case .paragraph(let text): return "<p>\(escaped(text))</p>\n"
+    case .table(let table): return html(table)
+    case .charts(let charts):
+      return "<div class=\"charts\">\n" + charts.map { $0.svg() + "\n" }.joined() + "</div>\n"
+    case .picture(let picture, let caption):
+      let data = Data(try picture.png()).base64EncodedString()
+      return """
+        <figure><div class="scroll"><img alt="\(escaped(caption))" width="\(picture.width)" \
+        height="\(picture.height)" src="data:image/png;base64,\(data)"></div>\
+        <figcaption>\(escaped(caption))</figcaption></figure>
+
+        """
+    case .facts(let facts):
+      let lines = facts.map { "<dt>\(escaped($0.name))</dt><dd>\(escaped($0.value))</dd>\n" }
+      return "<dl>\n" + lines.joined() + "</dl>\n"
+    case .text(let title, let text):
+      return "<details><summary>\(escaped(title))</summary><pre>\(escaped(text))</pre></details>\n"
+    }
+  }
+
+  private func html(_ table: Table) -> String {
+    func row(_ cells: [String], _ tag: String) -> String {
+      let cells = cells.enumerated().map { i, cell in
+        let stands = i < table.header.count && table.header[i] == table.highlight
+        let tag = i == 0 ? "th scope=\"row\"" : tag
+        return "<\(tag)\(stands ? " class=\"highlight\"" : "")>\(escaped(cell))</\(tag.prefix(2))>"
+      }
+      return "<tr>" + cells.joined() + "</tr>\n"
+    }
+    return """
+      <div class="scroll"><table>
+      <thead>\(row(table.header, "th"))</thead>
+      <tbody>
+      \(table.rows.map { row($0, "td") }.joined())</tbody>
+      </table></div>
+
+      """ + (table.note.isEmpty ? "" : "<p class=\"note\">\(escaped(table.note))</p>\n")
+  }
+
+  private static let style = """
+    :root { color-scheme: light dark; --ink: #1d2129; --paper: #ffffff; --soft: #f3f5f8; --line: #d9dde3;
+      --quiet: #5c6470; --accent: #0a6ebd; }
+    @media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --paper: #14171c; --soft: #1e232a;
+      --line: #343b45; --quiet: #9aa3af; --accent: #6cb6ff; } }
+    * { box-sizing: border-box; }
+    body { margin: 0 auto; padding: 1.5rem 1.2rem 4rem; max-width: 76rem; background: var(--paper);
+      color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+    h1 { font-size: 1.7rem; line-height: 1.2; margin: 0.5rem 0 0; }
+    h2 { font-size: 1.2rem; margin: 2.4rem 0 0.8rem; padding-top: 0.6rem; border-top: 1px solid var(--line); }
+    .subtitle { color: var(--quiet); margin: 0.3rem 0 0; }
+    nav { display: flex; flex-wrap: wrap; gap: 0.3rem 1.1rem; margin-top: 0.9rem; }
+    a { color: var(--accent); text-decoration: none; }
+    .scroll { overflow-x: auto; }
+    .scroll + .scroll, .note + .scroll { margin-top: 1.4rem; }
+    table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+    th, td { padding: 0.35rem 0.8rem; text-align: right; white-space: nowrap;
+      border-bottom: 1px solid var(--line); }
+    thead th { border-bottom: 2px solid var(--ink); font-weight: 600; }
+    tr > th:first-child { text-align: left; position: sticky; left: 0; background: var(--paper); }
+    tbody tr:hover > * { background: var(--soft); }
+    .highlight { font-weight: 650; background: var(--soft); }
+    .note, figcaption { color: var(--quiet); font-size: 0.88rem; margin: 0.5rem 0 0; }
+    .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr));
+      gap: 1rem; }
+    .chart { width: 100%; height: auto; border: 1px solid var(--line); border-radius: 6px; padding: 6px; }
+    figure { margin: 0 0 1.2rem; }
+    img { height: auto; max-width: 100%; min-width: min(100%, 40rem); border-radius: 6px; display: block; }
+    dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.2rem 1.4rem; margin: 0; }
+    dt { color: var(--quiet); } dd { margin: 0; overflow-wrap: anywhere; }
+    pre { background: var(--soft); border-radius: 6px; padding: 0.9rem; overflow-x: auto;
+      font: 0.85rem/1.45 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
+    summary { cursor: pointer; color: var(--accent); }
+    @media (max-width: 40rem) { body { font-size: 15px; padding: 0.8rem 0.8rem 3rem; }
+      th, td { padding: 0.3rem 0.5rem; } dl { grid-template-columns: 1fr; } dd { margin-bottom: 0.5rem; }
+      img { max-width: none; } }
+    @media print { :root { --ink: #000; --paper: #fff; --soft: #f3f3f3; --line: #bbb; --quiet: #444; }
+      body { max-width: none; padding: 0; font-size: 10pt; } nav { display: none; }
+      figure, .chart, tr { break-inside: avoid; } h2 { break-after: avoid; } .scroll { overflow: visible; } }
+    """
+}
+
+/// Text that is safe inside an element or a quoted attribute.
+func escaped(_ text: String) -> String {
+  var result = ""
+  for character in text.unicodeScalars {
+    switch character {
+    case "&": result += "&amp;"
+    case "<": result += "&lt;"
+    case ">": result += "&gt;"
+    case "\"": result += "&quot;"
+    case "'": result += "&#39;"
+    default: result.unicodeScalars.append(character)
+    }
+  }
+  return result
+}

@@ -1,0 +1,157 @@
+import Foundation
+import Synchronization
+
+/// A value in the journal.
+public enum JournalValue: Sendable, ExpressibleByStringLiteral, ExpressibleByIntegerLiteral,
+  ExpressibleByFloatLiteral, ExpressibleByBooleanLiteral
+{
+  case text(String)
+  case whole(Int)
+  /// NaN and infinity are written as null.
+  case number(Double)
+  case flag(Bool)
+
+  public init(stringLiteral value: String) { self = .text(value) }
+  public init(integerLiteral value: Int) { self = .whole(value) }
+  public init(floatLiteral value: Double) { self = .number(value) }
+  public init(booleanLiteral value: Bool) { self = .flag(value) }
+
+  fileprivate var json: String {
+    switch self {
+    case .text(let text): jsonString(text)
+    case .whole(let value): "\(value)"
+    case .number(let value): jsonNumber(value)
+    case .flag(let value): "\(value)"
+    }
+  }
+}
+
+/// A run's `log.jsonl`: what happened when, a JSON object a line. Nothing reads it back to decide anything.
+public final class Journal: Sendable {
+  public let path: String
+  private let file: Int32
+  /// Whether the next line has to begin by ending one that a crash tore.
+  private let torn: Mutex<Bool>
+
+  /// Opens the file, or makes it. What is there stays.
+  public init(_ path: String) throws(Fault) {
+    self.path = path
+    let file = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o666)
+    guard file >= 0 else {
+      throw Fault(.storage, "\(path) can't be opened: \(String(cString: strerror(errno)))")
+    }
+    self.file = file
+    let end = lseek(file, 0, SEEK_END)
+    var last: UInt8 = 0
+    torn = Mutex(end > 0 && pread(file, &last, 1, end - 1) == 1 && last != UInt8(ascii: "\n"))
+  }
+
+  deinit { close(file) }
+
+  /// Appends `{"time": …, "event": event, …}` with the fields in the order given. On return it's with the system,
+  /// so a crash of the program can't lose it.
+  public func write(_ event: String, _ fields: KeyValuePairs<String, JournalValue> = [:]) throws(Fault) {
+    try write(event, fields.map { ($0.key, $0.value) })
+  }
+
+  public func write(_ event: String, _ fields: [(String, JournalValue)]) throws(Fault) {
+    let all = [("time", .text(Date.now.formatted(.iso8601))), ("event", .text(event))] + fields
+    let line = "{" + all.map { "\(jsonString($0.0)): \($0.1.json)" }.joined(separator: ", ") + "}\n"
+    let trouble: Int32 = torn.withLock { torn in
+      // One call for the whole line: lines of several threads never mix.
+      let bytes = Array((torn ? "\n" + line : line).utf8)
+      let written = bytes.withUnsafeBytes { Foundation.write(file, $0.baseAddress, $0.count) }
+      if written == bytes.count {
+        torn = false
+        return 0
+      }
+      torn = torn || written > 0
+      return written < 0 ? errno : ENOSPC
+    }
+    guard trouble == 0 else {
+      throw Fault(.storage, "\(path) can't be written: \(String(cString: strerror(trouble)))")
+    }
+  }
+}
+
+/// What training noted of each epoch of a stage: the content of its `history.csv`.
+public struct History: Codable, Equatable, Sendable {
+  /// The first is `epoch`.
+  public let columns: [String]
+  /// A row an epoch; nil where an epoch has no such value, e.g. no validation.
+  public private(set) var rows: [[Double?]] = []
+
+  public init(columns: [String]) { self.columns = columns }
+
+  public mutating func append(_ row: [Double?]) {
+    precondition(row.count == columns.count, "\(row.count) values for \(columns.count) columns")
+    rows.append(row)
+  }
+
+  /// The values of a column; nil if there is none of that name.
+  public subscript(column: String) -> [Double?]? {
+    columns.firstIndex(of: column).map { i in rows.map { $0[i] } }
+  }
+
+  /// A header and a line an epoch; whole numbers without a point, absent values empty.
+  public var csv: String {
+    var text = columns.map(csvField).joined(separator: ",") + "\n"
+    for row in rows { text += row.map { $0.map(number) ?? "" }.joined(separator: ",") + "\n" }
+    return text
+  }
+
+  private func number(_ value: Double) -> String {
+    Int(exactly: value).map { "\($0)" } ?? "\(value)"
+  }
+
+  /// Writes `history.csv` anew, whole or not at all.
+  public func write(to path: String) throws(Fault) { try replaceFile(path, with: Data(csv.utf8)) }
+
+  /// Reads a `history.csv`.
+  public static func load(_ path: String) throws(Fault) -> History {
+    guard let bytes = FileManager.default.contents(atPath: path) else {
+      throw Fault(.missing, "\(path) is missing or can't be read")
+    }
+    let lines = String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isNewline)
+    guard let header = lines.first else { throw Fault(.missing, "\(path) is empty") }
+    var history = History(columns: header.split(separator: ",").map(String.init))
+    for (i, line) in lines.enumerated().dropFirst() {
+      let fields = line.split(separator: ",", omittingEmptySubsequences: false)
+      let values = fields.map { Double($0) }
+      guard fields.count == history.columns.count, zip(fields, values).allSatisfy({ $0.isEmpty || $1 != nil })
+      else { throw Fault(.invalid, "\(path):\(i + 1): expected \(history.columns.count) numbers") }
+      history.append(values)
+    }
+    return history
+  }
+}
+
+/// Writes a file beside its place and renames it, so that a reader sees the old file or the new one, never a part.
+func replaceFile(_ path: String, with data: Data) throws(Fault) {
+  func fault() -> Fault { Fault(.storage, "\(path) can't be written: \(String(cString: strerror(errno)))") }
+  let beside = "\(path).\(getpid()).part"
+  let file = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o666)
+  guard file >= 0 else { throw fault() }
+  let isWritten = data.withUnsafeBytes { bytes in
+    var done = 0
+    while done < bytes.count {
+      let count = Foundation.write(file, bytes.baseAddress.map { $0 + done }, bytes.count - done)
+      if count < 0, errno == EINTR { continue }
+      if count <= 0 { return false }
+      done += count
+    }
+    return fsync(file) == 0
+  }
+  // The reason is read before anything else can overwrite it.
+  let trouble = isWritten ? nil : fault()
+  close(file)
+  if let trouble {
+    unlink(beside)
+    throw trouble
+  }
+  guard rename(beside, path) == 0 else {
+    let trouble = fault()
+    unlink(beside)
+    throw trouble
+  }
+}

@@ -1,0 +1,115 @@
+import Foundation
+import Synchronization
+
+/// What a person at the terminal sees of a long piece of work: a bar with the time left, or plain lines. It only
+/// shows; no result depends on it.
+public final class ProgressBar: Sendable {
+  public enum Style: Sendable {
+    /// A bar that is redrawn in place, and lines above it.
+    case bar
+    /// Lines alone, for a file or a batch job.
+    case lines
+    /// Nothing.
+    case quiet
+  }
+
+  private struct State {
+    var label = ""
+    var total = 0
+    var done = 0
+    var detail = ""
+    var start = 0.0
+    var drawn = -Double.infinity
+    var isVisible = false
+  }
+
+  public let style: Style
+  private let now: @Sendable () -> Double
+  private let output: @Sendable (String) -> Void
+  private let state = Mutex(State())
+
+  /// A bar where standard error is a terminal, else lines.
+  public convenience init(quiet: Bool = false) {
+    self.init(style: quiet ? .quiet : isatty(STDERR_FILENO) == 1 ? .bar : .lines)
+  }
+
+  /// `now` is in seconds from any start; `output` takes what goes to standard error.
+  public init(
+    style: Style,
+    now: @escaping @Sendable () -> Double = { ProcessInfo.processInfo.systemUptime },
+    output: @escaping @Sendable (String) -> Void = { FileHandle.standardError.write(Data($0.utf8)) }
+  ) {
+    self.style = style
+    self.now = now
+    self.output = output
+  }
+
+  /// Begins a piece of work of `total` steps.
+  public func start(_ label: String, total: Int) {
+    state.withLock { state in
+      let isVisible = state.isVisible
+      state = State(label: label, total: total, start: now(), isVisible: isVisible)
+      draw(&state)
+    }
+  }
+
+  /// Notes finished steps; `detail` stands behind the bar, e.g. a loss.
+  public func advance(by steps: Int = 1, detail: String = "") {
+    state.withLock { state in
+      state.done += steps
+      state.detail = detail
+      // Ten times a second is what an eye can use.
+      if now() - state.drawn >= 0.1 || state.done >= state.total { draw(&state) }
+    }
+  }
+
+  /// Writes a line that stays, e.g. one an epoch.
+  public func line(_ text: String) {
+    guard style != .quiet else { return }
+    state.withLock { state in
+      let wasVisible = state.isVisible
+      clear(&state)
+      output(text + "\n")
+      if wasVisible { draw(&state) }
+    }
+  }
+
+  /// Takes the bar away.
+  public func finish() { state.withLock { clear(&$0) } }
+
+  private func draw(_ state: inout State) {
+    guard style == .bar, state.total > 0 else { return }
+    let time = now()
+    state.drawn = time
+    let share = min(1, Double(state.done) / Double(state.total))
+    let full = Int(share * 24)
+    var text =
+      "\(state.label) [" + String(repeating: "█", count: full) + String(repeating: "·", count: 24 - full)
+    text += "] \(state.done)/\(state.total)"
+    if state.done > 0, state.done < state.total {
+      let left = (time - state.start) / Double(state.done) * Double(state.total - state.done)
+      text += ", \(ProgressBar.duration(left)) left"
+    }
+    if !state.detail.isEmpty { text += "  \(state.detail)" }
+    // Back to the first column, and clear what a longer text left behind.
+    output("\r\(text)\u{1B}[K")
+    state.isVisible = true
+  }
+
+  private func clear(_ state: inout State) {
+    guard state.isVisible else { return }
+    output("\r\u{1B}[K")
+    state.isVisible = false
+  }
+
+  /// `41 s`, `3 min 20 s`, `2 h 05 min`, `3 d 4 h`.
+  public static func duration(_ seconds: Double) -> String {
+    guard seconds.isFinite, seconds >= 0, seconds < 1e12 else { return "?" }
+    let s = Int(seconds.rounded())
+    func two(_ value: Int) -> String { value < 10 ? "0\(value)" : "\(value)" }
+    if s < 60 { return "\(s) s" }
+    if s < 3600 { return "\(s / 60) min \(two(s % 60)) s" }
+    if s < 86400 { return "\(s / 3600) h \(two(s % 3600 / 60)) min" }
+    return "\(s / 86400) d \(s % 86400 / 3600) h"
+  }
+}
