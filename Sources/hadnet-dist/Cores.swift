@@ -1,21 +1,20 @@
 import Collective
 import Foundation
 
-#if canImport(Glibc)
-  import Glibc
-#endif
-
 /// The cores that this process may use.
 enum Cores {
   /// Numbers of the cores in this process's affinity mask.
   static func mask() -> [Int] {
-    var set = cpu_set_t()
-    guard sched_getaffinity(0, MemoryLayout<cpu_set_t>.size, &set) == 0 else {
-      return Array(0..<ProcessInfo.processInfo.activeProcessorCount)
+    // E.g. `Cpus_allowed_list:	0-3,8`; the call behind it is hidden from Swift.
+    let status = (try? String(contentsOfFile: "/proc/self/status", encoding: .utf8)) ?? ""
+    let line = status.split(separator: "\n").first { $0.hasPrefix("Cpus_allowed_list:") }
+    let list = line?.split(separator: ":").last?.trimmingCharacters(in: .whitespaces) ?? ""
+    let cores = list.split(separator: ",").flatMap { part -> [Int] in
+      let ends = part.split(separator: "-").compactMap { Int($0) }
+      guard let first = ends.first, let last = ends.last, first <= last else { return [] }
+      return Array(first...last)
     }
-    return withUnsafeBytes(of: &set) { bytes in
-      (0..<bytes.count * 8).filter { bytes[$0 / 8] >> ($0 % 8) & 1 == 1 }
-    }
+    return cores.isEmpty ? Array(0..<ProcessInfo.processInfo.activeProcessorCount) : cores
   }
 
   /// Threads where none were asked for: what Slurm or OMP_NUM_THREADS say, else an equal share of the mask among

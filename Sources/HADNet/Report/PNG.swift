@@ -24,7 +24,7 @@ extension Picture {
   }
 
   /// Writes the picture as a PNG file.
-  public func write(to path: String) throws(Fault) {
-    try replaceFile(path, with: Data(png()))
+  public func write(to path: String) throws {
+    try Replacement.write(Data(png()), to: path)
   }
 }

@@ -105,7 +105,7 @@ public struct History: Codable, Equatable, Sendable {
   }
 
   /// Writes `history.csv` anew, whole or not at all.
-  public func write(to path: String) throws(Fault) { try replaceFile(path, with: Data(csv.utf8)) }
+  public func write(to path: String) throws { try Replacement.write(Data(csv.utf8), to: path) }
 
   /// Reads a `history.csv`.
   public static func load(_ path: String) throws(Fault) -> History {
@@ -123,35 +123,5 @@ public struct History: Codable, Equatable, Sendable {
       history.append(values)
     }
     return history
-  }
-}
-
-/// Writes a file beside its place and renames it, so that a reader sees the old file or the new one, never a part.
-func replaceFile(_ path: String, with data: Data) throws(Fault) {
-  func fault() -> Fault { Fault(.storage, "\(path) can't be written: \(String(cString: strerror(errno)))") }
-  let beside = "\(path).\(getpid()).part"
-  let file = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o666)
-  guard file >= 0 else { throw fault() }
-  let isWritten = data.withUnsafeBytes { bytes in
-    var done = 0
-    while done < bytes.count {
-      let count = Foundation.write(file, bytes.baseAddress.map { $0 + done }, bytes.count - done)
-      if count < 0, errno == EINTR { continue }
-      if count <= 0 { return false }
-      done += count
-    }
-    return fsync(file) == 0
-  }
-  // The reason is read before anything else can overwrite it.
-  let trouble = isWritten ? nil : fault()
-  close(file)
-  if let trouble {
-    unlink(beside)
-    throw trouble
-  }
-  guard rename(beside, path) == 0 else {
-    let trouble = fault()
-    unlink(beside)
-    throw trouble
   }
 }

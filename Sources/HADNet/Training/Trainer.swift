@@ -369,9 +369,8 @@ public final class Trainer {
   }
 
   private func writeHistory() throws {
-    let lines = state.history.map { $0.values.map { $0.map { "\($0)" } ?? "" }.joined(separator: ",") }
-    let text = ([EpochRecord.columns.joined(separator: ",")] + lines).joined(separator: "\n") + "\n"
-    let path = run.history(stage)
-    try Replacement.write(Data(text.utf8), to: path)
+    var history = History(columns: EpochRecord.columns)
+    for record in state.history { history.append(record.values) }
+    try history.write(to: run.history(stage))
   }
 }
