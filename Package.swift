@@ -21,7 +21,6 @@ let package = Package(
   products: [.executable(name: "hadnet-dist", targets: ["hadnet-dist"])],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
-    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
   ],
   targets: [
@@ -33,10 +32,7 @@ let package = Package(
     .target(name: "Collective", dependencies: ["CMPI"]),
     .target(
       name: "HADNet",
-      dependencies: [
-        "Collective", "COpenBLAS", "CNIfTI", "CPNG", "CXXHash", "Yams",
-        .product(name: "Logging", package: "swift-log"),
-      ]),
+      dependencies: ["Collective", "COpenBLAS", "CNIfTI", "CPNG", "CXXHash", "Yams"]),
     .executableTarget(
       name: "hadnet-dist",
       dependencies: [

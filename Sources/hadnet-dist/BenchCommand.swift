@@ -47,8 +47,9 @@ struct BenchCommand: ParsableCommand {
         guard communicator.rank == 0 else { return }
         if options.json { return try BenchCommand.print(result) }
         Swift.print(
-          "\(result.shape), k = \(result.k), \(result.ranks) rank(s) × \(result.threads) thread(s), \(result.kernels)")
-        Swift.print(String(format: "%.3f s a step, peak %.2f GiB", result.seconds, result.peak_gib))
+          "\(result.shape), k = \(result.k), \(result.ranks) rank(s) × \(result.threads) thread(s), \(result.kernels)"
+        )
+        Swift.print(String(format: "%.3f s a step, peak %.2f GiB", result.seconds, result.peakGiB))
       }
     }
   }
@@ -61,7 +62,8 @@ struct BenchCommand: ParsableCommand {
 
     func run() throws {
       let workers = try options.computing.workers(nil)
-      let rows = ConvolutionBenchmark(size: options.shape, k: options.k, repeats: options.repeats).run(workers)
+      let rows = ConvolutionBenchmark(size: options.shape, k: options.k, repeats: options.repeats).run(
+        workers)
       if options.json { return try BenchCommand.print(rows) }
       Swift.print("effective GFLOP/s on \(workers.count) thread(s), \(BLAS.name)")
       Swift.print("layer                     input          in  out  kernel   forward     data   weight")
@@ -71,7 +73,7 @@ struct BenchCommand: ParsableCommand {
         let shape = row.shape.description.padding(toLength: 12, withPad: " ", startingAt: 0)
         Swift.print(
           "\(name)  \(shape)" + String(format: "%5d%5d", row.inputs, row.outputs)
-            + "  \(row.kernel)³/\(row.stride)   \(rate(row.forward)) \(rate(row.data_gradient)) \(rate(row.weight_gradient))"
+            + "  \(row.kernel)³/\(row.stride)   \(rate(row.forward)) \(rate(row.dataGradient)) \(rate(row.weightGradient))"
         )
       }
     }

@@ -5,7 +5,8 @@ import HADNet
 
 struct DoctorCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "doctor", abstract: "Check MPI, BLAS, CPU, threads and file system; recompute golden values.",
+    commandName: "doctor",
+    abstract: "Check MPI, BLAS, CPU, threads and file system; recompute golden values.",
     discussion: """
       Exit code 70 if a check fails or a golden value is beyond its bound.
 
@@ -61,12 +62,11 @@ struct DoctorCommand: ParsableCommand {
       error < 1e-5 ? .ok : .failure,
       "blas       \(BLAS.name); concurrent products against plain ones: "
         + String(format: "largest error %.1e", error))
-    if cpu.features.contains("avx2") && ["Prescott", "Core2", "Nehalem"].contains(BLAS.core) {
-      let better = cpu.features.contains("avx512f") ? "SkylakeX" : "Haswell"
+    if let better = BLAS.betterCore(cpu.features) {
       say(
         .warning,
         "blas       this OpenBLAS does not know the CPU and uses kernels without AVX: OPENBLAS_CORETYPE=\(better) "
-          + "makes it several times faster")
+          + "makes it faster")
     }
     if let core = ProcessInfo.processInfo.environment["OPENBLAS_CORETYPE"] {
       say(.fact, "blas       OPENBLAS_CORETYPE=\(core) is set; last bits and speed follow it")
@@ -84,7 +84,9 @@ struct DoctorCommand: ParsableCommand {
     for part in try communicator.gather(text) { print(part) }
     let cores = try communicator.gather(BLAS.core)
     if Set(cores).count > 1 {
-      print("\(Level.failure.rawValue) ranks have different OpenBLAS kernels (\(Set(cores).sorted())): bits will differ")
+      print(
+        "\(Level.failure.rawValue) ranks have different OpenBLAS kernels (\(Set(cores).sorted())): bits will differ"
+      )
     }
     return !lines.contains { $0.level == .failure } && Set(cores).count <= 1
   }

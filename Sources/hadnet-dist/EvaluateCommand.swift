@@ -51,7 +51,8 @@ struct EvaluateCommand: ParsableCommand {
       for region in Region.allCases {
         let words = all.metrics.map { metric in
           let summary = all.summary(region, metric)
-          return "\(metric.rawValue) " + String(format: "%.2f ± %.2f %%", 100 * summary.mean, 100 * summary.sd)
+          return "\(metric.rawValue) "
+            + String(format: "%.2f ± %.2f %%", 100 * summary.mean, 100 * summary.sd)
         }
         print("\(region.rawValue)  \(words.joined(separator: "  "))")
       }

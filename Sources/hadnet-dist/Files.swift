@@ -4,7 +4,9 @@ import HADNet
 /// Files that commands write for users.
 enum Files {
   /// Writes a file whole or not at all.
-  static func write(_ text: String, to path: String) throws { try Replacement.write(Data(text.utf8), to: path) }
+  static func write(_ text: String, to path: String) throws {
+    try Replacement.write(Data(text.utf8), to: path)
+  }
 
   /// Tries what checkpoints need of a folder: write, sync, rename.
   static func probe(_ folder: String) throws {

@@ -4,7 +4,8 @@ import HADNet
 
 struct InspectCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "inspect", abstract: "Read every file of a data set and say what is there and what is wrong.",
+    commandName: "inspect",
+    abstract: "Read every file of a data set and say what is there and what is wrong.",
     discussion: """
       Prints counts, sizes, a split and class weights. Exit code 66 if all that is wrong is missing or empty, 65 if \
       something is damaged or inconsistent.
@@ -24,14 +25,14 @@ struct InspectCommand: ParsableCommand {
     var root: String
     var layout: String
     var cases: Int
-    var high_grade, low_grade, without_grade: Int
-    var with_truth: Int
+    var highGrade, lowGrade, withoutGrade: Int
+    var withTruth: Int
     /// Extents of the files → cases.
     var dimensions: [String: Int]
-    var largest_brain: [Int]?
-    var common_size: [Int]?
+    var largestBrain: [Int]?
+    var commonSize: [Int]?
     var split: [String: Int]?
-    var class_weights: [Float]?
+    var classWeights: [Float]?
     var problems: [String]
   }
 
@@ -62,28 +63,30 @@ struct InspectCommand: ParsableCommand {
     let split = try? Split.random(truthful, seed: seed)
     var findings = Findings(
       root: data, layout: dataset.layout.rawValue, cases: dataset.cases.count,
-      high_grade: dataset.cases.filter { $0.grade == .hgg }.count,
-      low_grade: dataset.cases.filter { $0.grade == .lgg }.count,
-      without_grade: dataset.cases.filter { $0.grade == nil }.count, with_truth: truthful.count, dimensions: [:],
+      highGrade: dataset.cases.filter { $0.grade == .hgg }.count,
+      lowGrade: dataset.cases.filter { $0.grade == .lgg }.count,
+      withoutGrade: dataset.cases.filter { $0.grade == nil }.count, withTruth: truthful.count,
+      dimensions: [:],
       problems: faults.map(\.description))
     for item in surveys {
       findings.dimensions[item.dimensions.map(String.init).joined(separator: "×"), default: 0] += 1
     }
     if let survey, !survey.cases.isEmpty {
       let boxes = survey.cases.map(\.box)
-      findings.largest_brain = [
+      findings.largestBrain = [
         boxes.map(\.z).max() ?? 0, boxes.map(\.y).max() ?? 0, boxes.map(\.x).max() ?? 0,
       ]
-      findings.common_size = survey.commonSize.array
+      findings.commonSize = survey.commonSize.array
       if let split {
         findings.split = [
           "train": split.train.count, "validation": split.validation.count, "test": split.test.count,
         ]
-        findings.class_weights = survey.classWeights(split.train)
+        findings.classWeights = survey.classWeights(split.train)
       }
     }
     if json {
       let encoder = JSONEncoder()
+      encoder.keyEncodingStrategy = .convertToSnakeCase
       encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
       print(String(decoding: try encoder.encode(findings), as: UTF8.self))
     } else {
@@ -99,11 +102,12 @@ struct InspectCommand: ParsableCommand {
     func size(_ sides: [Int]) -> String { sides.map(String.init).joined(separator: "×") }
     print("\(f.root): \(f.cases) cases, layout \(f.layout)")
     print(
-      "grades         HGG \(f.high_grade), LGG \(f.low_grade), unknown \(f.without_grade); with truth \(f.with_truth)")
+      "grades         HGG \(f.highGrade), LGG \(f.lowGrade), unknown \(f.withoutGrade); with truth \(f.withTruth)"
+    )
     for (dimensions, count) in f.dimensions.sorted(by: { ($1.value, $0.key) < ($0.value, $1.key) }) {
       print("voxels         \(dimensions) (x, y, z) in \(count) cases")
     }
-    if let largest = f.largest_brain, let common = f.common_size {
+    if let largest = f.largestBrain, let common = f.commonSize {
       print("largest brain  \(size(largest)) (z, y, x); common size \(size(common))")
     }
     if let split = f.split {
@@ -111,7 +115,7 @@ struct InspectCommand: ParsableCommand {
         "split          \(split["train"] ?? 0) training, \(split["validation"] ?? 0) validation, "
           + "\(split["test"] ?? 0) test (seed \(seed))")
     }
-    if let weights = f.class_weights {
+    if let weights = f.classWeights {
       let text = weights.map { String(format: "%.4f", $0) }.joined(separator: ", ")
       print("class weights  \(text) (background, NET, ED, ET)")
     }

@@ -13,7 +13,8 @@ final class Narrator {
   private var epochs = 0
 
   init(
-    _ run: RunFolder, _ recipe: Recipe, _ communicator: Communicator, _ workers: Workers, _ talking: TalkingOptions
+    _ run: RunFolder, _ recipe: Recipe, _ communicator: Communicator, _ workers: Workers,
+    _ talking: TalkingOptions
   ) throws {
     isFirst = communicator.rank == 0
     self.talking = talking
@@ -25,13 +26,21 @@ final class Narrator {
     try journal?.write(
       "start",
       [
-        "version": .text(HADNetDist.version), "recipe": .text(recipe.name), "ranks": .whole(communicator.size),
+        "version": .text(HADNetDist.version), "recipe": .text(recipe.name),
+        "ranks": .whole(communicator.size),
         "hosts": .whole(Set(hosts).count), "threads": .whole(workers.count),
-        "batch": .whole(recipe.batch ?? communicator.size), "mpi": .text(mpiLibrary()), "blas": .text(BLAS.name),
+        "batch": .whole(recipe.batch ?? communicator.size), "mpi": .text(mpiLibrary()),
+        "blas": .text(BLAS.name),
       ])
     say(
       "\(communicator.size) rank\(communicator.size == 1 ? "" : "s") × \(workers.count) "
         + "thread\(workers.count == 1 ? "" : "s"), batch \(recipe.batch ?? communicator.size), \(BLAS.name)")
+    if isFirst, let better = BLAS.betterCore(CPU.current.features) {
+      tell(
+        .warning(
+          "OpenBLAS does not know this CPU and runs without AVX; OPENBLAS_CORETYPE=\(better) makes it faster")
+      )
+    }
     if workers.count > Cores.mask().count, isFirst {
       tell(
         .warning(
@@ -77,7 +86,10 @@ final class Narrator {
     case .began(let stage, let epochs, let done, let steps):
       try journal.write(
         "stage",
-        ["stage": .text(stage.rawValue), "epochs": .whole(epochs), "done": .whole(done), "steps": .whole(steps)])
+        [
+          "stage": .text(stage.rawValue), "epochs": .whole(epochs), "done": .whole(done),
+          "steps": .whole(steps),
+        ])
     case .step(let stage, let epoch, let step, _, let loss, let compute, let dataWait):
       try journal.write(
         "step",
@@ -105,7 +117,8 @@ final class Narrator {
     case .began(let stage, let epochs, let done, let steps):
       self.steps = steps
       self.epochs = epochs
-      say("\(stage.method): \(epochs) epochs of \(steps) steps" + (done > 0 ? ", going on after \(done)" : ""))
+      say(
+        "\(stage.method): \(epochs) epochs of \(steps) steps" + (done > 0 ? ", going on after \(done)" : ""))
       bar.start(stage.method, total: (epochs - done) * steps)
     case .step(_, let epoch, let step, let of, let loss, let compute, let wait):
       bar.advance(detail: "epoch \(epoch), loss " + String(format: "%.4f", loss))
@@ -117,7 +130,8 @@ final class Narrator {
     case .epoch(let stage, let record, let seconds, let isBest):
       var text = "\(stage.method) \(record.epoch)/\(epochs): loss " + String(format: "%.4f", record.loss)
       if let accuracy = record.accuracy, let updated = record.updated {
-        text += String(format: ", discriminator %.0f %% right, updated in %.0f %%", 100 * accuracy, 100 * updated)
+        text += String(
+          format: ", discriminator %.0f %% right, updated in %.0f %%", 100 * accuracy, 100 * updated)
       }
       if let wt = record.wt, let tc = record.tc, let et = record.et {
         text += String(format: ", Dice WT %.1f TC %.1f ET %.1f %%", 100 * wt, 100 * tc, 100 * et)

@@ -32,7 +32,8 @@ struct RunOptions: ParsableArguments {
         guard let root = data ?? recipe.data.path else {
           throw Fault(.usage, "no data set: give --data DIR, or data.path in \(self.recipe)")
         }
-        recipe.data.path = root
+        // Absolute, so that `report` finds the data set from any folder.
+        recipe.data.path = URL(fileURLWithPath: root).path
         // Found before the folder is made, so that a wrong path leaves nothing behind.
         _ = try Dataset.find(root, needsTruth: true)
         path = folder ?? "runs/\(recipe.name)"
@@ -60,7 +61,8 @@ struct RunOptions: ParsableArguments {
 struct TrainCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "train", abstract: "Train one stage.",
-    discussion: "Example: mpirun -n 4 hadnet-dist train recipes/paper.yaml --data BraTS2019 --run run --stage teacher")
+    discussion:
+      "Example: mpirun -n 4 hadnet-dist train recipes/paper.yaml --data BraTS2019 --run run --stage teacher")
 
   @OptionGroup var options: RunOptions
   @Option(help: "teacher, student or hadnet; hadnet needs the other two of the same run.")
@@ -73,7 +75,8 @@ struct TrainCommand: ParsableCommand {
 
 struct StudyCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "study", abstract: "Train every stage in order, evaluate all methods on the test cases, report.",
+    commandName: "study",
+    abstract: "Train every stage in order, evaluate all methods on the test cases, report.",
     discussion: """
       What is done already is not done again.
 

@@ -34,7 +34,8 @@ public enum Replacement {
     try data.withUnsafeBytes { bytes in
       var done = 0
       while done < bytes.count {
-        let count = Foundation.write(file, bytes.baseAddress.map { $0 + done }, min(bytes.count - done, 1 << 30))
+        let count = Foundation.write(
+          file, bytes.baseAddress.map { $0 + done }, min(bytes.count - done, 1 << 30))
         if count < 0 && errno == EINTR { continue }
         guard count > 0 else { throw failure("write", path, errno) }
         done += count

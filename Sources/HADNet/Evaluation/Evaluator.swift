@@ -63,14 +63,17 @@ public struct Evaluator: Sendable {
   private static func predictionFiles(_ folder: String) throws -> [String: String] {
     var files: [String: String] = [:]
     for name in try names(folder) {
-      guard let id = stem(name), !["_whole", "_core", "_enhance"].contains(where: { id.hasSuffix("_unc" + $0) })
+      guard let id = stem(name),
+        !["_whole", "_core", "_enhance"].contains(where: { id.hasSuffix("_unc" + $0) })
       else { continue }
       guard files[id] == nil else {
         throw Fault(.invalid, "\(folder): \(id) is there twice, as .nii and as .nii.gz; remove one")
       }
       files[id] = "\(folder)/\(name)"
     }
-    guard !files.isEmpty else { throw Fault(.missing, "\(folder): no segmentation (ID.nii.gz) is in this folder") }
+    guard !files.isEmpty else {
+      throw Fault(.missing, "\(folder): no segmentation (ID.nii.gz) is in this folder")
+    }
     return files
   }
 
@@ -91,7 +94,9 @@ public struct Evaluator: Sendable {
         files[item.id] = item.segmentation
       }
     }
-    guard !files.isEmpty else { throw Fault(.missing, "\(folder): no truth (ID_seg.nii.gz) is in this folder") }
+    guard !files.isEmpty else {
+      throw Fault(.missing, "\(folder): no truth (ID_seg.nii.gz) is in this folder")
+    }
     return files
   }
 }

@@ -21,7 +21,8 @@ public final class Predictor {
 
   /// Segments the files of a case and writes DIR/ID.nii.gz on the patient's own grid with the data set's labels.
   /// Gives whether the case was larger than the model's common size.
-  public func write(_ prepared: PreparedCase, convention: LabelConvention, into folder: String) throws -> Bool {
+  public func write(_ prepared: PreparedCase, convention: LabelConvention, into folder: String) throws -> Bool
+  {
     try prepared.placement.write(
       segment(prepared.images), convention: convention, to: "\(folder)/\(prepared.id).nii.gz")
     return prepared.size != model.facts.size

@@ -43,7 +43,8 @@ enum GatheredConvolution {
   ) {
     let packed = packed(layer, channels, p, transposed: true, mask: mask, workers)
     convolve(
-      Source(dy), packed, kernel: layer.kernel, stride: 1, padding: layer.kernel - 1 - layer.padding, bias: nil,
+      Source(dy), packed, kernel: layer.kernel, stride: 1, padding: layer.kernel - 1 - layer.padding,
+      bias: nil,
       into: dx, halved: upsampled, adding: adding, workers)
   }
 
@@ -89,7 +90,8 @@ enum GatheredConvolution {
           rows, first, count, out, kz: kz, kernel: kernel, stride: stride, padding: padding, paired: halved,
           stage: stage, stageRow: stageRow, into: gathered)
         Gemm.product(
-          m: m, n: columns.count, k: plane, gathered, plane, packed + kz * plane * outputs + columns.lowerBound,
+          m: m, n: columns.count, k: plane, gathered, plane,
+          packed + kz * plane * outputs + columns.lowerBound,
           outputs, beta: kz > 0 || bias != nil || (adding && !halved) ? 1 : 0, target, stride4)
       }
       if halved {
@@ -334,7 +336,9 @@ enum GatheredConvolution {
         let o = slice
         for c in 0..<inputs {
           let from = (o * layer.inputs + channels.lowerBound + c) * taps, factor = mask?[c] ?? 1
-          for tap in 0..<taps { packed[((taps - 1 - tap) * outputs + o) * inputs + c] = w[from + tap] * factor }
+          for tap in 0..<taps {
+            packed[((taps - 1 - tap) * outputs + o) * inputs + c] = w[from + tap] * factor
+          }
         }
       } else {
         let c = slice

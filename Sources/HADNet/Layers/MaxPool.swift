@@ -19,7 +19,8 @@ public enum MaxPool {
   /// Adds dy to `dx` at the place of each maximum (the first in memory order, as in PyTorch). The maximum is found
   /// again rather than stored.
   public static func addGradient(_ dy: Volume, _ source: Source, into dx: Volume, _ workers: Workers) {
-    precondition(source.volume.shape == dx.shape && dx.size.halved == dy.size, "max-pool gradient \(dy.shape)")
+    precondition(
+      source.volume.shape == dx.shape && dx.size.halved == dy.size, "max-pool gradient \(dy.shape)")
     let size = dx.size
     eachRow(source, dy, workers) { rows, width, channels, row in
       let z = 2 * (row / dy.size.y), y = 2 * (row % dy.size.y)

@@ -8,7 +8,8 @@ enum NarrowConvolution {
   private static let itemRows = 8, itemPlanes = 12
 
   private static func fits(_ layer: Convolution, _ inputs: Int, _ outputs: Int, width: Int) -> Bool {
-    layer.kernel == 3 && layer.stride == 1 && layer.padding == 1 && inputs <= 32 && outputs <= 16 && width >= 12
+    layer.kernel == 3 && layer.stride == 1 && layer.padding == 1 && inputs <= 32 && outputs <= 16
+      && width >= 12
   }
 
   static func fits(_ layer: Convolution, _ channels: Int, width: Int) -> Bool {

@@ -16,5 +16,7 @@ public final class Buffer: @unchecked Sendable {
 
   deinit { base.deallocate() }
 
-  public var values: UnsafeMutableBufferPointer<Float> { UnsafeMutableBufferPointer(start: base, count: count) }
+  public var values: UnsafeMutableBufferPointer<Float> {
+    UnsafeMutableBufferPointer(start: base, count: count)
+  }
 }

@@ -23,7 +23,12 @@ public struct Safetensors: Sendable {
   private struct Header: Codable {
     let dtype: String
     let shape: [Int]
-    let data_offsets: [Int]
+    let offsets: [Int]
+
+    private enum CodingKeys: String, CodingKey {
+      case dtype, shape
+      case offsets = "data_offsets"
+    }
   }
 
   public let path: String
@@ -170,7 +175,7 @@ public struct Safetensors: Sendable {
       XXH3_128bits_update(state, values.baseAddress, 4 * values.count)
       let header = Header(
         dtype: Element.float32.rawValue, shape: parameter.extents,
-        data_offsets: [offset, offset + 4 * parameter.count])
+        offsets: [offset, offset + 4 * parameter.count])
       fields.append("\(try json(name)):\(try json(header))")
       offset += 4 * parameter.count
     }

@@ -49,7 +49,8 @@ public struct Discriminator: Sendable {
 
   /// Scores a network's outputs, with the student's `sequences` [z, y, x, 3]; into the pass.
   public func forward(
-    _ pass: DiscriminatorPass, of network: UNetPass, sequences: Volume, _ p: ParameterVector, _ workers: Workers
+    _ pass: DiscriminatorPass, of network: UNetPass, sequences: Volume, _ p: ParameterVector,
+    _ workers: Workers
   ) {
     for i in 0..<4 {
       pass.norms[i] = blocks[i].forward(

@@ -46,7 +46,8 @@ public struct Model {
     try Safetensors.encode(
       [("", p)],
       metadata: [
-        "format": Model.formatVersion, "method": facts.method, "k": "\(facts.k)", "dropout": "\(facts.dropout)",
+        "format": Model.formatVersion, "method": facts.method, "k": "\(facts.k)",
+        "dropout": "\(facts.dropout)",
         "sequences": facts.sequences.map(\.rawValue).joined(separator: ","),
         "size": facts.size.array.map(String.init).joined(separator: ","),
         "preparation": "\(Preparation.version)", "mask": facts.preparation.mask.rawValue,
@@ -69,7 +70,8 @@ public struct Model {
         let file = ["student", "teacher"].map({ "\(folder)/\($0).safetensors" })
           .first(where: FileManager.default.fileExists(atPath:))
       else {
-        throw Fault(.missing, "\(folder): neither student.safetensors nor teacher.safetensors is in this folder")
+        throw Fault(
+          .missing, "\(folder): neither student.safetensors nor teacher.safetensors is in this folder")
       }
       path = file
     }
@@ -82,7 +84,9 @@ public struct Model {
     }
     func parsed<Value>(_ key: String, _ parse: (String) -> Value?) throws -> Value {
       let text = try fact(key)
-      guard let value = parse(text) else { throw Fault(.invalid, "\(path): \(key) in its metadata is \(text)") }
+      guard let value = parse(text) else {
+        throw Fault(.invalid, "\(path): \(key) in its metadata is \(text)")
+      }
       return value
     }
     let format = try fact("format")
@@ -95,7 +99,8 @@ public struct Model {
     let sequences = try parsed("sequences") { text -> [Modality]? in
       let all = text.split(separator: ",").map { Modality(rawValue: String($0)) }
       let known = all.compactMap { $0 }
-      return known.count == all.count && (known == Modality.allCases || known == Modality.student) ? known : nil
+      return known.count == all.count && (known == Modality.allCases || known == Modality.student)
+        ? known : nil
     }
     let size = try parsed("size") { text -> Size? in
       let sides = text.split(separator: ",").compactMap { Int($0) }

@@ -66,7 +66,8 @@ public struct UNet: Sendable {
   }
 
   /// Logits [z, y, x, 4] of the pass's image, into the pass; dropout where `dropout` is given.
-  public func forward(_ pass: UNetPass, _ p: ParameterVector, dropout: DropoutDraw? = nil, _ workers: Workers) {
+  public func forward(_ pass: UNetPass, _ p: ParameterVector, dropout: DropoutDraw? = nil, _ workers: Workers)
+  {
     precondition(pass.image.channels == inputs, "\(pass.image.shape) for a network of \(inputs) inputs")
     pass.dropout = dropout
     for level in 0..<5 {
@@ -85,7 +86,8 @@ public struct UNet: Sendable {
   /// From `pass.dLogits`, and, with `featureGradients`, from what the discriminator wrote into the features'
   /// gradients: adds the gradient of the parameters to `dp`.
   public func backward(
-    _ pass: UNetPass, _ p: ParameterVector, into dp: ParameterVector, featureGradients: Bool, _ workers: Workers
+    _ pass: UNetPass, _ p: ParameterVector, into dp: ParameterVector, featureGradients: Bool,
+    _ workers: Workers
   ) {
     last.addWeightGradient(pass.dLogits, [pass.sourceO(0)], into: dp, biasMatters: true, workers)
     last.dataGradient(pass.dLogits, p, into: pass.dO[0], workers)

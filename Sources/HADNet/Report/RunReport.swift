@@ -96,7 +96,10 @@ public struct RunReport {
           ]),
         chart(
           "validation Dice, %",
-          [series("WT", "wt", percent: true), series("TC", "tc", percent: true), series("ET", "et", percent: true)]),
+          [
+            series("WT", "wt", percent: true), series("TC", "tc", percent: true),
+            series("ET", "et", percent: true),
+          ]),
         chart(
           "discriminator, %",
           [series("accuracy", "accuracy", percent: true), series("steps updated", "updated", percent: true)]),

@@ -40,7 +40,8 @@ public struct Checkpoint: Sendable {
   /// Writes a checkpoint as FOLDER: files beside under another name, each on the disk, then one rename. Where it
   /// throws (`.storage`), what was there before is untouched.
   static func write(
-    _ state: TrainingState, recipe: String, files: [(name: String, data: () throws -> Data)], to folder: String
+    _ state: TrainingState, recipe: String, files: [(name: String, data: () throws -> Data)],
+    to folder: String
   ) throws {
     let parent = URL(fileURLWithPath: folder).deletingLastPathComponent().path
     try Replacement.makeFolder(parent)

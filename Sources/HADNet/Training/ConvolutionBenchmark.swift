@@ -8,13 +8,22 @@ public struct ConvolutionBenchmark: Sendable {
     public var shape: Size
     public var inputs, outputs, kernel, stride: Int
     /// Median seconds.
-    public var forward_s: Double
-    public var data_gradient_s: Double?
-    public var weight_gradient_s: Double
+    public var forwardSeconds: Double
+    public var dataGradientSeconds: Double?
+    public var weightGradientSeconds: Double
     public var forward: Double
-    public var data_gradient: Double?
-    public var weight_gradient: Double
+    public var dataGradient: Double?
+    public var weightGradient: Double
     public var kernels: String
+
+    private enum CodingKeys: String, CodingKey {
+      case layer, shape, inputs, outputs, kernel, stride, forward, kernels
+      case forwardSeconds = "forward_s"
+      case dataGradientSeconds = "data_gradient_s"
+      case weightGradientSeconds = "weight_gradient_s"
+      case dataGradient = "data_gradient"
+      case weightGradient = "weight_gradient"
+    }
   }
 
   public let size: Size
@@ -63,7 +72,8 @@ public struct ConvolutionBenchmark: Sendable {
     var random = Philox(seed: 1, .test)
     let p = ParameterVector(zeros: layout), dp = ParameterVector(zeros: layout)
     for i in 0..<p.count { p.values[i] = random.uniform(-0.1, 0.1) }
-    let x = Volume(zeros: Shape(input, layer.inputs)), y = Volume(zeros: Shape(layer.outputSize(input), layer.outputs))
+    let x = Volume(zeros: Shape(input, layer.inputs)),
+      y = Volume(zeros: Shape(layer.outputSize(input), layer.outputs))
     for i in 0..<x.shape.count { x.base[i] = Float(i % 251) * 0.004 - 0.5 }
     let dx = Volume(zeros: x.shape)
     let operations =
@@ -83,8 +93,8 @@ public struct ConvolutionBenchmark: Sendable {
     let data = needsDataGradient ? median { own.dataGradient(y, p, into: dx, workers) } : nil
     return Row(
       layer: name, shape: input, inputs: layer.inputs, outputs: layer.outputs, kernel: layer.kernel,
-      stride: layer.stride, forward_s: forward, data_gradient_s: data, weight_gradient_s: weight,
-      forward: operations / forward, data_gradient: data.map { operations / $0 },
-      weight_gradient: operations / weight, kernels: "direct, \(BLAS.name)")
+      stride: layer.stride, forwardSeconds: forward, dataGradientSeconds: data, weightGradientSeconds: weight,
+      forward: operations / forward, dataGradient: data.map { operations / $0 },
+      weightGradient: operations / weight, kernels: "direct, \(BLAS.name)")
   }
 }

@@ -107,7 +107,8 @@ public final class DistillationStep {
         rate: settings.rate, workers)
     }
     return Report(
-      loss: means[0], crossEntropy: means[1], discriminatorLoss: means[2], accuracy: means[3], updated: updated)
+      loss: means[0], crossEntropy: means[1], discriminatorLoss: means[2], accuracy: means[3],
+      updated: updated)
   }
 
   /// The student's segmentation of a case as it stands, dropout off.
@@ -135,7 +136,8 @@ public final class DistillationStep {
     let features = discriminator.hierarchical
     // The student's loss needs the discriminator's data gradient only, not its weights'.
     discriminator.backward(
-      fake, of: studentPass, sequences: studentPass.image, discriminatorP, into: nil, intoNetwork: true, workers)
+      fake, of: studentPass, sequences: studentPass.image, discriminatorP, into: nil, intoNetwork: true,
+      workers)
     studentGradient.fill(0)
     student.backward(studentPass, studentP, into: studentGradient, featureGradients: features, workers)
     return [crossEntropy + Double(settings.lambda) * adversarial, crossEntropy]

@@ -35,8 +35,10 @@ public struct Golden {
     let first = try shape("init/student.conv_d1.conv1.conv.weight", 5)
     let second = try shape("init/disc.disc_2.0.weight", 5)
     let k = first[0]
-    guard x[0] == 4, Array(x.dropFirst()) == y, k > 0, x.dropFirst().allSatisfy({ $0 > 0 && $0 % 16 == 0 }) else {
-      throw Fault(.invalid, "\(path): input/x is \(x), input/y \(y); expected 4 sequences of sides that 16 divides")
+    guard x[0] == 4, Array(x.dropFirst()) == y, k > 0, x.dropFirst().allSatisfy({ $0 > 0 && $0 % 16 == 0 })
+    else {
+      throw Fault(
+        .invalid, "\(path): input/x is \(x), input/y \(y); expected 4 sequences of sides that 16 divides")
     }
     guard second[1] == 8 * k || second[1] == 4 * k else {
       throw Fault(.invalid, "\(path): disc_2 reads \(second[1]) channels, expected \(8 * k) or \(4 * k)")
@@ -46,7 +48,9 @@ public struct Golden {
     teacher = UNet(inputs: 4, k: k)
     discriminator = Discriminator(k: k, hierarchical: second[1] == 8 * k)
     let classes = try file.bytes("input/y")
-    guard classes.allSatisfy({ $0 < 4 }) else { throw Fault(.invalid, "\(path): input/y has a class above 3") }
+    guard classes.allSatisfy({ $0 < 4 }) else {
+      throw Fault(.invalid, "\(path): input/y has a class above 3")
+    }
     truth = LabelVolume(size, classes)
     images = Golden.channelsLast(try file.floats("input/x"), Shape(size, 4))
   }
@@ -69,7 +73,8 @@ public struct Golden {
   public func groups() throws -> [Group] {
     let steps = try traceSteps()
     let step = DistillationStep(
-      student: student, try load("student", student.layout), teacher: teacher, try load("teacher", teacher.layout),
+      student: student, try load("student", student.layout), teacher: teacher,
+      try load("teacher", teacher.layout),
       discriminator, try load("disc", discriminator.layout),
       .init(lambda: 0.2, gate: 0.8, rate: 2e-4, optimiser: .init(beta1: 0.5, beta2: 0.999)), size: size,
       .single(), workers)
@@ -90,7 +95,8 @@ public struct Golden {
     for _ in 0..<steps {
       reports.append(
         try step.run(
-          [item], filled: 1, weights: Golden.weights, studentDropout: { _ in nil }, teacherDropout: { _ in nil }))
+          [item], filled: 1, weights: Golden.weights, studentDropout: { _ in nil },
+          teacherDropout: { _ in nil }))
     }
     groups += try trace(reports, patches: step.real.scores.shape.count)
     groups.append(

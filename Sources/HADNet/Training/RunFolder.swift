@@ -45,7 +45,8 @@ public struct RunFolder: Sendable {
     guard ranks <= batch else {
       throw Fault(
         .recipe,
-        "\(ranks) ranks share a batch of \(batch) cases; start at most \(batch) ranks, or set batch: \(ranks)")
+        "\(ranks) ranks share a batch of \(batch) cases; start at most \(batch) ranks, or set batch: \(ranks)"
+      )
     }
     return recipe
   }

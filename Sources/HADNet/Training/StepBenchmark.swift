@@ -12,10 +12,15 @@ public struct StepBenchmark: Sendable {
     public var seconds: Double
     public var runs: [Double]
     /// VmHWM of the largest rank / 2³⁰.
-    public var peak_gib: Double
+    public var peakGiB: Double
     public var loss: Double
     public var updated: Bool
     public var kernels: String
+
+    private enum CodingKeys: String, CodingKey {
+      case shape, k, threads, ranks, seconds, runs, loss, updated, kernels
+      case peakGiB = "peak_gib"
+    }
   }
 
   public let size: Size
@@ -34,7 +39,8 @@ public struct StepBenchmark: Sendable {
       teacher.initialParameters(seed: 1, part: 1), discriminator,
       discriminator.initialParameters(seed: 1, part: 2),
       // An accuracy is never above 1: the gate never closes.
-      .init(lambda: 0.2, gate: 1, rate: 2e-4, optimiser: .init(beta1: 0.5, beta2: 0.999)), size: size, reduction,
+      .init(lambda: 0.2, gate: 1, rate: 2e-4, optimiser: .init(beta1: 0.5, beta2: 0.999)), size: size,
+      reduction,
       workers)
     let run = reduction.slots.run(of: reduction.rank)
     let cases = run.map { slot in StepBenchmark.case(slot, size) }
@@ -54,7 +60,7 @@ public struct StepBenchmark: Sendable {
     let peak = StepBenchmark.peakGiB()
     return Result(
       shape: size, k: k, threads: workers.count, ranks: reduction.ranks, seconds: median, runs: seconds,
-      peak_gib: try reduction.communicator?.max(peak) ?? peak, loss: report?.loss ?? .nan,
+      peakGiB: try reduction.communicator?.max(peak) ?? peak, loss: report?.loss ?? .nan,
       updated: report?.updated ?? false, kernels: "direct, \(BLAS.name)")
   }
 

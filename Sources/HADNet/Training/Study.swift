@@ -13,7 +13,8 @@ public struct Study {
 
   /// `recipe` is the run folder's. All ranks together.
   public init(
-    _ recipe: Recipe, _ run: RunFolder, _ data: TrainingData, over communicator: Communicator, _ workers: Workers,
+    _ recipe: Recipe, _ run: RunFolder, _ data: TrainingData, over communicator: Communicator,
+    _ workers: Workers,
     tell: @escaping (TrainingEvent) -> Void
   ) {
     self.recipe = recipe

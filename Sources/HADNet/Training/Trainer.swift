@@ -86,7 +86,8 @@ public final class Trainer {
     let folder = run.checkpoints(stage).best
     guard FileManager.default.fileExists(atPath: folder) else {
       throw Fault(
-        .missing, "\(folder): no such checkpoint; train the \(stage.rawValue) first (--stage \(stage.rawValue))")
+        .missing,
+        "\(folder): no such checkpoint; train the \(stage.rawValue) first (--stage \(stage.rawValue))")
     }
     let model = try Model.load(folder)
     guard model.facts.k == recipe.network.k, model.facts.size == data.commonSize else {
@@ -156,7 +157,9 @@ public final class Trainer {
           + "choose another --run")
     }
     state = checkpoint.state
-    for (prefix, vector, file) in vectors { try Safetensors(path: "\(found)/\(file)").read(prefix, into: vector) }
+    for (prefix, vector, file) in vectors {
+      try Safetensors(path: "\(found)/\(file)").read(prefix, into: vector)
+    }
     for (name, optimiser) in optimisers { optimiser.updates = state.updates[name] ?? 0 }
   }
 

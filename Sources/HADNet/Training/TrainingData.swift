@@ -54,7 +54,8 @@ public final class TrainingData {
       let large = survey.cases.first(where: { $0.box.z > size.z || $0.box.y > size.y || $0.box.x > size.x })
     {
       throw Fault(
-        .recipe, "data.size \(size) is smaller than the brain of \(large.id), \(large.box) voxels; the data set needs "
+        .recipe,
+        "data.size \(size) is smaller than the brain of \(large.id), \(large.box) voxels; the data set needs "
           + "\(survey.commonSize)")
     }
     switch recipe.data.classWeights {
