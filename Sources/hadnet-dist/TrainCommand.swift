@@ -90,6 +90,7 @@ struct StudyCommand: ParsableCommand {
       for stage in Stage.allCases { try study.train(stage, resume: options.resume) }
       try study.evaluate(Stage.allCases)
       guard narrator.isFirst else { return }
+      try folder.mark(unfinished: false)
       let report = RunReport(folder)
       try report.write()
       print(try report.table() ?? "")
