@@ -12,7 +12,8 @@ public final class UNetPass {
   }
 
   public let size: Size
-  /// The network's input, [z, y, x, inputs]; filled by the caller.
+  /// The network's input, [z, y, x, inputs]; filled by the caller before each forward: in a pass for inference without
+  /// features later volumes take its memory.
   public let image: Volume
   public let logits: Volume
   /// ∂L/∂logits; filled by the caller. Training only.
