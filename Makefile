@@ -4,7 +4,7 @@
 FLAGS = -c release -Xswiftc -enable-testing
 PROGRAM = .build/release/hadnet-dist
 RANKS = 2
-CASES = 30
+CASES = 48
 
 .PHONY: demo test build format lint clean clean-demo help dependencies
 

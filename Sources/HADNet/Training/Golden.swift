@@ -260,12 +260,17 @@ public struct Golden {
     return groups
   }
 
-  /// A column of a trace, relative l2.
+  /// A column of a trace, relative l2; and each value by itself, against itself or, where it is small, a tenth of
+  /// the column's largest.
   private func relative(_ name: String, _ values: [Double], _ expected: [Double]) -> Group {
     let difference = zip(values, expected).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) }
     let norm = expected.reduce(0) { $0 + $1 * $1 }
     var worst = Worst(bound: 1e-3)
     worst.take("\(expected.count) steps", (difference / max(norm, .leastNormalMagnitude)).squareRoot())
+    let largest = expected.map { abs($0) }.max() ?? 0
+    for (i, (value, truth)) in zip(values, expected).enumerated() {
+      worst.take("step \(i + 1)", abs(value - truth) / max(abs(truth), 0.1 * largest, .leastNormalMagnitude))
+    }
     return worst.group(name)
   }
 
