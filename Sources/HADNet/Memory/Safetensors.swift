@@ -132,17 +132,25 @@ public struct Safetensors: Sendable {
   public func doubles(_ name: String) throws -> [Double] { try numbers(name, .float64, Double.self) }
   public func bytes(_ name: String) throws -> [UInt8] { try numbers(name, .byte, UInt8.self) }
 
-  /// Fills `vector` from the tensors PREFIX + name of its layout. Throws `.invalid` where one is missing or has
-  /// another shape.
-  public func read(_ prefix: String, into vector: ParameterVector) throws {
-    for parameter in vector.layout.parameters {
+  /// Checks that the tensors PREFIX + name of a layout are there in its shapes, else throws `.invalid`: before memory
+  /// is asked for, as a damaged file may speak of any size.
+  func check(_ prefix: String, _ layout: ParameterLayout) throws {
+    for parameter in layout.parameters {
       let name = prefix + parameter.name, entry = try entry(name, .float32)
       guard entry.extents == parameter.extents else {
         func text(_ extents: [Int]) -> String { extents.map(String.init).joined(separator: "×") }
         throw Fault(
           .invalid, "\(path): \(name) is \(text(entry.extents)), expected \(text(parameter.extents))")
       }
-      let values = vector[parameter]
+    }
+  }
+
+  /// Fills `vector` from the tensors PREFIX + name of its layout. Throws `.invalid` where one is missing or has
+  /// another shape.
+  public func read(_ prefix: String, into vector: ParameterVector) throws {
+    try check(prefix, vector.layout)
+    for parameter in vector.layout.parameters {
+      let entry = try entry(prefix + parameter.name, .float32), values = vector[parameter]
       data.withUnsafeBytes { raw in
         UnsafeMutableRawBufferPointer(values).copyMemory(
           from: UnsafeRawBufferPointer(

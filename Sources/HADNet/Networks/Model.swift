@@ -118,7 +118,9 @@ public struct Model {
         modalities: sequences, mask: try parsed("mask") { Preparation.Mask(rawValue: $0) },
         negative: try parsed("negative") { Preparation.Negative(rawValue: $0) }, readsTruth: false,
         ceiling: try parsed("ceiling") { Double($0).flatMap { $0 > 0 ? $0 : nil } }))
-    let network = UNet(inputs: sequences.count, k: k), p = ParameterVector(zeros: network.layout)
+    let network = UNet(inputs: sequences.count, k: k)
+    try file.check("", network.layout)
+    let p = ParameterVector(zeros: network.layout)
     try file.read("", into: p)
     return Model(facts, network, p)
   }

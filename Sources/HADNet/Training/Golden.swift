@@ -35,11 +35,13 @@ public struct Golden {
     let first = try shape("init/student.conv_d1.conv1.conv.weight", 5)
     let second = try shape("init/disc.disc_2.0.weight", 5)
     let k = first[0]
-    guard x[0] == 4, Array(x.dropFirst()) == y, k > 0, x.dropFirst().allSatisfy({ $0 > 0 && $0 % 16 == 0 })
-    else {
+    // The discriminator's last convolution needs two voxels a side, at a sixteenth of the size.
+    guard x[0] == 4, Array(x.dropFirst()) == y, y.allSatisfy({ $0 >= 32 && $0 % 16 == 0 }) else {
       throw Fault(
-        .invalid, "\(path): input/x is \(x), input/y \(y); expected 4 sequences of sides that 16 divides")
+        .invalid,
+        "\(path): input/x is \(x), input/y \(y); expected 4 sequences of sides from 32 on that 16 divides")
     }
+    guard (1...1024).contains(k) else { throw Fault(.invalid, "\(path): k is \(k), expected 1…1024") }
     guard second[1] == 8 * k || second[1] == 4 * k else {
       throw Fault(.invalid, "\(path): disc_2 reads \(second[1]) channels, expected \(8 * k) or \(4 * k)")
     }
@@ -64,6 +66,7 @@ public struct Golden {
   }
 
   private func load(_ prefix: String, _ layout: ParameterLayout) throws -> ParameterVector {
+    try file.check("init/\(prefix).", layout)
     let p = ParameterVector(zeros: layout)
     try file.read("init/\(prefix).", into: p)
     return p

@@ -1,0 +1,84 @@
+import Testing
+
+@testable import HADNet
+
+@Suite struct LayersMaxPoolTests {
+  /// Exact: nothing is computed but the activation, in the same float operations.
+  @Test(arguments: [Shape(Size(2, 2, 2), 1), Shape(Size(2, 4, 6), 3), Shape(Size(10, 8, 2), 5)])
+  func takesTheLargestOfEachEightAndLeadsTheGradientThere(shape: Shape) {
+    let input = Input(shape.size, shape.channels, .activated, 1), channels = shape.channels
+    let half = shape.size.halved, y = Volume(zeros: Shape(half, channels)), workers = Workers.poisoned(3)
+    y.fill(.nan)
+    MaxPool.forward(input.source, into: y, workers)
+    let dy = Volume(normal: y.shape, 2), dx = Volume(normal: shape, 3), before = dx.array
+    MaxPool.addGradient(dy, input.source, into: dx, workers)
+
+    var largest = [Double](repeating: -.infinity, count: y.shape.count),
+      places = [Int](repeating: 0, count: y.shape.count)
+    for z in 0..<shape.size.z {
+      for row in 0..<shape.size.y {
+        for x in 0..<shape.size.x {
+          for c in 0..<channels {
+            let i = ((z * shape.size.y + row) * shape.size.x + x) * channels + c
+            let j = (((z / 2) * half.y + row / 2) * half.x + x / 2) * channels + c
+            if input.read[i] > largest[j] { (largest[j], places[j]) = (input.read[i], i) }
+          }
+        }
+      }
+    }
+    // One multiplication and one addition in float.
+    let deviation = Deviation(y.array, largest)
+    #expect(deviation.relative <= 1e-6, "\(deviation)")
+    var expected = before
+    for (j, place) in places.enumerated() { expected[place] += dy.base[j] }
+    #expect(firstDifference(dx.array, expected) == nil)
+  }
+
+  @Test(arguments: [[0, 1, 2, 3, 4, 5, 6, 7], [1, 4], [2, 3, 7], [6, 7], [3, 4]])
+  func ofEqualsTheFirstInMemoryTakesTheGradient(largest: [Int]) {
+    let shape = Shape(Size(2, 2, 2), 1)
+    let x = Volume(shape, (0..<8).map { largest.contains($0) ? 1.5 : -1 }), dx = Volume(zeros: shape)
+    MaxPool.addGradient(Volume(Shape(Size(1, 1, 1), 1), [3]), Source(x), into: dx, Workers(1))
+    #expect(dx.array == (0..<8).map { $0 == largest[0] ? 3 : 0 })
+  }
+
+  /// L = Σ g·y is linear as long as no other value becomes the largest: the step is a tenth of the least distance.
+  @Test func gradientMatchesFiniteDifferences() {
+    let shape = Shape(Size(4, 2, 6), 2), workers = Workers(1)
+    var random = Philox(seed: 1, .test)
+    let x = Volume(shape, random.permutation(shape.count).map { Float($0) - 20 })
+    let source = Source(x, Norm(identity: 2), slope: 0.25), y = Volume(zeros: Shape(shape.size.halved, 2))
+    let g = Volume(normal: y.shape, 1), dx = Volume(zeros: shape)
+    func loss() -> Double {
+      MaxPool.forward(source, into: y, workers)
+      return zip(y.array, g.array).reduce(0) { $0 + Double($1.0) * Double($1.1) }
+    }
+    MaxPool.addGradient(g, source, into: dx, workers)
+    for i in 0..<shape.count {
+      let value = x.base[i]
+      x.base[i] = value + 0.125
+      let above = loss()
+      x.base[i] = value - 0.125
+      let below = loss()
+      x.base[i] = value
+      // The pool gives the gradient of the activated value; 0 lies in the kink of the activation.
+      if value == 0 { continue }
+      let expected = Double(dx.base[i]) * (value > 0 ? 1 : 0.25), found = (above - below) / 0.25
+      // Values up to 40 round by 2e-6.
+      #expect(abs(found - expected) <= 1e-4, "[\(i)]: \(found), expected \(expected)")
+    }
+  }
+
+  @Test func anyNumberOfWorkersGivesTheSameBits() {
+    let shape = Shape(Size(12, 14, 10), 3), input = Input(shape.size, 3, .activatedMasked, 1)
+    func results(_ count: Int) -> [Float] {
+      let workers = Workers(count), y = Volume(zeros: Shape(shape.size.halved, 3)),
+        dx = Volume(normal: shape, 2)
+      MaxPool.forward(input.source, into: y, workers)
+      MaxPool.addGradient(Volume(normal: y.shape, 3), input.source, into: dx, workers)
+      return y.array + dx.array
+    }
+    let one = results(1)
+    for count in [2, 3, 5] { #expect(firstDifference(one, results(count)) == nil, "\(count) workers") }
+  }
+}
