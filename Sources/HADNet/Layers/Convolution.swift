@@ -24,7 +24,7 @@ public struct Convolution: Sendable {
 
   /// The output's size for an input of size `size`.
   public func outputSize(_ size: Size) -> Size {
-    func side(_ n: Int) -> Int { (n + 2 * padding - kernel) / stride + 1 }
+    func side(_ n: Int) -> Int { n + 2 * padding < kernel ? 0 : (n + 2 * padding - kernel) / stride + 1 }
     return Size(side(size.z), side(size.y), side(size.x))
   }
 

@@ -12,6 +12,8 @@ public struct Discriminator: Sendable {
   let last: Convolution
   static let slope: Float = 0.2
   public static let sequences = 3
+  /// A side of a volume must have this many voxels: the last convolution needs two at a sixteenth of the size.
+  public static let leastSide = 32
 
   public init(k: Int, hierarchical: Bool = true) {
     self.k = k

@@ -49,7 +49,9 @@ public final class TrainingData {
       if communicator.rank == 0 { try found.write(run.split) }
     }
     split = found
-    commonSize = recipe.data.size ?? survey.commonSize
+    let needed = survey.commonSize, least = Discriminator.leastSide
+    commonSize =
+      recipe.data.size ?? Size(max(needed.z, least), max(needed.y, least), max(needed.x, least))
     if let size = recipe.data.size,
       let large = survey.cases.first(where: { $0.box.z > size.z || $0.box.y > size.y || $0.box.x > size.x })
     {
