@@ -1,5 +1,3 @@
-import CXXHash
-
 /// What one pass over a case's files finds: all that later passes need to know of the whole data set. Small
 /// and Codable, so that cases can be dealt over ranks and kept as JSON.
 public struct CaseSurvey: Codable, Equatable, Sendable {
@@ -117,23 +115,5 @@ public struct DatasetSurvey: Codable, Equatable, Sendable {
       for (i, count) in (survey.classVoxels ?? []).enumerated() { counts[i] += count }
     }
     return counts.map { $0 == 0 || counts[0] == 0 ? 1 : Float(Double(counts[0]) / Double($0)) }
-  }
-}
-
-/// XXH3-128 in hexadecimal: tells contents apart, but doesn't guard against a forger.
-enum ContentHash {
-  static func of<Value: BitwiseCopyable>(_ values: [Value]) -> String {
-    values.withUnsafeBytes { of($0) }
-  }
-
-  static func of(_ bytes: UnsafeRawBufferPointer) -> String {
-    text(XXH3_128bits(bytes.baseAddress, bytes.count))
-  }
-
-  static func text(_ hash: XXH128_hash_t) -> String {
-    [hash.high64, hash.low64].map { word in
-      let digits = String(word, radix: 16)
-      return String(repeating: "0", count: 16 - digits.count) + digits
-    }.joined()
   }
 }

@@ -100,7 +100,7 @@ public struct Safetensors: Sendable {
     guard end == available else { throw damaged("\(available - end) bytes belong to no tensor") }
     if let hash = metadata[Safetensors.hashKey] {
       let start = start
-      let found = data.withUnsafeBytes { Safetensors.hash(UnsafeRawBufferPointer(rebasing: $0[start...])) }
+      let found = data.withUnsafeBytes { ContentHash.of(UnsafeRawBufferPointer(rebasing: $0[start...])) }
       guard hash == found else { throw damaged("its numbers are not those that were written") }
     }
     self.path = path
@@ -188,7 +188,7 @@ public struct Safetensors: Sendable {
       offset += 4 * parameter.count
     }
     var metadata = metadata
-    metadata[hashKey] = hex(XXH3_128bits_digest(state))
+    metadata[hashKey] = ContentHash.text(XXH3_128bits_digest(state))
     fields.insert("\"__metadata__\":\(try json(metadata))", at: 0)
     var header = Data("{\(fields.joined(separator: ","))}".utf8)
     // The data start at a multiple of 8, padded with spaces as the format allows.
@@ -202,15 +202,4 @@ public struct Safetensors: Sendable {
 
   /// Metadata key of the numbers' XXH3-128, which tells a damaged file.
   static let hashKey = "xxh3"
-
-  private static func hash(_ bytes: UnsafeRawBufferPointer) -> String {
-    hex(XXH3_128bits(bytes.baseAddress, bytes.count))
-  }
-
-  private static func hex(_ hash: XXH128_hash_t) -> String {
-    [hash.high64, hash.low64].map { word in
-      let digits = String(word, radix: 16)
-      return String(repeating: "0", count: 16 - digits.count) + digits
-    }.joined()
-  }
 }

@@ -144,9 +144,7 @@ public struct RunReport {
     guard let root = recipe.data.path else { throw Fault(.missing, "the recipe names no data set") }
     let dataset = try Dataset.find(root, needsTruth: true)
     let split = try Split.read(run.split, ids: dataset.cases.map(\.id))
-    let preparation = Preparation(
-      mask: recipe.data.mask == .all ? .all : .preContrast,
-      negative: recipe.data.negative == .absolute ? .absolute : .refuse)
+    let preparation = recipe.data.preparation
     let stages = Stage.allCases.filter { FileManager.default.fileExists(atPath: run.summary($0)) }
     var figures: [(et: Int, figure: CaseFigure)] = []
     for files in dataset.cases where Study.judged(split).contains(files.id) {

@@ -1,4 +1,3 @@
-import CXXHash
 import Foundation
 
 /// A whole training state on disk: state.json and safetensors files, in a folder that is there whole or not at all.

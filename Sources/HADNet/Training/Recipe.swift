@@ -54,6 +54,12 @@ public struct DataSettings: Codable, Equatable, Sendable {
   public var classWeights = ClassWeights.fixed([1, 59.4507, 23.3190, 71.8481])
 
   public init() {}
+
+  /// How cases are prepared.
+  var preparation: Preparation {
+    Preparation(
+      mask: mask == .all ? .all : .preContrast, negative: negative == .absolute ? .absolute : .refuse)
+  }
 }
 
 /// How cases are divided into training, validation and test.

@@ -1,4 +1,3 @@
-import CXXHash
 import Foundation
 import Yams
 
@@ -39,14 +38,7 @@ extension Recipe {
   public var fingerprint: String {
     var anywhere = self
     anywhere.data.path = nil
-    let text = Array(anywhere.yaml.utf8)
-    let hash = XXH3_128bits(text, text.count)
-    return [hash.high64, hash.low64]
-      .map { half in
-        let digits = String(half, radix: 16)
-        return String(repeating: "0", count: 16 - digits.count) + digits
-      }
-      .joined()
+    return ContentHash.of(Array(anywhere.yaml.utf8))
   }
 
   /// The first key that differs, with both values (`hadnet.rate is 0.0002, there 0.001`), or nil where the

@@ -27,9 +27,7 @@ public final class TrainingData {
     warn: (String) -> Void
   ) throws {
     dataset = try Dataset.find(root, needsTruth: true)
-    preparation = Preparation(
-      mask: recipe.data.mask == .all ? .all : .preContrast,
-      negative: recipe.data.negative == .absolute ? .absolute : .refuse)
+    preparation = recipe.data.preparation
     survey = try TrainingData.survey(dataset, preparation, run, communicator)
 
     let ids = dataset.cases.map(\.id)

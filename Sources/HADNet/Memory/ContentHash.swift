@@ -1,0 +1,19 @@
+import CXXHash
+
+/// XXH3-128 in hexadecimal: tells contents apart, but doesn't guard against a forger.
+enum ContentHash {
+  static func of<Value: BitwiseCopyable>(_ values: [Value]) -> String {
+    values.withUnsafeBytes { of($0) }
+  }
+
+  static func of(_ bytes: UnsafeRawBufferPointer) -> String {
+    text(XXH3_128bits(bytes.baseAddress, bytes.count))
+  }
+
+  static func text(_ hash: XXH128_hash_t) -> String {
+    [hash.high64, hash.low64].map { word in
+      let digits = String(word, radix: 16)
+      return String(repeating: "0", count: 16 - digits.count) + digits
+    }.joined()
+  }
+}
