@@ -23,8 +23,10 @@ struct PredictCommand: ParsableCommand {
 
   func run() throws {
     runInWorld { communicator in
-      let model = try Model.load(self.model)
-      let dataset = try Dataset.find(data, needs: Set(model.facts.sequences))
+      let (model, dataset) = try communicator.rootFirst {
+        let model = try Model.load(self.model)
+        return (model, try Dataset.find(data, needs: Set(model.facts.sequences)))
+      }
       let predictor = Predictor(model, try computing.workers(communicator))
       let bar = ProgressBar(quiet: talking.quiet || communicator.rank > 0)
       let mine = stride(from: communicator.rank, to: dataset.cases.count, by: communicator.size).map {
