@@ -30,24 +30,25 @@ public struct RunFolder: Sendable {
   /// Throws `.recipe` where the folder belongs to another recipe, naming the first difference.
   public func open(_ recipe: Recipe, ranks: Int) throws -> Recipe {
     var recipe = recipe
-    if FileManager.default.fileExists(atPath: self.recipe) {
+    let isNew = !FileManager.default.fileExists(atPath: self.recipe)
+    if !isNew {
       let kept = try Recipe.load(self.recipe)
       if recipe.batch == nil { recipe.batch = kept.batch }
       if let difference = recipe.difference(from: kept) {
         throw Fault(
           .recipe, "\(path) belongs to another recipe: \(difference); choose another --run")
       }
-    } else {
-      recipe.batch = recipe.batch ?? ranks
-      try Replacement.write(Data(recipe.yaml.utf8), to: self.recipe)
     }
     let batch = recipe.batch ?? ranks
+    recipe.batch = batch
     guard ranks <= batch else {
       throw Fault(
         .recipe,
         "\(ranks) ranks share a batch of \(batch) cases; start at most \(batch) ranks, or set batch: \(ranks)"
       )
     }
+    // Last, so that a start that is refused leaves no folder behind that belongs to its recipe.
+    if isNew { try Replacement.write(Data(recipe.yaml.utf8), to: self.recipe) }
     return recipe
   }
 
