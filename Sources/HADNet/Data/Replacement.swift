@@ -68,9 +68,14 @@ public enum Replacement {
 
   /// The fault of a failed system call, in words.
   static func failure(_ what: String, _ path: String, _ code: Int32) -> Fault {
-    if code == ENOENT { return Fault(.missing, "\(path): no such file or folder") }
+    if code == ENOENT && what == "read" { return Fault(.missing, "\(path): no such file or folder") }
     let reason = code == 0 ? "input/output error" : String(cString: strerror(code))
-    let remedy = code == ENOSPC || code == EDQUOT ? "; free space there or choose another folder" : ""
+    let remedy =
+      switch code {
+      case ENOSPC, EDQUOT: "; free space there or choose another folder"
+      case EFBIG: "; raise the limit on the size of files (ulimit -f)"
+      default: ""
+      }
     return Fault(.storage, "cannot \(what) \(path): \(reason)\(remedy)")
   }
 }
