@@ -25,13 +25,14 @@ public struct RunFolder: Sendable {
   public func summary(_ stage: Stage) -> String { "\(evaluation(stage))/summary.json" }
 
   /// Opens the folder for `recipe`, or makes it: the recipe with which a run began stays that of the run, and its
-  /// batch is fixed when it begins.
+  /// batch is fixed when it begins. A run has begun once its cases are split: a start that failed before (damaged
+  /// data, a wrong split) may be repeated with a mended recipe.
   ///
   /// Throws `.recipe` where the folder belongs to another recipe, naming the first difference.
   public func open(_ recipe: Recipe, ranks: Int) throws -> Recipe {
     var recipe = recipe
-    let isNew = !FileManager.default.fileExists(atPath: self.recipe)
-    if !isNew {
+    let hasBegun = [self.recipe, split].allSatisfy(FileManager.default.fileExists(atPath:))
+    if hasBegun {
       let kept = try Recipe.load(self.recipe)
       if recipe.batch == nil { recipe.batch = kept.batch }
       if let difference = recipe.difference(from: kept) {
@@ -48,7 +49,11 @@ public struct RunFolder: Sendable {
       )
     }
     // Last, so that a start that is refused leaves no folder behind that belongs to its recipe.
-    if isNew { try Replacement.write(Data(recipe.yaml.utf8), to: self.recipe) }
+    if !hasBegun {
+      // A survey that a failed start has left may have been made with another preparation.
+      unlink(survey)
+      try Replacement.write(Data(recipe.yaml.utf8), to: self.recipe)
+    }
     return recipe
   }
 

@@ -32,6 +32,18 @@ public final class TrainingData {
       negative: recipe.data.negative == .absolute ? .absolute : .refuse)
     survey = try TrainingData.survey(dataset, preparation, run, communicator)
 
+    let needed = survey.commonSize, least = Discriminator.leastSide
+    commonSize =
+      recipe.data.size ?? Size(max(needed.z, least), max(needed.y, least), max(needed.x, least))
+    if communicator.rank == 0, let size = recipe.data.size,
+      let large = survey.cases.first(where: { $0.box.z > size.z || $0.box.y > size.y || $0.box.x > size.x })
+    {
+      throw Fault(
+        .recipe,
+        "data.size \(size) is smaller than the brain of \(large.id), \(large.box) voxels; the data set needs "
+          + "\(survey.commonSize)")
+    }
+
     let ids = dataset.cases.map(\.id)
     let cases = dataset.cases
     // Rank 0 writes the split, the others read it.
@@ -49,17 +61,6 @@ public final class TrainingData {
       }
       try found.write(run.split)
       return found
-    }
-    let needed = survey.commonSize, least = Discriminator.leastSide
-    commonSize =
-      recipe.data.size ?? Size(max(needed.z, least), max(needed.y, least), max(needed.x, least))
-    if communicator.rank == 0, let size = recipe.data.size,
-      let large = survey.cases.first(where: { $0.box.z > size.z || $0.box.y > size.y || $0.box.x > size.x })
-    {
-      throw Fault(
-        .recipe,
-        "data.size \(size) is smaller than the brain of \(large.id), \(large.box) voxels; the data set needs "
-          + "\(survey.commonSize)")
     }
     switch recipe.data.classWeights {
     case .fixed(let weights): startWeights = weights
