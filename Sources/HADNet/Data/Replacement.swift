@@ -45,7 +45,7 @@ public enum Replacement {
   }
 
   /// Makes a folder and those above it.
-  static func makeFolder(_ path: String) throws {
+  public static func makeFolder(_ path: String) throws {
     // mkdir itself, since Foundation's errors don't say why.
     if mkdir(path, 0o777) == 0 || errno == EEXIST && isFolder(path) { return }
     let above = (path as NSString).deletingLastPathComponent
