@@ -198,6 +198,15 @@ public struct Communicator: @unchecked Sendable {
 
   // MARK: Decisions that all ranks share
 
+  /// Runs `body` on rank 0, and on the others once it has ended well there: an error that every rank would find
+  /// alike, such as a missing file, is said once, since rank 0's error ends the job while the others wait.
+  public func rootFirst<Result>(_ body: () throws -> Result) throws -> Result {
+    if rank != 0 { try barrier() }
+    let result = try body()
+    if rank == 0 { try barrier() }
+    return result
+  }
+
   /// True on all ranks if `flag` is true on any.
   public func any(_ flag: Bool) throws(MPIError) -> Bool { try max(flag ? 1 : 0) == 1 }
 

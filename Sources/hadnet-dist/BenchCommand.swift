@@ -5,7 +5,9 @@ import HADNet
 
 struct BenchCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "bench", abstract: "Measure this machine.", subcommands: [Step.self, Conv.self])
+    commandName: "bench", abstract: "Measure this machine.",
+    discussion: "Example: hadnet-dist bench step --shape 80x96x80 --k 32",
+    subcommands: [Step.self, Conv.self])
 
   static func print(_ value: some Encodable) throws {
     let encoder = JSONEncoder()

@@ -29,8 +29,11 @@ struct DoctorCommand: ParsableCommand {
       } else {
         good = try checkMachine(communicator, workers)
       }
-      guard try communicator.all(good) else {
-        throw Fault(.check, golden == nil ? "a check failed" : "values beyond their bounds: see above")
+      let isGood = try communicator.all(good)
+      try communicator.rootFirst {
+        if !isGood {
+          throw Fault(.check, golden == nil ? "a check failed" : "values beyond their bounds: see above")
+        }
       }
     }
   }

@@ -30,7 +30,9 @@ struct EvaluateCommand: ParsableCommand {
   func run() throws {
     runInWorld { communicator in
       let convention: LabelConvention? = labels.map { $0 == .brats2019 ? .brats2019 : .brats2023 }
-      let pairs = try Evaluator.pairs(truth: truth, predictions: predictions, convention: convention)
+      let pairs = try communicator.rootFirst {
+        try Evaluator.pairs(truth: truth, predictions: predictions, convention: convention)
+      }
       let bar = ProgressBar(quiet: talking.quiet || communicator.rank > 0)
       bar.start("evaluate", total: (pairs.count + communicator.size - 1) / communicator.size)
       var mine: [String: CaseScores] = [:]
@@ -39,10 +41,12 @@ struct EvaluateCommand: ParsableCommand {
         bar.advance()
       }
       bar.finish()
-      let parts = try communicator.gather(MethodEvaluation(method: predictions, cases: mine).json)
+      // Where there are more ranks than cases, some have none.
+      let parts = try communicator.gather(
+        mine.isEmpty ? "" : MethodEvaluation(method: predictions, cases: mine).json)
       guard communicator.rank == 0 else { return }
       var all = MethodEvaluation(method: predictions)
-      for part in parts {
+      for part in parts where !part.isEmpty {
         let evaluation = try MethodEvaluation(json: Data(part.utf8), file: predictions, method: predictions)
         all.cases.merge(evaluation.cases) { first, _ in first }
       }

@@ -22,6 +22,8 @@ struct HADNetDist: ParsableCommand {
 
   /// Faults become one message and their own exit code; argument-parser handles usage, help and versions.
   static func main() {
+    // A file that grows beyond ulimit -f is then a failed write, which can be told, and not a silent end.
+    signal(SIGXFSZ, SIG_IGN)
     do {
       var command = try parseAsRoot()
       try command.run()

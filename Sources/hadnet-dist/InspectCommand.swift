@@ -43,20 +43,19 @@ struct InspectCommand: ParsableCommand {
     bar.start("inspect", total: dataset.cases.count)
     var surveys: [CaseSurvey] = []
     for item in dataset.cases {
-      do {
-        surveys.append(try Preparation(readsTruth: item.segmentation != nil).survey(item))
-      } catch let fault as Fault {
-        faults.append(fault)
+      switch Preparation().inspect(item) {
+      case .success(let survey): surveys.append(survey)
+      case .failure(let more): faults += more.all
       }
       bar.advance()
     }
-    bar.finish()
-    var survey: DatasetSurvey?
-    do {
-      survey = try DatasetSurvey(surveys)
-    } catch let fault as Fault {
-      faults.append(fault)
+    // Of cases that lack a file, the files that are there.
+    for item in try Dataset.inspect(data, needs: []).cases where dataset[item.id] == nil {
+      faults += Preparation().fileFaults(item)
     }
+    bar.finish()
+    faults += DatasetSurvey.duplicates(surveys)
+    let survey = try? DatasetSurvey(surveys)
     let truthful = dataset.cases.filter { item in
       item.segmentation != nil && surveys.contains { $0.id == item.id }
     }

@@ -8,6 +8,7 @@ final class Narrator {
   private let journal: Journal?
   private let bar: ProgressBar
   private let talking: TalkingOptions
+  private var isJournalLost = false
   /// Steps of an epoch of the stage that is being trained.
   private var steps = 0
   private var epochs = 0
@@ -75,7 +76,8 @@ final class Narrator {
     do {
       try note(event)
     } catch {
-      bar.line("\(error)")
+      if !isJournalLost { bar.line("warning: \(error); training goes on without it") }
+      isJournalLost = true
     }
     show(event)
   }

@@ -23,8 +23,12 @@ struct PredictCommand: ParsableCommand {
 
   func run() throws {
     runInWorld { communicator in
-      let model = try Model.load(self.model)
-      let dataset = try Dataset.find(data, needs: Set(model.facts.sequences))
+      let (model, dataset) = try communicator.rootFirst {
+        let model = try Model.load(self.model)
+        let dataset = try Dataset.find(data, needs: Set(model.facts.sequences))
+        try Replacement.makeFolder(out)
+        return (model, dataset)
+      }
       let predictor = Predictor(model, try computing.workers(communicator))
       let bar = ProgressBar(quiet: talking.quiet || communicator.rank > 0)
       let mine = stride(from: communicator.rank, to: dataset.cases.count, by: communicator.size).map {
@@ -33,18 +37,23 @@ struct PredictCommand: ParsableCommand {
       let store = CaseStore(
         dataset.cases, preparation: model.facts.preparation, commonSize: model.facts.size,
         memoryLimit: CaseStore.defaultMemoryLimit(ranksOnNode: communicator.localSize))
+      var warnings: [String] = []
       bar.start("predict", total: mine.count)
       for (i, files) in mine.enumerated() {
         let prepared = try store.load(files.id)
         if i + 1 < mine.count { store.prefetch(mine[i + 1].id) }
         if try predictor.write(prepared, convention: files.convention, into: out) {
-          bar.line(
+          warnings.append(
             "warning: \(files.id): a brain of \(prepared.size) voxels, larger than the model's \(model.facts.size); "
               + "nothing is cut")
         }
         bar.advance()
       }
       bar.finish()
+      // Rank 0 speaks for all.
+      for text in try communicator.gather(warnings.joined(separator: "\n")) where !text.isEmpty {
+        bar.line(text)
+      }
       try communicator.barrier()
       bar.line("\(dataset.cases.count) segmentations by \(model.facts.method) in \(out)")
     }

@@ -27,14 +27,6 @@ public enum LabelConvention: String, Codable, Sendable {
   /// The file value of enhancing tumour (class 3).
   public var enhancing: UInt8 { self == .brats2019 ? 4 : 3 }
 
-  /// The class index (0 background, 1 NET, 2 ED, 3 ET) of a file's value; nil where the convention has none.
-  public func classIndex(of value: Float) -> UInt8? {
-    if value == 0 { return 0 }
-    if value == 1 { return 1 }
-    if value == 2 { return 2 }
-    return value == Float(enhancing) ? 3 : nil
-  }
-
   /// The file's value of a class index in 0...3.
   public func value(of classIndex: UInt8) -> UInt8 { classIndex == 3 ? enhancing : classIndex }
 

@@ -45,7 +45,7 @@ public enum Replacement {
   }
 
   /// Makes a folder and those above it.
-  static func makeFolder(_ path: String) throws {
+  public static func makeFolder(_ path: String) throws {
     // mkdir itself, since Foundation's errors don't say why.
     if mkdir(path, 0o777) == 0 || errno == EEXIST && isFolder(path) { return }
     let above = (path as NSString).deletingLastPathComponent
@@ -68,9 +68,14 @@ public enum Replacement {
 
   /// The fault of a failed system call, in words.
   static func failure(_ what: String, _ path: String, _ code: Int32) -> Fault {
-    if code == ENOENT { return Fault(.missing, "\(path): no such file or folder") }
+    if code == ENOENT && what == "read" { return Fault(.missing, "\(path): no such file or folder") }
     let reason = code == 0 ? "input/output error" : String(cString: strerror(code))
-    let remedy = code == ENOSPC || code == EDQUOT ? "; free space there or choose another folder" : ""
+    let remedy =
+      switch code {
+      case ENOSPC, EDQUOT: "; free space there or choose another folder"
+      case EFBIG: "; raise the limit on the size of files (ulimit -f)"
+      default: ""
+      }
     return Fault(.storage, "cannot \(what) \(path): \(reason)\(remedy)")
   }
 }

@@ -28,18 +28,24 @@ extension Preparation {
     do {
       return .success(try survey(files))
     } catch {
-      var faults: [Fault] = []
-      for modality in modalities {
-        guard let path = files.files[modality] else { continue }
-        do { _ = try RawCase.sequence(path, self) } catch { faults.append(Fault(error)) }
-      }
-      if readsTruth, let path = files.segmentation {
-        do { _ = try RawCase.classes(try NIfTIImage.read(path), files.convention) } catch {
-          faults.append(Fault(error))
-        }
-      }
+      let faults = fileFaults(files)
       return .failure(Faults(all: faults.isEmpty ? [Fault(error)] : faults))
     }
+  }
+
+  /// What is wrong with each of a case's files that are there, alone.
+  public func fileFaults(_ files: CaseFiles) -> [Fault] {
+    var faults: [Fault] = []
+    for modality in modalities {
+      guard let path = files.files[modality] else { continue }
+      do { _ = try RawCase.sequence(path, self) } catch { faults.append(Fault(error)) }
+    }
+    if readsTruth, let path = files.segmentation {
+      do { _ = try RawCase.classes(try NIfTIImage.read(path), files.convention) } catch {
+        faults.append(Fault(error))
+      }
+    }
+    return faults
   }
 
   func survey(_ raw: RawCase) -> CaseSurvey {

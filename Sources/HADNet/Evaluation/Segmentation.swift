@@ -24,17 +24,6 @@ public enum Segmentation {
     labels: LabelVolume, header: NIfTIHeader
   ) {
     let image = try NIfTIImage.read(path)
-    var classes = [UInt8](repeating: 0, count: image.voxels.count)
-    for (i, value) in image.voxels.enumerated() {
-      guard let index = convention.classIndex(of: value) else {
-        let shown = value == value.rounded() ? "\(Int(value))" : "\(value)"
-        throw Fault(
-          .invalid,
-          "\(path): \(shown) is no label of BraTS \(convention == .brats2019 ? "2017–2020 (0, 1, 2, 4)" : "2023 (0…3)")"
-        )
-      }
-      classes[i] = index
-    }
-    return (LabelVolume(image.size, classes), image.header)
+    return (LabelVolume(image.size, try RawCase.classes(image, convention)), image.header)
   }
 }

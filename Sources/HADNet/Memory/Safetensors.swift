@@ -55,6 +55,7 @@ public struct Safetensors: Sendable {
     func damaged(_ why: String) -> Fault {
       Fault(.invalid, "\(path): \(why); the file is damaged or is no safetensors file")
     }
+    guard !data.isEmpty else { throw Fault(.missing, "\(path): the file is empty") }
     guard data.count >= 8 else { throw damaged("it has \(data.count) bytes") }
     let length = data.prefix(8).enumerated().reduce(UInt64(0)) { $0 | UInt64($1.element) << (8 * $1.offset) }
     guard length <= UInt64(data.count - 8), length < 1 << 27 else {

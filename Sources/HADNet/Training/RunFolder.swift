@@ -25,28 +25,34 @@ public struct RunFolder: Sendable {
   public func summary(_ stage: Stage) -> String { "\(evaluation(stage))/summary.json" }
 
   /// Opens the folder for `recipe`, or makes it: the recipe with which a run began stays that of the run, and its
-  /// batch is fixed when it begins.
+  /// batch is fixed when it begins. A run has begun once its cases are split: a start that failed before (damaged
+  /// data, a wrong split) may be repeated with a mended recipe.
   ///
   /// Throws `.recipe` where the folder belongs to another recipe, naming the first difference.
   public func open(_ recipe: Recipe, ranks: Int) throws -> Recipe {
     var recipe = recipe
-    if FileManager.default.fileExists(atPath: self.recipe) {
+    let hasBegun = [self.recipe, split].allSatisfy(FileManager.default.fileExists(atPath:))
+    if hasBegun {
       let kept = try Recipe.load(self.recipe)
       if recipe.batch == nil { recipe.batch = kept.batch }
       if let difference = recipe.difference(from: kept) {
         throw Fault(
           .recipe, "\(path) belongs to another recipe: \(difference); choose another --run")
       }
-    } else {
-      recipe.batch = recipe.batch ?? ranks
-      try Replacement.write(Data(recipe.yaml.utf8), to: self.recipe)
     }
     let batch = recipe.batch ?? ranks
+    recipe.batch = batch
     guard ranks <= batch else {
       throw Fault(
         .recipe,
         "\(ranks) ranks share a batch of \(batch) cases; start at most \(batch) ranks, or set batch: \(ranks)"
       )
+    }
+    // Last, so that a start that is refused leaves no folder behind that belongs to its recipe.
+    if !hasBegun {
+      // A survey that a failed start has left may have been made with another preparation.
+      unlink(survey)
+      try Replacement.write(Data(recipe.yaml.utf8), to: self.recipe)
     }
     return recipe
   }

@@ -53,7 +53,7 @@ public struct Study {
   private func evaluate(_ stage: Stage) throws -> MethodEvaluation {
     let ids = Study.judged(data.split)
     let best = run.checkpoints(stage).best
-    let checkpoint = try Checkpoint(best)
+    let checkpoint = try communicator.rootFirst { try Checkpoint(best) }
     // What the evaluation was made from: the checkpoint's fingerprint and the cases.
     let source = "\(checkpoint.fingerprint)\n" + ids.joined(separator: "\n") + "\n"
     let mark = "\(run.evaluation(stage))/source"
@@ -61,10 +61,12 @@ public struct Study {
       FileManager.default.contents(atPath: mark) == Data(source.utf8)
         && FileManager.default.fileExists(atPath: run.summary(stage)))
     if isDone {
-      return try MethodEvaluation.load(run.summary(stage), method: stage.method)
+      return try communicator.rootFirst {
+        try MethodEvaluation.load(run.summary(stage), method: stage.method)
+      }
     }
     if communicator.rank == 0 { tell(.evaluating(stage, cases: ids.count)) }
-    let predictor = Predictor(try Model.load(best), workers)
+    let predictor = Predictor(try communicator.rootFirst { try Model.load(best) }, workers)
     var mine: [String] = []
     for i in stride(from: communicator.rank, to: ids.count, by: communicator.size) {
       let id = ids[i]

@@ -64,8 +64,9 @@ public final class Trainer {
       state.plateau = Plateau(patience: settings.plateau.patience, factor: settings.plateau.factor)
     case .hadnet:
       let settings = recipe.hadnet
-      let teacher = try Trainer.best(.teacher, recipe, data, run)
-      let student = try Trainer.best(.student, recipe, data, run)
+      let (teacher, student) = try communicator.rootFirst {
+        (try Trainer.best(.teacher, recipe, data, run), try Trainer.best(.student, recipe, data, run))
+      }
       let discriminator = Discriminator(k: k)
       program = .distillation(
         DistillationStep(
@@ -138,25 +139,24 @@ public final class Trainer {
     (data.split.train.count + reduction.slots.count - 1) / reduction.slots.count
   }
 
-  /// Rank 0 looks for the newest good checkpoint, all ranks read it.
+  /// Rank 0 looks for the newest good checkpoint and whether it may be taken, all ranks read it.
   private func takeUp(epochs: Int, resume: Bool) throws {
     var found = ""
-    if communicator.rank == 0 {
-      found = try run.checkpoints(stage).newest { tell(.warning($0)) }?.folder ?? ""
+    if communicator.rank == 0, let newest = try run.checkpoints(stage).newest(warn: { tell(.warning($0)) }) {
+      found = newest.folder
+      guard newest.recipe == recipe.fingerprint else {
+        throw Fault(.recipe, "\(found) was made with another recipe than \(run.recipe)")
+      }
+      guard resume || newest.state.epoch >= epochs else {
+        throw Fault(
+          .usage,
+          "\(run.path) has a \(stage.rawValue) at epoch \(newest.state.epoch) of \(epochs): go on with --resume, or "
+            + "choose another --run")
+      }
     }
     found = try communicator.broadcast(found)
     guard !found.isEmpty else { return }
-    let checkpoint = try Checkpoint(found)
-    guard checkpoint.recipe == recipe.fingerprint else {
-      throw Fault(.recipe, "\(found) was made with another recipe than \(run.recipe)")
-    }
-    guard resume || checkpoint.state.epoch >= epochs else {
-      throw Fault(
-        .usage,
-        "\(run.path) has a \(stage.rawValue) at epoch \(checkpoint.state.epoch) of \(epochs): go on with --resume, or "
-          + "choose another --run")
-    }
-    state = checkpoint.state
+    state = try Checkpoint(found).state
     for (prefix, vector, file) in vectors {
       try Safetensors(path: "\(found)/\(file)").read(prefix, into: vector)
     }

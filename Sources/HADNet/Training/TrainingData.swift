@@ -26,31 +26,14 @@ public final class TrainingData {
     _ recipe: Recipe, root: String, run: RunFolder, cache: String?, over communicator: Communicator,
     warn: (String) -> Void
   ) throws {
-    dataset = try Dataset.find(root, needsTruth: true)
+    dataset = try communicator.rootFirst { try Dataset.find(root, needsTruth: true) }
     preparation = recipe.data.preparation
     survey = try TrainingData.survey(dataset, preparation, run, communicator)
 
-    let ids = dataset.cases.map(\.id)
-    let found: Split
-    if FileManager.default.fileExists(atPath: run.split) {
-      found = try Split.read(run.split, ids: ids)
-    } else {
-      switch recipe.data.split {
-      case .file(let path): found = try Split.read(path, ids: ids)
-      case .counts(let train, let validation, let test):
-        if dataset.cases.allSatisfy({ $0.grade == nil }) {
-          warn("no grades are known in \(root): the split is plain random")
-        }
-        found = try Split.random(
-          dataset.cases, seed: recipe.seed, weights: (train: train, validation: validation, test: test))
-      }
-      if communicator.rank == 0 { try found.write(run.split) }
-    }
-    split = found
     let needed = survey.commonSize, least = Discriminator.leastSide
     commonSize =
       recipe.data.size ?? Size(max(needed.z, least), max(needed.y, least), max(needed.x, least))
-    if let size = recipe.data.size,
+    if communicator.rank == 0, let size = recipe.data.size,
       let large = survey.cases.first(where: { $0.box.z > size.z || $0.box.y > size.y || $0.box.x > size.x })
     {
       throw Fault(
@@ -58,9 +41,28 @@ public final class TrainingData {
         "data.size \(size) is smaller than the brain of \(large.id), \(large.box) voxels; the data set needs "
           + "\(survey.commonSize)")
     }
+
+    let ids = dataset.cases.map(\.id)
+    let cases = dataset.cases
+    // Rank 0 writes the split, the others read it.
+    split = try communicator.rootFirst {
+      if FileManager.default.fileExists(atPath: run.split) { return try Split.read(run.split, ids: ids) }
+      let found: Split
+      switch recipe.data.split {
+      case .file(let path): found = try Split.read(path, ids: ids)
+      case .counts(let train, let validation, let test):
+        if cases.allSatisfy({ $0.grade == nil }) {
+          warn("no grades are known in \(root): the split is plain random")
+        }
+        found = try Split.random(
+          cases, seed: recipe.seed, weights: (train: train, validation: validation, test: test))
+      }
+      try found.write(run.split)
+      return found
+    }
     switch recipe.data.classWeights {
     case .fixed(let weights): startWeights = weights
-    case .data: startWeights = survey.classWeights(found.train)
+    case .data: startWeights = survey.classWeights(split.train)
     }
     store = CaseStore(
       dataset.cases, surveys: survey.cases, preparation: preparation, commonSize: commonSize,
@@ -97,7 +99,7 @@ public final class TrainingData {
       let data = try encoder.encode(all)
       try Replacement.write(data, to: run.survey)
     }
-    return try DatasetSurvey(all.map(\.survey))
+    return try communicator.rootFirst { try DatasetSurvey(all.map(\.survey)) }
   }
 
   /// Sizes and times of a case's files: a changed file is surveyed anew.

@@ -1,0 +1,99 @@
+import Foundation
+import Testing
+
+/// What tests share: phantoms, a recipe, and a study that was run once. Nothing of it is changed.
+enum Fixture {
+  // A static's memory is never given back, so its folder goes when the process does.
+  private static let folder = NSTemporaryDirectory() + "hadnet-commands-\(UUID().uuidString)"
+  private static let shared = Result {
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    atexit { try? FileManager.default.removeItem(atPath: Fixture.folder) }
+    return folder
+  }
+
+  private static func phantom(_ name: String, _ arguments: String...) -> Result<String, any Error> {
+    Result {
+      let path = "\(try shared.get())/\(name)"
+      let outcome = try Program.start(["phantom", path, "--shape", "32x32x32"] + arguments).outcome()
+      try #require(outcome.code == 0, "\(outcome.errors)")
+      return path
+    }
+  }
+
+  // Seven cases train in batches of four: an epoch's last batch is partial.
+  private static let thirteen = phantom("data", "--cases", "13")
+  private static let four = phantom("few", "--cases", "4", "--seed", "7")
+  private static let newer = phantom("newer", "--cases", "3", "--layout", "brats2023")
+
+  /// 13 cases.
+  static func data() throws -> String { try thirteen.get() }
+  /// Four other cases, a copy to be spoilt.
+  static func fewCases(in folder: Scratch) throws -> String { try folder.copy(four.get(), "data") }
+  /// The first three cases of `data` under the names and labels of 2023.
+  static func data2023() throws -> String { try newer.get() }
+
+  static let recipeText = """
+    name: small
+    seed: 3
+    batch: 4
+    data:
+      split: {train: 7, validation: 3, test: 3}
+      class_weights: data
+    network: {k: 2, dropout: 0.2}
+    teacher: {epochs: 2, rate: 1e-3, augmentation: {enabled: true}}
+    student: {epochs: 2, rate: 1e-3, augmentation: {enabled: true}}
+    hadnet: {epochs: 2, rate: 1e-3}
+
+    """
+  private static let recipeFile = Result {
+    let path = "\(try shared.get())/small.yaml"
+    try Data(recipeText.utf8).write(to: URL(fileURLWithPath: path))
+    return path
+  }
+  static func recipe() throws -> String { try recipeFile.get() }
+
+  /// The arguments of a study of `recipe` into `run`; the gate is such that some steps close it.
+  static func study(_ run: String, _ more: String..., threads: Int = 1) throws -> [String] {
+    ["study", try recipe(), "--data", try data(), "--run", run, "--threads", "\(threads)", "--quiet"]
+      + ["--set", "hadnet.gate=0.5"] + more
+  }
+
+  private static let finished = Result {
+    let run = "\(try shared.get())/run"
+    let outcome = try Program.start(try study(run)).outcome()
+    try #require(outcome.code == 0, "\(outcome.errors)")
+    return run
+  }
+
+  /// A whole study on one rank and one thread, which all others are compared with.
+  static func run() throws -> String { try finished.get() }
+
+  static let stages = ["teacher", "student", "hadnet"]
+  static let methods = ["Teacher", "Student", "HAD-Net"]
+
+  /// Expects all that the finished study has in its last checkpoints, predictions and tables, byte for byte.
+  static func expectResults(_ run: String, sourceLocation: SourceLocation = #_sourceLocation) throws {
+    let reference = try Fixture.run()
+    for stage in stages {
+      for name in ["epoch-0002", "best", "latest"] {
+        try expectSame(
+          "\(reference)/\(stage)/checkpoints/\(name)", "\(run)/\(stage)/checkpoints/\(name)",
+          sourceLocation: sourceLocation)
+      }
+      #expect(
+        try bytes("\(reference)/\(stage)/history.csv") == bytes("\(run)/\(stage)/history.csv"),
+        sourceLocation: sourceLocation)
+    }
+    try expectSame("\(reference)/evaluation", "\(run)/evaluation", sourceLocation: sourceLocation)
+    #expect(!exists("\(run)/unfinished"), sourceLocation: sourceLocation)
+  }
+
+  /// A case's file in a data set of 2019's layout: `file(data, 2, "flair")`.
+  static func file(_ data: String, _ number: Int, _ sequence: String) -> String {
+    let id = id(number)
+    let grade = exists("\(data)/HGG/\(id)") ? "HGG" : "LGG"
+    return "\(data)/\(grade)/\(id)/\(id)_\(sequence).nii.gz"
+  }
+
+  static func id(_ number: Int) -> String { "BraTS19_PHANTOM_0\(number < 10 ? "0" : "")\(number)_1" }
+}

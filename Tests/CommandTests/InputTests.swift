@@ -1,0 +1,306 @@
+import Foundation
+import HADNet
+import Testing
+
+/// A way to spoil a data set, what it ends with and what the message names.
+struct Damage: Sendable, CustomTestStringConvertible {
+  let testDescription: String
+  let code: Int32
+  let words: [String]
+  let spoil: @Sendable (_ data: String) throws -> Void
+
+  init(
+    _ description: String, _ code: Int32, _ words: [String],
+    _ spoil: @escaping @Sendable (String) throws -> Void
+  ) {
+    testDescription = description
+    self.code = code
+    self.words = words
+    self.spoil = spoil
+  }
+
+  /// A file of the second case that is written anew from its voxels.
+  private static func rewrite(
+    _ data: String, _ sequence: String, shift: Double = 0, _ change: (inout [Float]) -> Void
+  ) throws {
+    let path = Fixture.file(data, 2, sequence), image = try NIfTIImage.read(path)
+    // Phantoms are stored as BraTS stores its own, so the voxels are in the file's order.
+    var voxels = image.voxels, matrix = image.header.affine
+    change(&voxels)
+    matrix[3] += shift
+    try NIfTIImage.write(voxels, dimensions: image.header.dimensions, affine: matrix, to: path)
+  }
+
+  static let file = "\(Fixture.id(2))_"
+
+  static let all: [Damage] = [
+    Damage("missing sequence", 66, [Fixture.id(2), "t2 is missing"]) { data in
+      try FileManager.default.removeItem(atPath: Fixture.file(data, 2, "t2"))
+    },
+    Damage("missing truth", 66, [Fixture.id(2), "truth is missing"]) { data in
+      try FileManager.default.removeItem(atPath: Fixture.file(data, 2, "seg"))
+    },
+    Damage("empty file", 66, ["\(file)t1.nii.gz", "empty"]) { data in
+      try Data().write(to: URL(fileURLWithPath: Fixture.file(data, 2, "t1")))
+    },
+    Damage("truncated", 65, ["\(file)flair.nii.gz", "truncated"]) { data in
+      try cut(Fixture.file(data, 2, "flair"))
+    },
+    Damage("wrong magic", 65, ["\(file)t1.nii.gz", "magic"]) { data in
+      try edit(Fixture.file(data, 2, "t1")) { $0.replaceSubrange(344..<348, with: Array("oops".utf8)) }
+    },
+    Damage("no NIfTI file", 65, ["\(file)t1.nii.gz", "not a NIfTI file"]) { data in
+      try Data("no image".utf8).write(to: URL(fileURLWithPath: Fixture.file(data, 2, "t1")))
+    },
+    Damage("absurd dimensions", 65, ["\(file)t2.nii.gz", "30000×30000×30000"]) { data in
+      try edit(Fixture.file(data, 2, "t2")) { bytes in
+        for at in [42, 44, 46] { bytes.replaceSubrange(at..<(at + 2), with: [0x30, 0x75]) }
+      }
+    },
+    Damage("more voxels than the file can hold", 65, ["\(file)t2.nii.gz", "30000×30000×2"]) { data in
+      try edit(Fixture.file(data, 2, "t2")) { bytes in
+        for at in [42, 44] { bytes.replaceSubrange(at..<(at + 2), with: [0x30, 0x75]) }
+        bytes.replaceSubrange(46..<48, with: [2, 0])
+      }
+    },
+    Damage("another size", 65, [Fixture.id(2), "t1ce is 16×32×64", "flair is 32×32×32"]) { data in
+      let path = Fixture.file(data, 2, "t1ce"), image = try NIfTIImage.read(path)
+      try NIfTIImage.write(
+        image.voxels, dimensions: [16, 32, 64], affine: image.header.affine, to: path)
+    },
+    Damage("another affine", 65, [Fixture.id(2), "t2", "affines differ"]) { data in
+      try rewrite(data, "t2", shift: 5) { _ in }
+    },
+    Damage("label 3 in 2019", 65, ["\(file)seg.nii.gz", "label 3", "0, 1, 2 and 4"]) { data in
+      try rewrite(data, "seg") { $0[100] = 3 }
+    },
+    Damage("NaN", 65, ["\(file)t1ce.nii.gz", "NaN", "(4, 3, 0)"]) { data in
+      try rewrite(data, "t1ce") { $0[100] = .nan }
+    },
+    Damage("negative voxel", 65, ["\(file)t1.nii.gz", "negative"]) { data in
+      try rewrite(data, "t1") { $0[100] = -5 }
+    },
+    Damage("all zero", 65, ["\(file)t1ce.nii.gz", "all voxels are 0"]) { data in
+      try rewrite(data, "t1ce") { voxels in for i in voxels.indices { voxels[i] = 0 } }
+    },
+    Damage("the same image twice", 65, ["flair of \(Fixture.id(1))", "flair of \(Fixture.id(2))"]) { data in
+      let copy = Fixture.file(data, 2, "flair")
+      try FileManager.default.removeItem(atPath: copy)
+      try FileManager.default.copyItem(atPath: Fixture.file(data, 1, "flair"), toPath: copy)
+    },
+  ]
+}
+
+extension Commands {
+  /// Each fault of the world ends with one message that names it, and its own code.
+  @Suite struct InputTests {
+    private func train(
+      _ data: String, _ folder: Scratch, recipe: String? = nil, ranks: Int? = nil, _ more: String...
+    ) throws -> Outcome {
+      let arguments = [
+        "train", try recipe ?? Fixture.recipe(), "--data", data, "--run", folder / "run", "--quiet",
+      ]
+      return try Program.start(arguments + ["--threads", "1"] + more, ranks: ranks).outcome()
+    }
+
+    // MARK: Data
+
+    @Test(arguments: Damage.all) func damagedData(_ damage: Damage) throws {
+      let folder = try Scratch(), data = try Fixture.fewCases(in: folder)
+      try damage.spoil(data)
+      expectFault(try train(data, folder), damage.code, damage.words)
+
+      let inspected = try Program.run("inspect", data, "--json", "--quiet")
+      if damage.testDescription == "missing truth" {
+        // Patients without truth are no fault of a data set.
+        #expect(inspected.code == 0)
+      } else {
+        #expect(inspected.code == damage.code)
+        let problems = try #require(try json(inspected.output)["problems"] as? [String])
+        #expect(problems.count == 1, "\(problems)")
+        for word in damage.words { #expect(problems.joined().contains(word), "\(problems)") }
+      }
+      #expect(inspected.errors == "")
+    }
+
+    @Test func damageIsToldOnceUnderMpirun() throws {
+      let folder = try Scratch(), data = try Fixture.fewCases(in: folder)
+      try cut(Fixture.file(data, 2, "flair"))
+      let outcome = try train(data, folder, ranks: 3)
+      expectFault(outcome, 65, ["rank 1 of 3", "\(Damage.file)flair.nii.gz", "truncated"])
+    }
+
+    @Test func whatAllRanksWouldFindIsToldOnce() throws {
+      let folder = try Scratch(), data = try Fixture.fewCases(in: folder)
+      expectFault(
+        try train(folder / "nothing", folder, ranks: 3), 66, ["rank 0 of 3", folder / "nothing"])
+      try FileManager.default.removeItem(atPath: Fixture.file(data, 2, "flair"))
+      try FileManager.default.copyItem(
+        atPath: Fixture.file(data, 1, "flair"), toPath: Fixture.file(data, 2, "flair"))
+      expectFault(try train(data, folder, ranks: 3), 65, ["rank 0 of 3", "the same image"])
+    }
+
+    @Test func inspectListsEveryProblem() throws {
+      let folder = try Scratch(), data = try Fixture.fewCases(in: folder)
+      try FileManager.default.removeItem(atPath: Fixture.file(data, 1, "t2"))
+      #expect(try Program.run("inspect", data, "--quiet").code == 66)
+      try cut(Fixture.file(data, 1, "t1"))
+      try cut(Fixture.file(data, 2, "flair"))
+      try cut(Fixture.file(data, 2, "t1ce"))
+      for sequence in ["flair", "t2"] {
+        try FileManager.default.removeItem(atPath: Fixture.file(data, 4, sequence))
+        try FileManager.default.copyItem(
+          atPath: Fixture.file(data, 3, sequence), toPath: Fixture.file(data, 4, sequence))
+      }
+      let outcome = try Program.run("inspect", data, "--quiet")
+      #expect(outcome.code == 65)
+      #expect(outcome.output.contains("6 problems:"), "\(outcome.output)")
+      for words in [
+        "\(Fixture.id(1)): t2 is missing", "\(Fixture.id(1))_t1.nii.gz", "\(Fixture.id(2))_flair.nii.gz",
+        "\(Fixture.id(2))_t1ce.nii.gz", "flair of \(Fixture.id(3)) and flair of \(Fixture.id(4))",
+        "t2 of \(Fixture.id(3)) and t2 of \(Fixture.id(4))",
+      ] { #expect(outcome.output.contains(words), "\(words) is not in: \(outcome.output)") }
+      let problems = try json(try Program.run("inspect", data, "--json", "--quiet").output)["problems"]
+      #expect((problems as? [String])?.count == 6)
+    }
+
+    @Test func emptyAndAbsentFolders() throws {
+      let folder = try Scratch(), empty = try folder.folder("empty"), absent = folder / "absent"
+      for data in [empty, absent] {
+        expectFault(try train(data, folder), 66, [data])
+        expectFault(try Program.run("inspect", data, "--json"), 66, [data])
+      }
+      #expect(!exists(folder / "run"))
+      let file = try folder.put("no data", "file")
+      expectFault(try Program.run("inspect", file), 65, [file])
+    }
+
+    // MARK: Recipes
+
+    @Test(arguments: [
+      ("unknown key", "teacher:\n  epoch: 3\n", ["broken.yaml:2", "teacher.epoch", "did you mean epochs?"]),
+      ("negative rate", "hadnet:\n  rate: -1e-3\n", ["broken.yaml:2", "hadnet.rate", "-1e-3"]),
+      ("no YAML", "teacher: [1, 2\nhadnet: }\n", ["broken.yaml:", "not valid YAML"]),
+      ("no mapping", "just a text\n", ["broken.yaml:1", "key: value"]),
+    ])
+    func faultyRecipe(name: String, text: String, words: [String]) throws {
+      let folder = try Scratch(), recipe = try folder.put(text, "broken.yaml")
+      for ranks in [nil, 2] {
+        expectFault(try train(try Fixture.data(), folder, recipe: recipe, ranks: ranks), 78, words)
+      }
+      #expect(!exists(folder / "run"))
+    }
+
+    @Test func absentRecipe() throws {
+      let folder = try Scratch(), absent = folder / "absent.yaml"
+      expectFault(try train(try Fixture.data(), folder, recipe: absent), 66, [absent])
+      expectFault(
+        try train(try Fixture.data(), folder, recipe: try folder.put("", "empty.yaml")), 66, ["empty.yaml"])
+    }
+
+    @Test func faultySetting() throws {
+      let folder = try Scratch(), data = try Fixture.data()
+      expectFault(try train(data, folder, "--set", "hadnet.rat=1"), 78, ["hadnet.rat", "did you mean rate?"])
+      expectFault(try train(data, folder, "--set", "hadnet.rate=fast"), 78, ["hadnet.rate", "fast"])
+      expectFault(try train(data, folder, "--set", "hadnet"), 64, ["key=value"])
+    }
+
+    @Test func moreRanksThanSlots() throws {
+      let folder = try Scratch(), data = try Fixture.data()
+      expectFault(
+        try train(data, folder, ranks: 3, "--set", "batch=2"), 78, ["3 ranks", "batch of 2", "batch: 3"])
+      // The start was refused, so the folder belongs to no recipe yet.
+      #expect(!exists(folder / "run"))
+    }
+
+    @Test func runFolderOfAnotherRecipe() throws {
+      let run = try Fixture.run()
+      for ranks in [nil, 2] {
+        let outcome = try Program.start(Fixture.study(run, "--set", "hadnet.rate=1e-4"), ranks: ranks)
+          .outcome()
+        expectFault(outcome, 78, [run, "hadnet.rate is 0.0001, there 0.001"])
+      }
+    }
+
+    @Test func sizeThatCutsABrain() throws {
+      let folder = try Scratch(), big = folder / "big"
+      try #require(
+        try Program.run("phantom", big, "--cases", "3", "--shape", "48x48x48", "--quiet").code == 0)
+      let outcome = try train(big, folder, ranks: 2, "--set", "data.size=[32, 32, 32]")
+      expectFault(outcome, 78, ["data.size 32×32×32", Fixture.id(1)])
+    }
+
+    // MARK: Splits
+
+    @Test func faultySplit() throws {
+      let folder = try Scratch(), data = try Fixture.fewCases(in: folder), ids = (1...4).map(Fixture.id)
+      func split(_ text: String, ranks: Int? = nil) throws -> Outcome {
+        let file = try folder.put(text, "split.json")
+        return try train(data, folder, ranks: ranks, "--set", "data.split=\(file)")
+      }
+      let twice = """
+        {"train": ["\(ids[0])", "\(ids[1])"], "validation": ["\(ids[2])"], "test": ["\(ids[1])"]}
+        """
+      for ranks in [nil, 2] {
+        expectFault(
+          try split(twice, ranks: ranks), 65, ["split.json", ids[1], "in both train and test"])
+      }
+      let unknown = "{\"train\": [\"\(ids[0])\"], \"validation\": [\"NOBODY\"]}"
+      expectFault(try split(unknown), 66, ["split.json", "NOBODY"])
+      expectFault(try split("no JSON"), 65, ["split.json"])
+      expectFault(
+        try train(data, folder, "--set", "data.split=\(folder / "absent.json")"), 66, ["absent.json"])
+      // Nothing had begun, so the same folder serves once the split is mended.
+      let good = """
+        {"train": ["\(ids[0])", "\(ids[1])"], "validation": ["\(ids[2])"], "test": ["\(ids[3])"]}
+        """
+      let outcome = try split(good, ranks: 2)
+      #expect(outcome.code == 0, "\(outcome.errors)")
+    }
+
+    // MARK: Models
+
+    @Test func faultyModel() throws {
+      let folder = try Scratch(), data = try Fixture.data(), out = folder / "out"
+      func predict(_ model: String, ranks: Int? = nil) throws -> Outcome {
+        try Program.run("predict", "--model", model, "--data", data, "--out", out, "--quiet", ranks: ranks)
+      }
+      let good = "\(try Fixture.run())/student/checkpoints/best/student.safetensors"
+      let short = try folder.copy(good, "cut.safetensors")
+      try cut(short)
+      let altered = try folder.copy(good, "altered.safetensors")
+      var content = try bytes(altered)
+      content[content.count - 10] ^= 1
+      try content.write(to: URL(fileURLWithPath: altered))
+      for file in [
+        short, altered, try folder.put("no model at all", "text.safetensors"),
+        "\(Program.fixtures)/parity/step_k2.safetensors",
+      ] { expectFault(try predict(file), 65, [file]) }
+      expectFault(try predict(folder / "absent"), 66, [folder / "absent"])
+      expectFault(try predict(folder / "absent", ranks: 3), 66, ["rank 0 of 3", folder / "absent"])
+      expectFault(try predict(try folder.put("", "empty.safetensors")), 66, ["empty.safetensors"])
+      expectFault(try predict(try folder.folder("empty")), 66, [folder / "empty"])
+      #expect(!exists(out))
+    }
+
+    // MARK: Usage
+
+    @Test(arguments: [
+      ["study", "--nonsense"], ["phantom"], ["phantom", "out", "--shape", "32x32"], ["conjure"],
+      ["train", "recipe.yaml", "--stage", "nobody"], ["train", "recipe.yaml", "--threads", "0"],
+      ["predict", "--model", "m"], ["bench", "step", "--shape", "30x32x32"],
+    ])
+    func usage(arguments: [String]) throws {
+      let outcome = try Program.start(arguments).outcome()
+      #expect(outcome.code == 64)
+      #expect(outcome.errors.hasPrefix("Error: "), "\(outcome.errors)")
+      #expect(outcome.errors.contains("Usage: hadnet-dist"), "\(outcome.errors)")
+    }
+
+    @Test func phantomInAFolderWithFiles() throws {
+      let data = try Fixture.data()
+      expectFault(try Program.run("phantom", data), 64, [data, "not empty"])
+      expectFault(try Program.run("phantom", "/proc/hadnet/out", "--cases", "1"), 74, ["/proc/hadnet"])
+    }
+  }
+}

@@ -1,0 +1,254 @@
+import Foundation
+import HADNet
+import Testing
+
+extension Commands {
+  @Suite struct PredictTests {
+    private func predict(
+      _ stage: String, _ data: String, _ out: String, ranks: Int? = nil
+    ) throws -> Outcome {
+      try Program.run(
+        "predict", "--model", "\(Fixture.run())/\(stage)/checkpoints/best", "--data", data, "--out", out,
+        "--quiet", "--threads", "1", ranks: ranks)
+    }
+
+    /// Patients without truth and T1ce.
+    private func patients(_ from: String, _ folder: Scratch) throws -> String {
+      let data = try folder.copy(from, "patients")
+      for file in try FileManager.default.subpathsOfDirectory(atPath: data)
+      where ["_t1ce.", "-t1c.", "_seg.", "-seg."].contains(where: file.contains) {
+        try FileManager.default.removeItem(atPath: "\(data)/\(file)")
+      }
+      return data
+    }
+
+    /// The cases that the study has predicted.
+    private func tested() throws -> [String] {
+      try FileManager.default.contentsOfDirectory(
+        atPath: "\(Fixture.run())/evaluation/HAD-Net/predictions"
+      ).sorted()
+    }
+
+    @Test(arguments: [("student", "Student"), ("hadnet", "HAD-Net")])
+    func needsNeitherTruthNorT1ce(stage: String, method: String) throws {
+      let folder = try Scratch(), data = try patients(Fixture.data(), folder), out = folder / "out"
+      let outcome = try predict(stage, data, out)
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      #expect(try contents(out).count == 13)
+      for name in try tested() {
+        let study = "\(try Fixture.run())/evaluation/\(method)/predictions/\(name)"
+        #expect(try bytes("\(out)/\(name)") == bytes(study), "\(name)")
+      }
+      // T1ce of noise, truth included: not one bit differs.
+      let noisy = try folder.copy(Fixture.data(), "noisy"), second = folder / "second"
+      var random = SystemRandomNumberGenerator()
+      for number in 1...13 {
+        let path = Fixture.file(noisy, number, "t1ce"), header = try NIfTIHeader.read(path)
+        let noise = (0..<header.voxels).map { _ in Float.random(in: 0...2000, using: &random) }
+        try NIfTIImage.write(noise, dimensions: header.dimensions, affine: header.affine, to: path)
+      }
+      #expect(try predict(stage, noisy, second).code == 0)
+      try expectSame(out, second)
+      // And two ranks, or more than there are cases, write the same.
+      for ranks in [2, 3] {
+        #expect(try predict(stage, data, folder / "ranks\(ranks)", ranks: ranks).code == 0)
+        try expectSame(out, folder / "ranks\(ranks)")
+      }
+    }
+
+    @Test(arguments: [true, false]) func writesLabelsOnThePatientsOwnGrid(is2019: Bool) throws {
+      let folder = try Scratch(), out = folder / "out"
+      let data = try is2019 ? Fixture.data() : Fixture.data2023()
+      // A grid of another orientation and place than BraTS's, as other scanners store it.
+      let own = try patients(data, folder)
+      let images = try FileManager.default.subpathsOfDirectory(atPath: own).filter { $0.hasSuffix(".nii.gz") }
+      for file in images {
+        try edit("\(own)/\(file)") { bytes in
+          // sform: x to the right, y to the front, z up, 20 mm away.
+          let rows: [Float] = [1, 0, 0, 20, 0, 1, 0, -30, 0, 0, 1, 40]
+          for (i, value) in rows.enumerated() {
+            bytes.replaceSubrange(
+              (280 + 4 * i)..<(284 + 4 * i),
+              with: withUnsafeBytes(of: value.bitPattern.littleEndian) { Array($0) })
+          }
+        }
+      }
+      let outcome = try predict("hadnet", own, out)
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      var labels: Set<Float> = []
+      for file in images where file.contains("flair") || file.contains("t2f") {
+        let id = URL(fileURLWithPath: file).deletingLastPathComponent().lastPathComponent
+        let image = try NIfTIHeader.read("\(own)/\(file)")
+        let segmentation = try NIfTIImage.read("\(out)/\(id).nii.gz")
+        #expect(segmentation.header.dimensions == image.dimensions)
+        #expect(segmentation.header.affine == image.affine)
+        labels.formUnion(segmentation.voxels)
+      }
+      #expect(labels.contains(is2019 ? 4 : 3))
+      #expect(labels.isSubset(of: is2019 ? [0, 1, 2, 4] : [0, 1, 2, 3]))
+    }
+
+    @Test func teacherNeedsT1ce() throws {
+      let folder = try Scratch(), data = try patients(Fixture.data(), folder)
+      let outcome = try predict("teacher", data, folder / "out", ranks: 2)
+      expectFault(outcome, 66, ["rank 0 of 2", Fixture.id(1), "t1ce is missing"])
+      #expect(!exists(folder / "out"))
+    }
+
+    @Test func brainLargerThanTheModelIsNotCut() throws {
+      let folder = try Scratch(), data = folder / "data", out = folder / "out"
+      try #require(
+        try Program.run("phantom", data, "--cases", "3", "--shape", "48x48x48", "--quiet").code == 0)
+      let outcome = try Program.run(
+        "predict", "--model", "\(Fixture.run())/student/checkpoints/best", "--data", data, "--out", out,
+        "--threads", "1", ranks: 2)
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      for number in 1...3 {
+        let warnings = outcome.messages.filter { $0.hasPrefix("warning: \(Fixture.id(number))") }
+        #expect(warnings.count == 1, "\(outcome.errors)")
+        let segmentation = try NIfTIHeader.read("\(out)/\(Fixture.id(number)).nii.gz")
+        #expect(segmentation.dimensions == [48, 48, 48])
+      }
+    }
+
+    @Test func damagedPatientIsNamed() throws {
+      let folder = try Scratch(), data = try Fixture.fewCases(in: folder)
+      try cut(Fixture.file(data, 3, "t2"))
+      expectFault(
+        try predict("student", data, folder / "out"), 65, [Fixture.file(data, 3, "t2"), "truncated"])
+      #expect(!exists(folder / "out/\(Fixture.id(3)).nii.gz"))
+    }
+
+    @Test func outFolderThatCannotBeMadeIsTold() throws {
+      let folder = try Scratch(), data = try Fixture.fewCases(in: folder), file = try folder.put("", "file")
+      expectFault(try predict("student", data, file, ranks: 2), 74, [file])
+    }
+  }
+
+  @Suite struct EvaluateTests {
+    /// The truths and predictions of the study's test cases, copied.
+    private func sides(_ folder: Scratch, _ method: String = "HAD-Net") throws -> (
+      truth: String, predictions: String
+    ) {
+      let predictions = try folder.copy("\(Fixture.run())/evaluation/\(method)/predictions", "predictions")
+      let truth = try folder.folder("truth")
+      for name in try FileManager.default.contentsOfDirectory(atPath: predictions) {
+        let id = String(name.dropLast(7))
+        let number = try #require((1...13).first { Fixture.id($0) == id })
+        try folder.copy(Fixture.file(Fixture.data(), number, "seg"), "truth/\(id)_seg.nii.gz")
+      }
+      return (truth, predictions)
+    }
+
+    private func evaluate(_ truth: String, _ predictions: String, _ more: String..., ranks: Int? = nil) throws
+      -> Outcome
+    {
+      try Program.start(
+        ["evaluate", "--truth", truth, "--predictions", predictions, "--quiet"] + more, ranks: ranks
+      ).outcome()
+    }
+
+    @Test(arguments: Fixture.methods) func equalsTheStudysSummary(method: String) throws {
+      let folder = try Scratch(), (truth, predictions) = try sides(folder, method)
+      // One rank has no case.
+      for ranks in [nil, 4] {
+        let outcome = try evaluate(truth, predictions, "--json", folder / "scores.json", ranks: ranks)
+        #expect(outcome.code == 0, "\(outcome.errors)")
+        #expect(outcome.output.hasPrefix("3 cases"), "\(outcome.output)")
+        let scores = try text(folder / "scores.json")
+        #expect(try scores == text("\(Fixture.run())/evaluation/\(method)/summary.json"))
+        _ = try json(scores)
+      }
+    }
+
+    @Test func caseOnOneSideOnlyIsMissing() throws {
+      let folder = try Scratch(), (truth, predictions) = try sides(folder)
+      let id = String(
+        try #require(FileManager.default.contentsOfDirectory(atPath: predictions).first).dropLast(7))
+      let away = folder / "away.nii.gz", prediction = "\(predictions)/\(id).nii.gz"
+      try FileManager.default.moveItem(atPath: prediction, toPath: away)
+      expectFault(try evaluate(truth, predictions), 66, [id, "no segmentation"])
+      try FileManager.default.moveItem(atPath: away, toPath: prediction)
+      try FileManager.default.removeItem(atPath: "\(truth)/\(id)_seg.nii.gz")
+      expectFault(try evaluate(truth, predictions, ranks: 2), 66, [id, "no truth"])
+      expectFault(try evaluate(folder / "absent", predictions), 66, [folder / "absent"])
+      expectFault(try evaluate(truth, try folder.folder("empty")), 66, [folder / "empty"])
+    }
+
+    @Test func predictionsThatDoNotFitAreNamed() throws {
+      let folder = try Scratch(), (truth, predictions) = try sides(folder)
+      let id = String(
+        try #require(FileManager.default.contentsOfDirectory(atPath: predictions).first).dropLast(7))
+      let path = "\(predictions)/\(id).nii.gz", image = try NIfTIImage.read(path)
+      let affine = image.header.affine
+      func write(_ change: (inout [Float]) -> Void) throws {
+        var voxels = image.voxels
+        change(&voxels)
+        try NIfTIImage.write(voxels, dimensions: [32, 32, 32], affine: affine, to: path)
+      }
+      try NIfTIImage.write(image.voxels, dimensions: [16, 32, 64], affine: affine, to: path)
+      expectFault(try evaluate(truth, predictions), 65, [id, "16×32×64", "32×32×32"])
+      try NIfTIImage.write(
+        image.voxels, dimensions: [32, 32, 32], affine: affine.map { $0 == 1 ? 2 : $0 }, to: path)
+      expectFault(try evaluate(truth, predictions), 65, [id, "affine"])
+      try write { $0[7] = 3 }
+      expectFault(try evaluate(truth, predictions), 65, [path, "3", "0, 1, 2 and 4"])
+      expectFault(try evaluate(truth, predictions, "--labels", "2023"), 65, ["label 4"])
+      try write { $0[7] = 1e30 }
+      expectFault(try evaluate(truth, predictions), 65, [path, "1e+30"])
+      try write { $0[7] = 0.5 }
+      expectFault(try evaluate(truth, predictions), 65, [path, "0.5"])
+    }
+
+    /// The golden evaluation, made with the challenge's own rules.
+    private struct Golden: Decodable {
+      struct Region: Decodable { let dice, sensitivity, specificity: Double }
+      struct Case: Decodable { let regions: [String: Region] }
+      let cases: [String: Case]
+      let tolerances: [String: Double]
+    }
+
+    @Test func goldenCasesWithinTheirTolerances() throws {
+      let folder = try Scratch(), fixture = "\(Program.fixtures)/evaluation"
+      let outcome = try evaluate(
+        "\(fixture)/truth", "\(fixture)/submission", "--json", folder / "scores.json")
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      let golden = try JSONDecoder().decode(Golden.self, from: try bytes("\(fixture)/expected.json"))
+      let tolerance = try #require(golden.tolerances["dice, sensitivity, specificity"])
+      let object = try json(try text(folder / "scores.json"))
+      let cases = try #require(object["cases"] as? [String: [String: [String: Any]]])
+      #expect(cases.keys.sorted() == golden.cases.keys.sorted() && cases.count == 16)
+      for (id, expected) in golden.cases {
+        for (region, values) in expected.regions {
+          for (metric, value) in [
+            ("dice", values.dice), ("sensitivity", values.sensitivity), ("specificity", values.specificity),
+          ] {
+            let found = try #require(cases[id]?[region]?[metric] as? Double, "\(id) \(region) \(metric)")
+            #expect(abs(found - value) <= tolerance, "\(id) \(region) \(metric): \(found), expected \(value)")
+          }
+        }
+      }
+    }
+
+    @Test func compareTestsTwoEvaluations() throws {
+      let folder = try Scratch(), evaluation = "\(try Fixture.run())/evaluation"
+      let (a, b) = ("\(evaluation)/HAD-Net/summary.json", "\(evaluation)/Student/summary.json")
+      let outcome = try Program.run("compare", a, b)
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      for words in ["3 cases", "two-sided paired t-tests", "dice", "WT", "TC", "ET"] {
+        #expect(outcome.output.contains(words), "\(outcome.output)")
+      }
+      var object = try json(try text(a))
+      var cases = try #require(object["cases"] as? [String: Any])
+      let id = try #require(cases.keys.sorted().first)
+      cases[id] = nil
+      object["cases"] = cases
+      let short = folder / "short.json"
+      try JSONSerialization.data(withJSONObject: object).write(to: URL(fileURLWithPath: short))
+      expectFault(try Program.run("compare", a, short), 66, [id])
+      expectFault(try Program.run("compare", short, b), 66, [id])
+      expectFault(try Program.run("compare", a, folder / "absent.json"), 66, ["absent.json"])
+      expectFault(try Program.run("compare", a, try folder.put("{", "torn.json")), 65, ["torn.json"])
+    }
+  }
+}

@@ -1,0 +1,166 @@
+import Foundation
+import Testing
+
+extension Commands {
+  /// The central promise: the same bits on any number of ranks and threads, stopped or not.
+  @Suite struct StudyTests {
+    @Test(arguments: [(1, 2), (2, 1), (2, 2), (3, 1), (3, 2), (4, 1), (4, 2)])
+    func sameBitsForAllRanksAndThreads(ranks: Int, threads: Int) throws {
+      let folder = try Scratch(), run = folder / "run"
+      let arguments = try Fixture.study(run, threads: threads)
+      let outcome = try Program.start(arguments, ranks: ranks > 1 ? ranks : nil).outcome()
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      try Fixture.expectResults(run)
+    }
+
+    @Test func gateIsOpenInSomeStepsAndClosedInOthers() throws {
+      let lines = try text("\(Fixture.run())/hadnet/history.csv").split(separator: "\n")
+      let column = try #require(lines[0].split(separator: ",").firstIndex(of: "updated"))
+      let shares = lines.dropFirst().compactMap {
+        Double($0.split(separator: ",", omittingEmptySubsequences: false)[column])
+      }
+      let mean = shares.reduce(0, +) / Double(shares.count)
+      #expect(mean > 0 && mean < 1, "\(shares)")
+    }
+
+    @Test(arguments: [
+      (stage: "teacher", ranks: Int?.some(3), then: Int?.some(2)),
+      (stage: "student", ranks: nil, then: 4),
+      (stage: "hadnet", ranks: 2, then: nil),
+    ])
+    func killedAndResumedOnOtherRanksGivesTheSameBits(stage: String, ranks: Int?, then: Int?) throws {
+      let folder = try Scratch(), run = folder / "run"
+      let job = try Program.start(Fixture.study(run), ranks: ranks)
+      while job.isRunning, !exists("\(run)/\(stage)/checkpoints/epoch-0001") { usleep(2000) }
+      job.kill()
+      #expect(exists("\(run)/unfinished"))
+      #expect(!exists("\(run)/evaluation/table1.md"))
+
+      // A stage that was stopped before its end does not go on unasked.
+      if !exists("\(run)/\(stage)/checkpoints/epoch-0002") {
+        let again = try Program.start(Fixture.study(run), ranks: then).outcome()
+        expectFault(again, 64, ["--resume", stage, run])
+      }
+      let outcome = try Program.start(Fixture.study(run, "--resume"), ranks: then).outcome()
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      try Fixture.expectResults(run)
+    }
+
+    @Test func stageAfterStageEqualsTheStudy() throws {
+      let folder = try Scratch(), run = folder / "run"
+      func train(_ stage: String) throws -> Outcome {
+        try Program.run(
+          "train", Fixture.recipe(), "--data", Fixture.data(), "--run", run, "--stage", stage, "--quiet",
+          "--threads", "1", "--set", "hadnet.gate=0.5")
+      }
+      expectFault(try train("hadnet"), 66, ["teacher", run])
+      for stage in Fixture.stages {
+        let outcome = try train(stage)
+        #expect(outcome.code == 0, "\(outcome.errors)")
+        #expect(!exists("\(run)/unfinished"))
+        try expectSame(
+          "\(Fixture.run())/\(stage)/checkpoints/epoch-0002", "\(run)/\(stage)/checkpoints/epoch-0002")
+      }
+    }
+
+    @Test func finishedStudyIsNotDoneAgain() throws {
+      let folder = try Scratch(), run = try folder.copy(Fixture.run(), "run")
+      let parts = Fixture.stages.map { "\($0)/checkpoints" } + Fixture.methods.map { "evaluation/\($0)" }
+      func times() throws -> [String: Date] {
+        var times: [String: Date] = [:]
+        for part in parts {
+          for name in try FileManager.default.subpathsOfDirectory(atPath: "\(run)/\(part)") {
+            let facts = try FileManager.default.attributesOfItem(atPath: "\(run)/\(part)/\(name)")
+            times["\(part)/\(name)"] = facts[.modificationDate] as? Date
+          }
+        }
+        return times
+      }
+      let before = try times()
+      for ranks in [nil, 2] {
+        let outcome = try Program.start(Fixture.study(run), ranks: ranks).outcome()
+        #expect(outcome.code == 0, "\(outcome.errors)")
+        #expect(outcome.output.contains("| WT |"))
+      }
+      #expect(try times() == before)
+      try Fixture.expectResults(run)
+    }
+
+    // MARK: Damaged checkpoints
+
+    @Test func cutCheckpointIsPassedOverWithAWarning() throws {
+      let folder = try Scratch(), run = try folder.copy(Fixture.run(), "run")
+      let checkpoints = "\(run)/hadnet/checkpoints"
+      try cut("\(checkpoints)/epoch-0002/moments.safetensors")
+      let arguments = try Fixture.study(run, "--resume").filter { $0 != "--quiet" }
+      let outcome = try Program.start(arguments, ranks: 2).outcome()
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      let warnings = outcome.messages.filter { $0.contains("damaged checkpoint") }
+      #expect(warnings.count == 1, "\(outcome.errors)")
+      #expect(warnings.first?.hasPrefix("warning: \(checkpoints)/epoch-0002") == true)
+      #expect(warnings.first?.contains("the one before it is taken") == true)
+      try Fixture.expectResults(run)
+    }
+
+    @Test(arguments: [nil, 2]) func noGoodCheckpointIsAnError(ranks: Int?) throws {
+      let folder = try Scratch(), run = try folder.copy(Fixture.run(), "run")
+      let checkpoints = "\(run)/student/checkpoints"
+      try cut("\(checkpoints)/epoch-0001/state.json")
+      try cut("\(checkpoints)/epoch-0002/student.safetensors")
+      let outcome = try Program.start(Fixture.study(run, "--resume"), ranks: ranks).outcome()
+      #expect(outcome.code == 65)
+      let last = try #require(outcome.messages.last)
+      #expect(last.contains("\(checkpoints)/epoch-0001") && last.contains("there is none before it"))
+    }
+
+    // MARK: Disks
+
+    private static func disk(_ folder: String, _ size: String) throws -> Job {
+      try Job(["mount", "-t", "tmpfs", "-o", "size=\(size)", "hadnet-test", folder])
+    }
+
+    /// Whether a small disk can be had: that takes root, and a system that lets it mount.
+    private static let canMount: Bool = {
+      guard geteuid() == 0, let folder = try? Scratch() else { return false }
+      let isMounted = (try? disk(folder.path, "1m").outcome().code) == 0
+      if isMounted { _ = try? tool("umount", folder.path) }
+      return isMounted
+    }()
+
+    @Test(.enabled(if: canMount, "a small disk can't be mounted here"))
+    func fullDiskLeavesAGoodCheckpoint() throws {
+      let folder = try Scratch(), small = try Scratch(), run = small / "run", cache = folder / "cache"
+      // All but the second epoch of the last stage fits.
+      #expect(try StudyTests.disk(small.path, "10m").outcome().code == 0)
+      defer { _ = try? tool("umount", "-l", small.path) }
+      let outcome = try Program.start(Fixture.study(run, "--cache", cache), ranks: 2).outcome()
+      expectFault(outcome, 74, ["\(run)/hadnet/checkpoints/epoch-0002", "No space left", "free space"])
+      #expect(exists("\(run)/unfinished"))
+      try tool("mount", "-o", "remount,size=100m", small.path)
+      let resumed = try Program.start(Fixture.study(run, "--cache", cache, "--resume"), ranks: 3).outcome()
+      #expect(resumed.code == 0, "\(resumed.errors)")
+      try Fixture.expectResults(run)
+    }
+
+    @Test func limitOnTheSizeOfFilesIsTold() throws {
+      let folder = try Scratch(), run = folder / "run"
+      // 1 MiB is less than a checkpoint of the last stage has. Open MPI keeps a larger file of its own unless told
+      // not to.
+      let outcome = try Job(
+        ["bash", "-c", "ulimit -f 1024; exec \"$@\"", "bash"] + Program.command(try Fixture.study(run)),
+        environment: ["PMIX_MCA_gds": "hash"]
+      ).outcome()
+      expectFault(outcome, 74, ["\(run)/hadnet/checkpoints/epoch-0001", "File too large", "ulimit"])
+      let resumed = try Program.start(Fixture.study(run, "--resume")).outcome()
+      #expect(resumed.code == 0, "\(resumed.errors)")
+      try Fixture.expectResults(run)
+    }
+
+    @Test(arguments: [nil, 2]) func runFolderThatCannotBeMadeIsTold(ranks: Int?) throws {
+      let folder = try Scratch(), file = try folder.put("not a folder", "file")
+      expectFault(try Program.start(Fixture.study(file), ranks: ranks).outcome(), 74, [file])
+      let nowhere = "/proc/hadnet/run"
+      expectFault(try Program.start(Fixture.study(nowhere), ranks: ranks).outcome(), 74, ["/proc/hadnet"])
+    }
+  }
+}

@@ -1,0 +1,180 @@
+import Foundation
+import Testing
+
+extension Commands {
+  /// Commands beside training: phantom, inspect, report, doctor, bench, help.
+  @Suite struct ToolTests {
+    @Test(arguments: ["brats2019", "brats2021", "brats2023"])
+    func inspectKnowsThePhantomsLayouts(layout: String) throws {
+      let folder = try Scratch(), data = folder / "data"
+      let made = try Program.run(
+        "phantom", data, "--cases", "5", "--shape", "32x32x32", "--layout", layout, "--quiet")
+      #expect(made.code == 0 && made.errors == "", "\(made.errors)")
+      let plain = try Program.run("inspect", data)
+      #expect(plain.code == 0, "\(plain.errors)")
+      #expect(plain.output.contains("5 cases, layout \(layout)"), "\(plain.output)")
+      #expect(plain.output.contains("no problems"), "\(plain.output)")
+      let found = try json(try Program.run("inspect", data, "--json").output)
+      #expect(found["layout"] as? String == layout)
+      #expect(found["cases"] as? Int == 5)
+      #expect(found["with_truth"] as? Int == 5)
+      #expect(found["common_size"] as? [Int] == [32, 32, 32])
+      #expect(found["dimensions"] as? [String: Int] == ["32×32×32": 5])
+      #expect((found["class_weights"] as? [Double])?.count == 4)
+      #expect((found["split"] as? [String: Int])?.values.reduce(0, +) == 5)
+      #expect((found["problems"] as? [String])?.isEmpty == true)
+    }
+
+    @Test func phantomsOfASeedAreEqual() throws {
+      let folder = try Scratch()
+      for name in ["a", "b"] {
+        #expect(
+          try Program.run("phantom", folder / name, "--cases", "2", "--shape", "16x24x20", "--seed", "9").code
+            == 0)
+      }
+      try expectSame(folder / "a", folder / "b")
+    }
+
+    // MARK: report
+
+    @Test func reportOfAnUnfinishedRun() throws {
+      let folder = try Scratch(), run = folder / "run"
+      let trained = try Program.run(
+        "train", Fixture.recipe(), "--data", Fixture.data(), "--run", run, "--stage", "teacher", "--quiet")
+      #expect(trained.code == 0, "\(trained.errors)")
+      let outcome = try Program.run("report", run)
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      let page = try text("\(run)/report.html")
+      #expect(page.contains("Nothing has been evaluated yet") && page.contains("Teacher: loss"))
+      #expect(exists("\(run)/figures/curves.png"))
+      #expect(!exists("\(run)/evaluation"))
+    }
+
+    @Test func reportOfAFinishedRun() throws {
+      let folder = try Scratch(), run = try folder.copy(Fixture.run(), "run")
+      for name in ["report.html", "figures", "evaluation/table1.md"] {
+        try FileManager.default.removeItem(atPath: "\(run)/\(name)")
+      }
+      let outcome = try Program.run("report", run)
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      #expect(try text("\(run)/evaluation/table1.md") == text("\(Fixture.run())/evaluation/table1.md"))
+      for name in ["report.html", "figures/curves.png", "figures/figure2.png"] {
+        #expect(exists("\(run)/\(name)"))
+      }
+    }
+
+    @Test func reportOfNoRunIsMissing() throws {
+      let folder = try Scratch()
+      expectFault(try Program.run("report", folder.path), 66, [folder.path])
+      expectFault(try Program.run("report", folder / "absent"), 66, [folder / "absent"])
+    }
+
+    // MARK: doctor
+
+    @Test(arguments: [nil, 2]) func doctorFindsNoFault(ranks: Int?) throws {
+      let folder = try Scratch()
+      let outcome = try Program.run("doctor", "--folder", folder.path, "--threads", "1", ranks: ranks)
+      #expect(outcome.code == 0, "\(outcome.output)\(outcome.errors)")
+      for words in ["mpi", "blas", "threads", "files"] { #expect(outcome.output.contains(words)) }
+      #expect(!outcome.output.contains("FAIL"), "\(outcome.output)")
+      #expect(try contents(folder.path).isEmpty)
+    }
+
+    @Test func doctorNamesAFolderThatCannotBeWritten() throws {
+      let outcome = try Program.run("doctor", "--folder", "/proc", ranks: 2)
+      expectFault(outcome, 70, ["a check failed"])
+      #expect(outcome.output.contains("FAIL    files      cannot write /proc"), "\(outcome.output)")
+    }
+
+    @Test(arguments: ["step_k2", "adnet_k2"]) func goldenValuesAreRecomputed(name: String) throws {
+      let outcome = try Program.run("doctor", "--golden", "\(Program.fixtures)/parity/\(name).safetensors")
+      #expect(outcome.code == 0, "\(outcome.output)\(outcome.errors)")
+      let lines = outcome.output.split(separator: "\n")
+      #expect(lines.count > 5 && lines.allSatisfy { $0.hasPrefix("ok ") && $0.contains("largest error") })
+    }
+
+    @Test func spoiltGoldenValuesAreNoticed() throws {
+      let folder = try Scratch()
+      let golden = try folder.copy("\(Program.fixtures)/parity/step_k2.safetensors", "golden.safetensors")
+      // A weight of the file's numbers becomes another one.
+      var content = try bytes(golden)
+      let header = content.prefix(8).enumerated().reduce(0) { $0 + Int($1.element) << (8 * $1.offset) }
+      let entries = try json(String(decoding: content[8..<(8 + header)], as: UTF8.self))
+      let entry = try #require(entries["init/student.conv_d1.conv1.conv.weight"] as? [String: Any])
+      let start = 8 + header + (try #require(entry["data_offsets"] as? [Int])[0])
+      content.replaceSubrange(start..<(start + 4), with: [0, 0, 0x80, 0x3F])
+      try content.write(to: URL(fileURLWithPath: golden))
+      for ranks in [nil, 2] {
+        let outcome = try Program.run("doctor", "--golden", golden, ranks: ranks)
+        expectFault(outcome, 70, ["beyond their bounds"])
+        #expect(outcome.output.contains("FAIL"))
+      }
+      try cut(golden)
+      expectFault(try Program.run("doctor", "--golden", golden), 65, [golden])
+      expectFault(try Program.run("doctor", "--golden", folder / "absent"), 66, [folder / "absent"])
+    }
+
+    // MARK: bench
+
+    @Test(arguments: [nil, 2]) func benchStepPrintsItsJSON(ranks: Int?) throws {
+      let outcome = try Program.run(
+        "bench", "step", "--shape", "32x32x32", "--k", "2", "--threads", "1", "--repeats", "2", "--json",
+        ranks: ranks)
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      let found = try json(outcome.output)
+      let keys = [
+        "k", "kernels", "loss", "peak_gib", "ranks", "runs", "seconds", "shape", "threads", "updated",
+      ]
+      #expect(found.keys.sorted() == keys)
+      #expect(found["shape"] as? [Int] == [32, 32, 32])
+      #expect(
+        found["k"] as? Int == 2 && found["threads"] as? Int == 1 && found["ranks"] as? Int == ranks ?? 1)
+      #expect(found["updated"] as? Bool == true)
+      #expect((found["runs"] as? [Double])?.count == 2)
+      for key in ["seconds", "peak_gib", "loss"] { #expect(try #require(found[key] as? Double) > 0) }
+      #expect((found["kernels"] as? String)?.isEmpty == false)
+    }
+
+    @Test func benchConvPrintsItsJSON() throws {
+      let outcome = try Program.run(
+        "bench", "conv", "--shape", "32x32x32", "--k", "2", "--threads", "2", "--repeats", "1", "--json")
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      let rows = try #require(
+        try JSONSerialization.jsonObject(with: Data(outcome.output.utf8)) as? [[String: Any]])
+      #expect(rows.count > 5)
+      for row in rows {
+        #expect(row["layer"] is String && (row["shape"] as? [Int])?.count == 3)
+        #expect(try #require(row["forward"] as? Double) > 0)
+        #expect(try #require(row["weight_gradient"] as? Double) > 0)
+      }
+    }
+
+    // MARK: help
+
+    @Test(arguments: [
+      "phantom", "inspect", "train", "study", "predict", "evaluate", "compare", "report", "bench",
+      "bench step",
+      "bench conv", "doctor",
+    ])
+    func helpHasAnExample(command: String) throws {
+      let outcome = try Program.start(command.split(separator: " ").map(String.init) + ["--help"]).outcome()
+      #expect(outcome.code == 0)
+      #expect(outcome.output.contains("Example: ") && outcome.output.contains("hadnet-dist \(command)"))
+      #expect(outcome.errors == "")
+    }
+
+    @Test func helpListsEveryCommand() throws {
+      let outcome = try Program.run("--help")
+      #expect(outcome.code == 0)
+      for command in [
+        "phantom", "inspect", "train", "study", "predict", "evaluate", "compare", "report", "bench", "doctor",
+      ] { #expect(outcome.output.contains("\n  \(command) "), "\(outcome.output)") }
+    }
+
+    @Test func versionIsANumber() throws {
+      let outcome = try Program.run("--version")
+      #expect(outcome.code == 0)
+      #expect(outcome.output.split(separator: ".").count == 3, "\(outcome.output)")
+    }
+  }
+}
