@@ -30,9 +30,9 @@ func decoded(_ file: [UInt8]) -> (width: Int, height: Int, bytes: [UInt8])? {
     #expect(read.width == width && read.height == height && read.bytes == picture.bytes)
   }
 
-  @Test func aFolderThatIsNotThereIsNamed() {
-    #expect(throws: Fault(.storage, "/nowhere/at/all.png can't be written: No such file or directory")) {
-      try Picture(width: 1, height: 1).write(to: "/nowhere/at/all.png")
+  @Test func aFolderThatCannotBeMadeIsNamed() {
+    #expect(throws: Fault(.storage, "cannot make the folder /dev/null/at: Not a directory")) {
+      try Picture(width: 1, height: 1).write(to: "/dev/null/at/all.png")
     }
   }
 
