@@ -94,12 +94,12 @@ private func norm(_ group: String, _ prefix: String, _ parameter: String) -> Spo
     group: group, name: name, index: 1, by: { 1.5e-3 * (try $0.values(name)[1]) }, worst: parameter)
 }
 
-/// One step of a column of the trace, 1e-3 of the column's norm.
+/// One step of a column of the trace, 1e-3 of itself or, where it is small, of a tenth of the column's largest.
 private func trace(_ group: String, _ column: Int, step: Int) -> Spoil {
   Spoil(group: "trace: \(group)", name: "trace", index: 5 * step + column) { copy in
     let values = try copy.values("trace")
-    let squares = stride(from: column, to: values.count, by: 5).reduce(0) { $0 + values[$1] * values[$1] }
-    return 1.5e-3 * squares.squareRoot()
+    let all = stride(from: column, to: values.count, by: 5).map { abs(values[$0]) }
+    return 1.5e-3 * max(all[step], 0.1 * (all.max() ?? 0))
   }
 }
 
@@ -121,7 +121,8 @@ private func updated(step: Int) -> Spoil {
 
 private func pretraining(step: Int) -> Spoil {
   Spoil(group: "pre-training: loss", name: "pretrain/trace", index: step) {
-    1.5e-3 * (try $0.norm("pretrain/trace"))
+    let all = try $0.values("pretrain/trace").map { abs($0) }
+    return 1.5e-3 * max(all[step], 0.1 * (all.max() ?? 0))
   }
 }
 

@@ -41,7 +41,7 @@ private func mistake(_ yaml: String, _ overrides: String...) -> Fault? {
 
   @Test func demoYamlIsRead() throws {
     let demo = try Recipe.load("\(root)/recipes/demo.yaml")
-    #expect(demo.name == "demo" && demo.data.classWeights == .data)
+    #expect(demo.name == "demo" && demo.network.k == 4 && demo.batch == 2)
   }
 
   @Test func absentKeysAndSectionsTakeThePapersValues() throws {
