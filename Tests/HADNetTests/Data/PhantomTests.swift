@@ -4,14 +4,6 @@ import Testing
 @testable import HADNet
 
 @Suite struct DataPhantomTests {
-  /// Written for a person to look at, where PHANTOM_LOOK names a folder.
-  @Test(.enabled(if: ProcessInfo.processInfo.environment["PHANTOM_LOOK"] != nil))
-  func look() throws {
-    let out = ProcessInfo.processInfo.environment["PHANTOM_LOOK"] ?? ""
-    try Phantom.write(to: out + "/small", cases: 40, shape: Size(48, 48, 48), seed: 1, layout: .brats2019)
-    try Phantom.write(to: out + "/large", cases: 2, shape: Size(155, 240, 240), seed: 1, layout: .brats2019)
-  }
-
   /// The same bits on every machine: a change of this hash is a change of everybody's demo.
   @Test func aCaseHasKnownBits() {
     let (images, classes) = PhantomCase(index: 3, shape: Size(24, 32, 28), seed: 7).draw()
