@@ -24,7 +24,7 @@ struct BenchCommand: ParsableCommand {
     var repeats = 3
     @Flag(help: "Print JSON.")
     var json = false
-    @OptionGroup var computing: ComputingOptions
+    @OptionGroup var shared: SharedOptions
 
     func validate() throws {
       guard shape.array.allSatisfy({ $0 % UNet.multiple == 0 }), min(shape.z, shape.y, shape.x) >= 32 else {
@@ -45,7 +45,7 @@ struct BenchCommand: ParsableCommand {
       runInWorld { communicator in
         let reduction = Reduction(Slots(communicator.size, over: communicator.size), over: communicator)
         let result = try StepBenchmark(size: options.shape, k: options.k, repeats: options.repeats)
-          .run(reduction, try options.computing.workers(communicator))
+          .run(reduction, try options.shared.workers(communicator))
         guard communicator.rank == 0 else { return }
         if options.json { return try BenchCommand.print(result) }
         Swift.print(
@@ -63,7 +63,7 @@ struct BenchCommand: ParsableCommand {
     @OptionGroup var options: Options
 
     func run() throws {
-      let workers = try options.computing.workers(nil)
+      let workers = try options.shared.workers(nil)
       let rows = ConvolutionBenchmark(size: options.shape, k: options.k, repeats: options.repeats).run(
         workers)
       if options.json { return try BenchCommand.print(rows) }

@@ -17,11 +17,11 @@ struct DoctorCommand: ParsableCommand {
   var golden: String?
   @Option(help: "Folder whose file system is checked.")
   var folder = "."
-  @OptionGroup var computing: ComputingOptions
+  @OptionGroup var shared: SharedOptions
 
   func run() throws {
     runInWorld { communicator in
-      let workers = try computing.workers(communicator)
+      let workers = try shared.workers(communicator)
       let good: Bool
       if let golden {
         // Every rank would find the same.

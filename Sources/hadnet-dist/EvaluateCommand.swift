@@ -25,7 +25,7 @@ struct EvaluateCommand: ParsableCommand {
   var json: String?
   @Option(help: "Label convention: 2019 (ET is 4) or 2023 (ET is 3); default: by the cases' names.")
   var labels: Labels?
-  @OptionGroup var talking: TalkingOptions
+  @OptionGroup var shared: SharedOptions
 
   func run() throws {
     runInWorld { communicator in
@@ -33,7 +33,7 @@ struct EvaluateCommand: ParsableCommand {
       let pairs = try communicator.rootFirst {
         try Evaluator.pairs(truth: truth, predictions: predictions, convention: convention)
       }
-      let bar = ProgressBar(quiet: talking.quiet || communicator.rank > 0)
+      let bar = shared.bar(rank: communicator.rank)
       bar.start("evaluate", total: (pairs.count + communicator.size - 1) / communicator.size)
       var mine: [String: CaseScores] = [:]
       for i in stride(from: communicator.rank, to: pairs.count, by: communicator.size) {
@@ -73,6 +73,7 @@ struct CompareCommand: ParsableCommand {
   var a: String
   @Argument(help: "Scores of another method on the same cases.")
   var b: String
+  @OptionGroup var shared: SharedOptions
 
   func run() throws {
     print(try Comparison(MethodEvaluation.load(a, method: a), MethodEvaluation.load(b, method: b)).text)
@@ -86,6 +87,7 @@ struct ReportCommand: ParsableCommand {
 
   @Argument(help: "The run's folder.")
   var path: String
+  @OptionGroup var shared: SharedOptions
 
   func run() throws {
     let folder = RunFolder(path), report = RunReport(folder)

@@ -40,8 +40,10 @@ struct HADNetDist: ParsableCommand {
   static func complain(_ message: String) { FileHandle.standardError.write(Data((message + "\n").utf8)) }
 }
 
-/// Options of every command that computes.
-struct ComputingOptions: ParsableArguments {
+/// Options of every command.
+struct SharedOptions: ParsableArguments {
+  enum LogForm: String, ExpressibleByArgument, CaseIterable { case text, json }
+
   @Option(
     help: ArgumentHelp(
       "Threads of a rank.",
@@ -50,6 +52,14 @@ struct ComputingOptions: ParsableArguments {
         that share them.
         """))
   var threads: Int?
+  @Option(help: "Folder of prepared cases that train and study share on a node; default: RUN/cache.")
+  var cache: String?
+  @Flag(help: "Say nothing but errors and results.")
+  var quiet = false
+  @Flag(help: "Say what each step did.")
+  var verbose = false
+  @Option(help: "How messages on standard error look: text, or json, an object a line.")
+  var log = LogForm.text
 
   func validate() throws {
     if let threads, !(1...4096).contains(threads) {
@@ -61,18 +71,20 @@ struct ComputingOptions: ParsableArguments {
   func workers(_ communicator: Communicator?) throws -> Workers {
     Workers(try threads ?? Cores.threads(communicator))
   }
-}
 
-/// Options about what is said on the way.
-struct TalkingOptions: ParsableArguments {
-  enum LogForm: String, ExpressibleByArgument, CaseIterable { case text, json }
-
-  @Flag(help: "Say nothing but errors and results.")
-  var quiet = false
-  @Flag(help: "Say what each step did.")
-  var verbose = false
-  @Option(help: "How messages on standard error look: text or json, an object a line.")
-  var log = LogForm.text
+  /// What shows progress and messages; only rank 0 shows any.
+  func bar(rank: Int = 0) -> ProgressBar {
+    guard log == .json, !quiet, rank == 0 else { return ProgressBar(quiet: quiet || rank > 0) }
+    return ProgressBar(
+      style: .lines,
+      output: { text in
+        let message = ["message": text.trimmingCharacters(in: .newlines)]
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = .withoutEscapingSlashes
+        guard let line = try? encoder.encode(message) else { return }
+        FileHandle.standardError.write(line + Data("\n".utf8))
+      })
+  }
 }
 
 /// Runs `body` inside MPI and ends the process with its code, or, for an error, with the error's.
@@ -95,4 +107,7 @@ extension Size: ExpressibleByArgument {
     else { return nil }
     self.init(z, y, x)
   }
+
+  /// As it is typed, not as it is shown elsewhere.
+  public var defaultValueDescription: String { array.map(String.init).joined(separator: "x") }
 }

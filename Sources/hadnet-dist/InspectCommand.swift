@@ -19,7 +19,7 @@ struct InspectCommand: ParsableCommand {
   var json = false
   @Option(help: "Seed of the split that is shown.")
   var seed: UInt64 = 1
-  @OptionGroup var talking: TalkingOptions
+  @OptionGroup var shared: SharedOptions
 
   struct Findings: Codable {
     var root: String
@@ -39,7 +39,7 @@ struct InspectCommand: ParsableCommand {
   func run() throws {
     let dataset = try Dataset.inspect(data)
     var faults = dataset.problems
-    let bar = ProgressBar(quiet: talking.quiet)
+    let bar = shared.bar()
     bar.start("inspect", total: dataset.cases.count)
     var surveys: [CaseSurvey] = []
     for item in dataset.cases {

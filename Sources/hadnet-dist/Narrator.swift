@@ -7,7 +7,7 @@ final class Narrator {
   let isFirst: Bool
   private let journal: Journal?
   private let bar: ProgressBar
-  private let talking: TalkingOptions
+  private let isVerbose: Bool
   private var isJournalLost = false
   /// Steps of an epoch of the stage that is being trained.
   private var steps = 0
@@ -15,13 +15,11 @@ final class Narrator {
 
   init(
     _ run: RunFolder, _ recipe: Recipe, _ communicator: Communicator, _ workers: Workers,
-    _ talking: TalkingOptions
+    _ shared: SharedOptions
   ) throws {
     isFirst = communicator.rank == 0
-    self.talking = talking
-    bar =
-      talking.quiet || !isFirst || talking.log == .json
-      ? ProgressBar(style: .quiet) : ProgressBar()
+    isVerbose = shared.verbose
+    bar = shared.bar(rank: communicator.rank)
     let hosts = try communicator.gather(communicator.host)
     journal = isFirst ? try Journal(run.log) : nil
     try journal?.write(
@@ -51,23 +49,7 @@ final class Narrator {
   }
 
   /// A line for a person.
-  func say(_ text: String) {
-    guard isFirst else { return }
-    if talking.log == .json {
-      emit(["message": text])
-    } else {
-      bar.line(text)
-    }
-  }
-
-  /// An object a line on standard error, for `--log json`.
-  private func emit(_ fields: [String: String]) {
-    guard !talking.quiet else { return }
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    guard let data = try? encoder.encode(fields) else { return }
-    FileHandle.standardError.write(data + Data("\n".utf8))
-  }
+  func say(_ text: String) { bar.line(text) }
 
   func finish() { bar.finish() }
 
@@ -124,7 +106,7 @@ final class Narrator {
       bar.start(stage.method, total: (epochs - done) * steps)
     case .step(_, let epoch, let step, let of, let loss, let compute, let wait):
       bar.advance(detail: "epoch \(epoch), loss " + String(format: "%.4f", loss))
-      if talking.verbose {
+      if isVerbose {
         say(
           "epoch \(epoch) step \(step)/\(of): loss " + String(format: "%.6f", loss)
             + String(format: ", compute %.3f s, data wait %.3f s", compute, wait))

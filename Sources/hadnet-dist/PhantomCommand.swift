@@ -19,13 +19,13 @@ struct PhantomCommand: ParsableCommand {
   var seed: UInt64 = 1
   @Option(help: "Names, folders and labels: brats2019, brats2021 or brats2023.")
   var layout = Phantom.Layout.brats2019
-  @OptionGroup var talking: TalkingOptions
+  @OptionGroup var shared: SharedOptions
 
   func run() throws {
     if let names = try? FileManager.default.contentsOfDirectory(atPath: out), !names.isEmpty {
       throw Fault(.usage, "\(out) is not empty; choose another folder")
     }
-    let bar = ProgressBar(quiet: talking.quiet)
+    let bar = shared.bar()
     bar.start("phantom", total: cases)
     try Phantom.write(to: out, cases: cases, shape: shape, seed: seed, layout: layout) { _ in bar.advance() }
     bar.finish()

@@ -18,8 +18,7 @@ struct PredictCommand: ParsableCommand {
   var data: String
   @Option(help: "Folder for ID.nii.gz of each patient.")
   var out: String
-  @OptionGroup var computing: ComputingOptions
-  @OptionGroup var talking: TalkingOptions
+  @OptionGroup var shared: SharedOptions
 
   func run() throws {
     runInWorld { communicator in
@@ -29,8 +28,8 @@ struct PredictCommand: ParsableCommand {
         try Replacement.makeFolder(out)
         return (model, dataset)
       }
-      let predictor = Predictor(model, try computing.workers(communicator))
-      let bar = ProgressBar(quiet: talking.quiet || communicator.rank > 0)
+      let predictor = Predictor(model, try shared.workers(communicator))
+      let bar = shared.bar(rank: communicator.rank)
       let mine = stride(from: communicator.rank, to: dataset.cases.count, by: communicator.size).map {
         dataset.cases[$0]
       }

@@ -17,10 +17,7 @@ struct RunOptions: ParsableArguments {
   var resume = false
   @Option(name: .customLong("set"), help: "Change a value of the recipe: key=value, e.g. hadnet.rate=1e-4.")
   var set: [String] = []
-  @Option(help: "Folder of prepared cases, shared by the ranks of a node; default: RUN/cache.")
-  var cache: String?
-  @OptionGroup var computing: ComputingOptions
-  @OptionGroup var talking: TalkingOptions
+  @OptionGroup var shared: SharedOptions
 
   /// Opens the run folder and calls `body` on all ranks; the run counts as unfinished until `body` has ended.
   func start(_ body: (Study, RunFolder, Narrator) throws -> Void) -> Never {
@@ -43,11 +40,11 @@ struct RunOptions: ParsableArguments {
       path = try communicator.broadcast(path)
       let recipe = try Recipe(yaml: text, file: "\(path)/recipe.yaml")
       let runFolder = RunFolder(path)
-      let workers = try computing.workers(communicator)
-      let narrator = try Narrator(runFolder, recipe, communicator, workers, talking)
+      let workers = try shared.workers(communicator)
+      let narrator = try Narrator(runFolder, recipe, communicator, workers, shared)
       if communicator.rank == 0 { try runFolder.mark(unfinished: true) }
       let data = try TrainingData(
-        recipe, root: recipe.data.path ?? "", run: runFolder, cache: cache, over: communicator,
+        recipe, root: recipe.data.path ?? "", run: runFolder, cache: shared.cache, over: communicator,
         warn: { if communicator.rank == 0 { narrator.tell(.warning($0)) } })
       let study = Study(recipe, runFolder, data, over: communicator, workers, tell: narrator.tell)
       try body(study, runFolder, narrator)
