@@ -51,6 +51,12 @@ public struct Communicator: @unchecked Sendable {
 
   /// Copies `root`'s numbers over those of all other ranks. All give the same length.
   public func broadcast<Scalar: MPIScalar>(
+    _ values: inout MutableSpan<Scalar>, from root: Int = 0
+  ) throws(MPIError) {
+    try values.withUnsafeMutableBufferPointer { buffer throws(MPIError) in try broadcast(buffer, from: root) }
+  }
+
+  func broadcast<Scalar: MPIScalar>(
     _ values: UnsafeMutableBufferPointer<Scalar>, from root: Int = 0
   ) throws(MPIError) {
     for piece in pieces(of: values.indices, as: Scalar.self) {
@@ -153,6 +159,12 @@ public struct Communicator: @unchecked Sendable {
 
   /// Sends to `target`, which calls `receive` with the same length.
   public func send<Scalar: MPIScalar>(
+    _ values: Span<Scalar>, to target: Int, tag: Int32 = 0
+  ) throws(MPIError) {
+    try values.withUnsafeBufferPointer { buffer throws(MPIError) in try send(buffer, to: target, tag: tag) }
+  }
+
+  func send<Scalar: MPIScalar>(
     _ values: UnsafeBufferPointer<Scalar>, to target: Int, tag: Int32 = 0
   ) throws(MPIError) {
     for piece in pieces(of: values.indices, as: Scalar.self) {
@@ -163,6 +175,14 @@ public struct Communicator: @unchecked Sendable {
 
   /// Receives from `source`, which calls `send` with the same length.
   public func receive<Scalar: MPIScalar>(
+    into values: inout MutableSpan<Scalar>, from source: Int, tag: Int32 = 0
+  ) throws(MPIError) {
+    try values.withUnsafeMutableBufferPointer { buffer throws(MPIError) in
+      try receive(into: buffer, from: source, tag: tag)
+    }
+  }
+
+  func receive<Scalar: MPIScalar>(
     into values: UnsafeMutableBufferPointer<Scalar>, from source: Int, tag: Int32 = 0
   ) throws(MPIError) {
     for piece in pieces(of: values.indices, as: Scalar.self) {

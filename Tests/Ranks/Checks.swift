@@ -37,7 +37,7 @@ func checkMessages(_ communicator: Communicator) throws {
     for root in long ? [size - 1] : Array(0..<size) {
       let expected = (0..<length).map { Float($0 % 8191) + Float(root) }
       var values = rank == root ? expected : [Float](repeating: -1, count: length)
-      try values.withUnsafeMutableBufferPointer { try communicator.broadcast($0, from: root) }
+      try broadcast(&values, communicator, from: root)
       try expect("broadcast of \(length) from \(root)", values, expected)
       if long { continue }
       let unknown = try communicator.broadcast(rank == root ? expected : [1, 2, 3], from: root)
@@ -48,14 +48,10 @@ func checkMessages(_ communicator: Communicator) throws {
     guard size > 1 else { continue }
     let sent = (0..<length).map { Float($0 % 8191) + Float(rank) }
     var received = [Float](repeating: -1, count: length)
-    try received.withUnsafeMutableBufferPointer { received in
-      try sent.withUnsafeBufferPointer { sent in
-        // The last rank receives first, so that the ring can begin.
-        if rank < size - 1 { try communicator.send(sent, to: next) }
-        try communicator.receive(into: received, from: previous)
-        if rank == size - 1 { try communicator.send(sent, to: next) }
-      }
-    }
+    // The last rank receives first, so that the ring can begin.
+    if rank < size - 1 { try communicator.send(sent.span, to: next) }
+    try receive(&received, communicator, from: previous)
+    if rank == size - 1 { try communicator.send(sent.span, to: next) }
     try expect("message of \(length)", received, (0..<length).map { Float($0 % 8191) + Float(previous) })
   }
 
@@ -185,4 +181,14 @@ private func checkRows(_ communicator: Communicator, _ slots: Slots, filled: Int
     let expected = (0..<width).map { i in filled == 0 ? 0 : treeSum(0..<filled) { row($0)[i] } }
     try expect("sum of rows of \(filled) slots", total, expected)
   }
+}
+
+private func broadcast(_ values: inout [Float], _ communicator: Communicator, from root: Int) throws {
+  var span = values.mutableSpan
+  try communicator.broadcast(&span, from: root)
+}
+
+private func receive(_ values: inout [Float], _ communicator: Communicator, from source: Int) throws {
+  var span = values.mutableSpan
+  try communicator.receive(into: &span, from: source)
 }
