@@ -17,7 +17,16 @@ struct RunOptions: ParsableArguments {
   var resume = false
   @Option(name: .customLong("set"), help: "Change a value of the recipe: key=value, e.g. hadnet.rate=1e-4.")
   var set: [String] = []
+  @Option(
+    help: "GiB of prepared cases that a rank keeps; default: a quarter of the node's memory over its ranks.")
+  var memory: Double?
   @OptionGroup var shared: SharedOptions
+
+  func validate() throws {
+    if let memory, !(0...1_000_000).contains(memory) {
+      throw ValidationError("--memory is \(memory); 0 GiB and more are possible")
+    }
+  }
 
   /// Opens the run folder and calls `body` on all ranks; the run counts as unfinished until `body` has ended.
   func start(_ body: (Study, RunFolder, Narrator) throws -> Void) -> Never {
@@ -44,7 +53,8 @@ struct RunOptions: ParsableArguments {
       let narrator = try Narrator(runFolder, recipe, communicator, workers, shared)
       if communicator.rank == 0 { try runFolder.mark(unfinished: true) }
       let data = try TrainingData(
-        recipe, root: recipe.data.path ?? "", run: runFolder, cache: shared.cache, over: communicator,
+        recipe, root: recipe.data.path ?? "", run: runFolder, cache: shared.cache,
+        memoryLimit: memory.map { Int($0 * 0x1p30) }, over: communicator,
         warn: { if communicator.rank == 0 { narrator.tell(.warning($0)) } })
       let study = Study(recipe, runFolder, data, over: communicator, workers, tell: narrator.tell)
       try body(study, runFolder, narrator)
