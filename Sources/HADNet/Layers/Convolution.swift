@@ -28,23 +28,106 @@ public struct Convolution: Sendable {
     return Size(side(size.z), side(size.y), side(size.x))
   }
 
-  /// Writes y, [z, y, x, out], from the sources; with `adding` adds to what y holds.
-  public func forward(
-    _ sources: [Source], _ p: ParameterVector, into y: Volume, adding: Bool = false, _ workers: Workers
-  ) {
-    check(sources, y)
-    var first = 0
-    for (i, source) in sources.enumerated() {
-      let channels = first..<first + source.channels
-      if NarrowConvolution.fits(self, channels.count, width: source.size.x) {
-        NarrowConvolution.forward(
-          self, source, channels, p, into: y, bias: i == 0, adding: adding || i > 0, workers)
-      } else {
-        GatheredConvolution.forward(
-          self, source, channels, p, into: y, bias: i == 0, adding: adding || i > 0, workers)
-      }
-      first = channels.upperBound
+  /// How a kernel computes a layer: chosen from shapes alone.
+  enum Method: String {
+    /// Winograd's F(4, 3) along each axis; also a stride-2 layer's upsampled input, whose taps fold to 3³.
+    case winograd = "F(4,3)³"
+    /// Winograd's F(3, 2) along each axis over the parities of a stride-2 layer.
+    case strided = "F(3,2)³"
+    /// Lanes along x for few channels.
+    case narrow
+    /// Taps gathered into matrices.
+    case gathered
+  }
+
+  /// The method for `rows` channels read and `columns` written; `size` is the larger volume's, `tiled` the one that is
+  /// cut into tiles.
+  private func method(_ rows: Int, _ columns: Int, width: Int, tiled: Size, upsampled: Bool) -> Method {
+    if stride == 1 {
+      if NarrowConvolution.fits(self, rows, columns, width: width) { return .narrow }
+      let tiles = WinogradConvolution.Blocks(tiled, most: 1).tiles.voxels
+      return kernel == 3 && padding == 1 && min(rows, columns) >= 16 && tiles >= 16 ? .winograd : .gathered
     }
+    guard kernel == 4 && stride == 2 && padding == 1 && min(rows, columns) >= 16 else { return .gathered }
+    return upsampled ? .winograd : .strided
+  }
+
+  /// The method of forward and weight gradient for a source of this layer.
+  func forwardMethod(_ source: Source) -> Method {
+    method(
+      source.channels, outputs, width: source.size.x, tiled: outputSize(source.size), upsampled: source.upsampled)
+  }
+
+  /// The method of the data gradient into `channels` of `size`, as they are read.
+  func dataGradientMethod(_ channels: Int, _ size: Size, upsampled: Bool) -> Method {
+    method(outputs, channels, width: size.x, tiled: outputSize(size), upsampled: upsampled)
+  }
+
+  /// Writes y, [z, y, x, out], from the sources.
+  public func forward(_ sources: [Source], _ p: ParameterVector, into y: Volume, _ workers: Workers) {
+    _ = Convolution.forward(
+      [ConvolutionTerm(layer: self, sources: sources)], p, into: y, moments: false, workers)
+  }
+
+  /// Writes the sum of convolutions of the same outputs; with `moments` gives Σ y and Σ y² of each channel where the
+  /// kernel has them at hand.
+  static func forward(
+    _ terms: [ConvolutionTerm], _ p: ParameterVector, into y: Volume, moments: Bool, _ workers: Workers
+  ) -> Moments? {
+    // What the first kernel starts from; whole vectors.
+    let start = Buffer(zeros: y.channels + lanes)
+    for term in terms {
+      if let bias = term.layer.bias { for c in 0..<y.channels { start.base[c] += p[bias][c] } }
+    }
+    var bias: UnsafePointer<Float>? = UnsafePointer(start.base)
+    // What Winograd computes is one sum over all its sources.
+    var together: [WinogradConvolution.Input] = []
+    for term in terms {
+      let layer = term.layer
+      layer.check(term.sources, y)
+      for part in layer.parts(term.sources, by: { layer.forwardMethod($0) }) {
+        switch part.method {
+        case .winograd:
+          together += part.sources.map { WinogradConvolution.Input(layer: layer, source: $0.source, first: $0.first) }
+          continue
+        case .strided:
+          StridedConvolution.forward(
+            layer, part.sources.map(\.source), first: part.sources[0].first, p, into: y, bias: bias, workers)
+        case .narrow:
+          for (source, first) in part.sources {
+            NarrowConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
+            bias = nil
+          }
+        case .gathered:
+          for (source, first) in part.sources {
+            GatheredConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
+            bias = nil
+          }
+        }
+        bias = nil
+      }
+    }
+    guard !together.isEmpty else { return nil }
+    return withExtendedLifetime(start) {
+      WinogradConvolution.forward(together, p, into: y, bias: bias, moments: moments, workers)
+    }
+  }
+
+  /// Neighbouring sources of the same method, each with its first channel.
+  private func parts(
+    _ sources: [Source], by method: (Source) -> Method
+  ) -> [(method: Method, sources: [(source: Source, first: Int)])] {
+    var parts: [(method: Method, sources: [(source: Source, first: Int)])] = [], first = 0
+    for source in sources {
+      let method = method(source)
+      if parts.last?.method == method {
+        parts[parts.count - 1].sources.append((source, first))
+      } else {
+        parts.append((method, [(source, first)]))
+      }
+      first += source.channels
+    }
+    return parts
   }
 
   /// Adds ∂L/∂weight, and ∂L/∂bias unless a norm behind makes it zero (`biasMatters` false), to `dp`.
@@ -52,15 +135,24 @@ public struct Convolution: Sendable {
     _ dy: Volume, _ sources: [Source], into dp: ParameterVector, biasMatters: Bool, _ workers: Workers
   ) {
     check(sources, dy)
-    var first = 0
-    for source in sources {
-      let channels = first..<first + source.channels
-      if NarrowConvolution.fits(self, channels.count, width: source.size.x) {
-        NarrowConvolution.addWeightGradient(self, dy, source, channels, into: dp, workers)
-      } else {
-        GatheredConvolution.addWeightGradient(self, dy, source, channels, into: dp, workers)
+    for part in parts(sources, by: { forwardMethod($0) }) {
+      switch part.method {
+      case .winograd:
+        WinogradConvolution.addWeightGradient(
+          self, dy, part.sources.map { stride == 2 ? $0.source.asStored : $0.source }, first: part.sources[0].first,
+          into: dp, workers)
+      case .strided:
+        StridedConvolution.addWeightGradient(
+          self, dy, part.sources.map(\.source), first: part.sources[0].first, into: dp, workers)
+      case .narrow:
+        for (source, first) in part.sources {
+          NarrowConvolution.addWeightGradient(self, dy, source, first: first, into: dp, workers)
+        }
+      case .gathered:
+        for (source, first) in part.sources {
+          GatheredConvolution.addWeightGradient(self, dy, source, first: first, into: dp, workers)
+        }
       }
-      first = channels.upperBound
     }
     if biasMatters, let bias {
       let sums = channelSums(dy, workers)
@@ -78,16 +170,18 @@ public struct Convolution: Sendable {
     precondition(
       outputSize(size) == dy.size && dy.channels == outputs && first + dx.channels <= inputs,
       "\(weight.name): gradient \(dy.shape) into \(dx.shape)")
-    let channels = first..<first + dx.channels
-    if NarrowConvolution.fitsTransposed(self, channels.count, width: size.x) {
+    switch dataGradientMethod(dx.channels, size, upsampled: upsampled) {
+    case .winograd:
+      WinogradConvolution.dataGradient(
+        self, dy, p, first: first, mask, upsampled: upsampled, into: dx, adding: adding, workers)
+    case .strided:
+      StridedConvolution.dataGradient(self, dy, first: first, p, mask, into: dx, adding: adding, workers)
+    case .narrow:
       NarrowConvolution.dataGradient(
-        self, dy, p, channels, mask, upsampled: upsampled, into: dx, adding: adding, workers)
-    } else if stride == 1 {
+        self, dy, p, first: first, mask, upsampled: upsampled, into: dx, adding: adding, workers)
+    case .gathered:
       GatheredConvolution.dataGradient(
-        self, dy, p, channels, mask, upsampled: upsampled, into: dx, adding: adding, workers)
-    } else {
-      GatheredConvolution.stridedDataGradient(
-        self, dy, p, channels, mask, upsampled: upsampled, into: dx, adding: adding, workers)
+        self, dy, p, first: first, mask, upsampled: upsampled, into: dx, adding: adding, workers)
     }
   }
 
@@ -97,6 +191,12 @@ public struct Convolution: Sendable {
         && sources.allSatisfy { outputSize($0.size) == y.size },
       "\(weight.name): \(sources.map { "\($0.size)×\($0.channels)" }) into \(y.shape)")
   }
+}
+
+/// A convolution of its sources, as a part of a sum.
+struct ConvolutionTerm {
+  let layer: Convolution
+  let sources: [Source]
 }
 
 /// Σ over voxels for each channel, in Double, over pieces that the shape decides.

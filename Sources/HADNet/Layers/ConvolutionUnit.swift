@@ -7,10 +7,9 @@ public struct ConvolutionUnit: Sendable {
 
   /// Writes the sum of the convolutions, each of its sources, into y and gives its norm.
   func forward(_ sources: [[Source]], _ p: ParameterVector, into y: Volume, _ workers: Workers) -> Norm {
-    for (i, convolution) in convolutions.enumerated() {
-      convolution.forward(sources[i], p, into: y, adding: i > 0, workers)
-    }
-    return norm?.forward(y, p, workers) ?? Norm(identity: y.channels)
+    let terms = zip(convolutions, sources).map { ConvolutionTerm(layer: $0, sources: $1) }
+    let moments = Convolution.forward(terms, p, into: y, moments: norm != nil, workers)
+    return norm?.forward(y, p, moments, workers) ?? Norm(identity: y.channels)
   }
 
   /// Turns `gradient`, ∂L/∂(activated y), into ∂L/∂y in place and adds the parameters' gradients to `dp` (nil: none

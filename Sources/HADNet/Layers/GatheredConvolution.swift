@@ -27,20 +27,25 @@ enum GatheredConvolution {
   // MARK: Forward
 
   static func forward(
-    _ layer: Convolution, _ source: Source, _ channels: Range<Int>, _ p: ParameterVector, into y: Volume,
-    bias: Bool, adding: Bool, _ workers: Workers
+    _ layer: Convolution, _ source: Source, first: Int, _ p: ParameterVector, into y: Volume,
+    bias: UnsafePointer<Float>?, _ workers: Workers
   ) {
+    let channels = first..<first + source.channels
     let packed = packed(layer, channels, p, transposed: false, mask: nil, workers)
     convolve(
       source, packed, kernel: layer.kernel, stride: layer.stride, padding: layer.padding,
-      bias: bias ? layer.bias.map { p[$0] } : nil, into: y, halved: false, adding: adding, workers)
+      bias: bias, into: y, halved: false, adding: bias == nil, workers)
   }
 
   /// For stride 1 the data gradient is a convolution of dy with the mirrored kernel.
   static func dataGradient(
-    _ layer: Convolution, _ dy: Volume, _ p: ParameterVector, _ channels: Range<Int>, _ mask: [Float]?,
-    upsampled: Bool, into dx: Volume, adding: Bool, _ workers: Workers
+    _ layer: Convolution, _ dy: Volume, _ p: ParameterVector, first: Int, _ mask: [Float]?, upsampled: Bool,
+    into dx: Volume, adding: Bool, _ workers: Workers
   ) {
+    let channels = first..<first + dx.channels
+    if layer.stride > 1 {
+      return stridedDataGradient(layer, dy, p, channels, mask, upsampled: upsampled, into: dx, adding: adding, workers)
+    }
     let packed = packed(layer, channels, p, transposed: true, mask: mask, workers)
     convolve(
       Source(dy), packed, kernel: layer.kernel, stride: 1, padding: layer.kernel - 1 - layer.padding,
@@ -52,7 +57,7 @@ enum GatheredConvolution {
   /// gets the sum of each 2³ voxels (the gradient of upsampling).
   private static func convolve(
     _ source: Source, _ packed: UnsafePointer<Float>, kernel: Int, stride: Int, padding: Int,
-    bias: UnsafeMutableBufferPointer<Float>?, into y: Volume, halved: Bool, adding: Bool, _ workers: Workers
+    bias: UnsafePointer<Float>?, into y: Volume, halved: Bool, adding: Bool, _ workers: Workers
   ) {
     let inputs = source.channels, outputs = y.channels
     let out = halved ? y.size.doubled : y.size
@@ -170,7 +175,7 @@ enum GatheredConvolution {
   private static let parityTaps: [[(offset: Int, tap: Int)]] = [[(-1, 3), (0, 1)], [(0, 2), (1, 0)]]
 
   /// dx of a 4³ convolution with stride 2 and padding 1, as eight 2³ convolutions of dy, one a parity.
-  static func stridedDataGradient(
+  private static func stridedDataGradient(
     _ layer: Convolution, _ dy: Volume, _ p: ParameterVector, _ channels: Range<Int>, _ mask: [Float]?,
     upsampled: Bool, into dx: Volume, adding: Bool, _ workers: Workers
   ) {
@@ -267,9 +272,9 @@ enum GatheredConvolution {
 
   /// Work items are (kz, ky, piece of the output rows), each a product of gathered taps and dy over its voxels.
   static func addWeightGradient(
-    _ layer: Convolution, _ dy: Volume, _ source: Source, _ channels: Range<Int>, into dp: ParameterVector,
-    _ workers: Workers
+    _ layer: Convolution, _ dy: Volume, _ source: Source, first: Int, into dp: ParameterVector, _ workers: Workers
   ) {
+    let channels = first..<first + source.channels
     let kernel = layer.kernel, inputs = source.channels, outputs = layer.outputs, out = dy.size
     let run = kernel * inputs, rows = out.z * out.y
     let tileRows = max(1, min(rows, 512 / out.x))

@@ -4,6 +4,11 @@ public struct Norm: Sendable {
   let mean, rstd: [Float]
 }
 
+/// Σ x and Σ x² of each channel of a volume.
+struct Moments {
+  let sums, squares: [Double]
+}
+
 /// Instance normalisation, C channels, followed by a leaky ReLU:
 /// y = leaky(γ · (x − mean) / √(variance + ε) + β), variance biased, over the voxels of one case.
 ///
@@ -22,10 +27,10 @@ public struct InstanceNorm: Sendable {
     bias = affine ? layout.add("\(name).bias", channels) : nil
   }
 
-  /// The factors for x, [z, y, x, C].
-  public func forward(_ x: Volume, _ p: ParameterVector, _ workers: Workers) -> Norm {
+  /// The factors for x, [z, y, x, C]; `moments`, if its kernel has summed them up on the way.
+  func forward(_ x: Volume, _ p: ParameterVector, _ moments: Moments? = nil, _ workers: Workers) -> Norm {
     let n = Double(x.shape.voxels)
-    let (sums, squares) = moments(x, workers)
+    let known = moments ?? self.moments(x, workers), sums = known.sums, squares = known.squares
     var scale = [Float](), shift = [Float](), means = [Float](), rstds = [Float]()
     for c in 0..<channels {
       let mean = sums[c] / n
@@ -41,11 +46,12 @@ public struct InstanceNorm: Sendable {
   }
 
   /// Σ x and Σ x² per channel: floats along a row, rows in Double (running float sums drift).
-  private func moments(_ x: Volume, _ workers: Workers) -> (sums: [Double], squares: [Double]) {
-    rowSums(x, workers) { v, _, i in
+  private func moments(_ x: Volume, _ workers: Workers) -> Moments {
+    let (sums, squares) = rowSums(x, workers) { v, _, i in
       let value = v[i]
       return (value, value * value)
     }
+    return Moments(sums: sums, squares: squares)
   }
 
   /// Turns `gradient`, ∂L/∂y as it comes from the readers, into ∂L/∂x in place; adds ∂L/∂γ and ∂L/∂β to `dp`.

@@ -1,54 +1,44 @@
 /// 3³ convolutions of few channels, where a matrix product would have hardly any columns: rows are turned from
 /// channels-last to one row a channel, and lanes run along x. Same results as the gathered path but for rounding.
 enum NarrowConvolution {
-  private typealias Lanes = SIMD8<Float>
   /// A row kernel computes 16 voxels of 4 channels at a time.
   private static let block = 16, columns = 4
   /// Rows of a work item along y, and planes along z; even, so that the pairs of a halved output stay together.
   private static let itemRows = 8, itemPlanes = 12
 
-  private static func fits(_ layer: Convolution, _ inputs: Int, _ outputs: Int, width: Int) -> Bool {
+  /// Whether `inputs` channels read and `outputs` written are few, and rows long enough.
+  static func fits(_ layer: Convolution, _ inputs: Int, _ outputs: Int, width: Int) -> Bool {
     layer.kernel == 3 && layer.stride == 1 && layer.padding == 1 && inputs <= 32 && outputs <= 16
       && width >= 12
-  }
-
-  static func fits(_ layer: Convolution, _ channels: Int, width: Int) -> Bool {
-    fits(layer, channels, layer.outputs, width: width)
-  }
-
-  static func fitsTransposed(_ layer: Convolution, _ channels: Int, width: Int) -> Bool {
-    fits(layer, layer.outputs, channels, width: width)
   }
 
   // MARK: Forward and data gradient
 
   static func forward(
-    _ layer: Convolution, _ source: Source, _ channels: Range<Int>, _ p: ParameterVector, into y: Volume,
-    bias: Bool, adding: Bool, _ workers: Workers
-  ) {
-    let w = p[layer.weight], inputs = channels.count
-    convolve(
-      source, outputs: layer.outputs, bias: bias ? layer.bias.map { p[$0] } : nil, into: y, halved: false,
-      adding: adding, workers
-    ) { o, c, tap in w[(o * layer.inputs + channels.lowerBound + c) * 27 + tap] }
-    assert(inputs == source.channels)
-  }
-
-  static func dataGradient(
-    _ layer: Convolution, _ dy: Volume, _ p: ParameterVector, _ channels: Range<Int>, _ mask: [Float]?,
-    upsampled: Bool, into dx: Volume, adding: Bool, _ workers: Workers
+    _ layer: Convolution, _ source: Source, first: Int, _ p: ParameterVector, into y: Volume,
+    bias: UnsafePointer<Float>?, _ workers: Workers
   ) {
     let w = p[layer.weight]
     convolve(
-      Source(dy), outputs: channels.count, bias: nil, into: dx, halved: upsampled, adding: adding, workers
+      source, outputs: layer.outputs, bias: bias, into: y, halved: false, adding: bias == nil, workers
+    ) { o, c, tap in w[(o * layer.inputs + first + c) * 27 + tap] }
+  }
+
+  static func dataGradient(
+    _ layer: Convolution, _ dy: Volume, _ p: ParameterVector, first: Int, _ mask: [Float]?, upsampled: Bool,
+    into dx: Volume, adding: Bool, _ workers: Workers
+  ) {
+    let w = p[layer.weight]
+    convolve(
+      Source(dy), outputs: dx.channels, bias: nil, into: dx, halved: upsampled, adding: adding, workers
     ) { o, c, tap in
-      w[(c * layer.inputs + channels.lowerBound + o) * 27 + 26 - tap] * (mask?[o] ?? 1)
+      w[(c * layer.inputs + first + o) * 27 + 26 - tap] * (mask?[o] ?? 1)
     }
   }
 
   /// y (+)= source ∗ weight(out, in, tap). `halved`: y has half the size and gets the sum of each 2³ voxels.
   private static func convolve(
-    _ source: Source, outputs: Int, bias: UnsafeMutableBufferPointer<Float>?, into y: Volume, halved: Bool,
+    _ source: Source, outputs: Int, bias: UnsafePointer<Float>?, into y: Volume, halved: Bool,
     adding: Bool, _ workers: Workers, weight: (_ o: Int, _ c: Int, _ tap: Int) -> Float
   ) {
     let size = source.size, inputs = source.channels
@@ -105,16 +95,6 @@ enum NarrowConvolution {
         }
       }
     }
-  }
-
-  @inline(__always)
-  private static func load(_ p: UnsafePointer<Float>) -> Lanes {
-    UnsafeRawPointer(p).loadUnaligned(as: Lanes.self)
-  }
-
-  @inline(__always)
-  private static func store(_ v: Lanes, _ p: UnsafeMutablePointer<Float>) {
-    UnsafeMutableRawPointer(p).storeBytes(of: v, as: Lanes.self)
   }
 
   /// One row of the output, [4 · blocks, width].
@@ -175,8 +155,7 @@ enum NarrowConvolution {
   // MARK: Weight gradient
 
   static func addWeightGradient(
-    _ layer: Convolution, _ dy: Volume, _ source: Source, _ channels: Range<Int>, into dp: ParameterVector,
-    _ workers: Workers
+    _ layer: Convolution, _ dy: Volume, _ source: Source, first: Int, into dp: ParameterVector, _ workers: Workers
   ) {
     let size = source.size, inputs = source.channels, outputs = layer.outputs
     let blocks = (outputs + columns - 1) / columns, padded = blocks * columns
@@ -232,7 +211,7 @@ enum NarrowConvolution {
             var total = Lanes.zero
             for piece in 0..<pieces.count { total += load(sums + piece * sumCount + at) }
             let low = total.lowHalf + total.highHalf, two = low.lowHalf + low.highHalf
-            dw[(o * layer.inputs + channels.lowerBound + c) * 27 + tap * 3 + kx] += two[0] + two[1]
+            dw[(o * layer.inputs + first + c) * 27 + tap * 3 + kx] += two[0] + two[1]
           }
         }
       }

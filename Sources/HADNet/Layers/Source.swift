@@ -39,6 +39,18 @@ public struct Source: Sendable {
     self.mask = mask
   }
 
+  private init(_ source: Source, upsampled: Bool) {
+    volume = source.volume
+    scale = source.scale
+    shift = source.shift
+    slope = source.slope
+    mask = source.mask
+    self.upsampled = upsampled
+  }
+
+  /// The same without upsampling.
+  var asStored: Source { Source(self, upsampled: false) }
+
   public var channels: Int { volume.channels }
 
   /// The size as it is read.

@@ -1,3 +1,7 @@
+#if canImport(Glibc)
+  import Glibc
+#endif
+
 /// Float memory with one owner: 64-byte aligned, zeroed when made, freed with its last reference.
 ///
 /// The memory is shared by all who hold the reference. Who writes what and when is the plan of the network
@@ -8,10 +12,14 @@ public final class Buffer: @unchecked Sendable {
 
   public init(zeros count: Int) {
     precondition(count >= 0, "a buffer of \(count) values")
-    let memory = UnsafeMutableRawPointer.allocate(byteCount: max(count, 1) * 4, alignment: 64)
-    base = memory.bindMemory(to: Float.self, capacity: max(count, 1))
+    // Kernels read whole vectors: room for one behind the last value.
+    let bytes = (count + 16) * 4, isLarge = bytes >= 1 << 22
+    let memory = UnsafeMutableRawPointer.allocate(byteCount: bytes, alignment: isLarge ? 1 << 21 : 64)
+    // Large pages: transforms write hundreds of streams at once, more than the CPU holds page addresses for.
+    if isLarge { madvise(memory, bytes, Int32(MADV_HUGEPAGE)) }
+    base = memory.bindMemory(to: Float.self, capacity: count + 16)
     self.count = count
-    base.initialize(repeating: 0, count: max(count, 1))
+    base.initialize(repeating: 0, count: count + 16)
   }
 
   deinit { base.deallocate() }
