@@ -52,8 +52,27 @@ struct BenchCommand: ParsableCommand {
           "\(result.shape), k = \(result.k), \(result.ranks) rank(s) × \(result.threads) thread(s), \(result.kernels)"
         )
         Swift.print(String(format: "%.3f s a step, peak %.2f GiB", result.seconds, result.peakGiB))
+        BenchCommand.printPhases(result.phases)
       }
     }
+  }
+
+  /// A table of milliseconds: phases down, kinds of work across.
+  static func printPhases(_ phases: [String: [String: Double]]) {
+    let kinds = Profile.Kind.allCases.map(\.rawValue).filter { kind in phases.values.contains { $0[kind] != nil } }
+    func row(_ name: String, _ cells: [String]) -> String {
+      name.padding(toLength: 28, withPad: " ", startingAt: 0)
+        + cells.map { String(repeating: " ", count: max(1, 11 - $0.count)) + $0 }.joined()
+    }
+    func cells(_ seconds: [Double]) -> [String] {
+      (seconds + [seconds.reduce(0, +)]).map { $0 > 0 ? String(format: "%.0f", 1000 * $0) : "–" }
+    }
+    Swift.print(row("milliseconds", kinds.map { $0.replacingOccurrences(of: " gradient", with: "") } + ["all"]))
+    for phase in Profile.Phase.allCases {
+      guard let seconds = phases[phase.rawValue] else { continue }
+      Swift.print(row(phase.rawValue, cells(kinds.map { seconds[$0] ?? 0 })))
+    }
+    Swift.print(row("all", cells(kinds.map { kind in phases.values.reduce(0) { $0 + ($1[kind] ?? 0) } })))
   }
 
   struct Conv: ParsableCommand {

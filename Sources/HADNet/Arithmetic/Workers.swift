@@ -9,6 +9,8 @@ import Synchronization
 /// shape alone decides.
 public final class Workers: @unchecked Sendable {
   public let count: Int
+  /// Kept where a benchmark asks for it.
+  public var profile: Profile?
   private var scratch: [Buffer]
   private var shared: [Buffer]
 

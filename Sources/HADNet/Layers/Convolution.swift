@@ -43,13 +43,13 @@ public struct Convolution: Sendable {
   /// The method for `rows` channels read and `columns` written; `size` is the larger volume's, `tiled` the one that is
   /// cut into tiles.
   private func method(_ rows: Int, _ columns: Int, width: Int, tiled: Size, upsampled: Bool) -> Method {
+    let tiles = WinogradConvolution.Blocks(tiled, most: 1).tiles.voxels
     if stride == 1 {
       if NarrowConvolution.fits(self, rows, columns, width: width) { return .narrow }
-      let tiles = WinogradConvolution.Blocks(tiled, most: 1).tiles.voxels
       return kernel == 3 && padding == 1 && min(rows, columns) >= 16 && tiles >= 16 ? .winograd : .gathered
     }
     guard kernel == 4 && stride == 2 && padding == 1 && min(rows, columns) >= 16 else { return .gathered }
-    return upsampled ? .winograd : .strided
+    return upsampled && tiles >= 16 ? .winograd : .strided
   }
 
   /// The method of forward and weight gradient for a source of this layer.
@@ -72,6 +72,14 @@ public struct Convolution: Sendable {
   /// Writes the sum of convolutions of the same outputs; with `moments` gives Σ y and Σ y² of each channel where the
   /// kernel has them at hand.
   static func forward(
+    _ terms: [ConvolutionTerm], _ p: ParameterVector, into y: Volume, moments: Bool, _ workers: Workers
+  ) -> Moments? {
+    workers.measure(terms[0].layer.kind(.forward3, .forward4)) {
+      sum(terms, p, into: y, moments: moments, workers)
+    }
+  }
+
+  private static func sum(
     _ terms: [ConvolutionTerm], _ p: ParameterVector, into y: Volume, moments: Bool, _ workers: Workers
   ) -> Moments? {
     // What the first kernel starts from; whole vectors.
@@ -114,10 +122,14 @@ public struct Convolution: Sendable {
   }
 
   /// Neighbouring sources of the same method, each with its first channel.
-  private func parts(
-    _ sources: [Source], by method: (Source) -> Method
-  ) -> [(method: Method, sources: [(source: Source, first: Int)])] {
-    var parts: [(method: Method, sources: [(source: Source, first: Int)])] = [], first = 0
+  private typealias Part = (method: Method, sources: [(source: Source, first: Int)])
+
+  private func kind(_ small: Profile.Kind, _ large: Profile.Kind) -> Profile.Kind {
+    kernel == 1 ? .pointwise : kernel == 3 ? small : large
+  }
+
+  private func parts(_ sources: [Source], by method: (Source) -> Method) -> [Part] {
+    var parts: [Part] = [], first = 0
     for source in sources {
       let method = method(source)
       if parts.last?.method == method {
@@ -135,7 +147,17 @@ public struct Convolution: Sendable {
     _ dy: Volume, _ sources: [Source], into dp: ParameterVector, biasMatters: Bool, _ workers: Workers
   ) {
     check(sources, dy)
-    for part in parts(sources, by: { forwardMethod($0) }) {
+    workers.measure(kind(.weight3, .weight4)) {
+      addWeightGradient(dy, parts(sources, by: { forwardMethod($0) }), into: dp, workers)
+      if biasMatters, let bias {
+        let sums = channelSums(dy, workers)
+        for (c, sum) in sums.enumerated() { dp[bias][c] += Float(sum) }
+      }
+    }
+  }
+
+  private func addWeightGradient(_ dy: Volume, _ parts: [Part], into dp: ParameterVector, _ workers: Workers) {
+    for part in parts {
       switch part.method {
       case .winograd:
         WinogradConvolution.addWeightGradient(
@@ -154,10 +176,6 @@ public struct Convolution: Sendable {
         }
       }
     }
-    if biasMatters, let bias {
-      let sums = channelSums(dy, workers)
-      for (c, sum) in sums.enumerated() { dp[bias][c] += Float(sum) }
-    }
   }
 
   /// Writes ∂L/∂(stored values before dropout and upsampling) of the input channels from `first` on, as many as
@@ -170,12 +188,24 @@ public struct Convolution: Sendable {
     precondition(
       outputSize(size) == dy.size && dy.channels == outputs && first + dx.channels <= inputs,
       "\(weight.name): gradient \(dy.shape) into \(dx.shape)")
-    switch dataGradientMethod(dx.channels, size, upsampled: upsampled) {
+    workers.measure(kind(.data3, .data4)) {
+      dataGradient(
+        dy, p, first: first, mask, dataGradientMethod(dx.channels, size, upsampled: upsampled), upsampled: upsampled,
+        into: dx, adding: adding, workers)
+    }
+  }
+
+  private func dataGradient(
+    _ dy: Volume, _ p: ParameterVector, first: Int, _ mask: [Float]?, _ method: Method, upsampled: Bool,
+    into dx: Volume, adding: Bool, _ workers: Workers
+  ) {
+    switch method {
     case .winograd:
       WinogradConvolution.dataGradient(
         self, dy, p, first: first, mask, upsampled: upsampled, into: dx, adding: adding, workers)
     case .strided:
-      StridedConvolution.dataGradient(self, dy, first: first, p, mask, into: dx, adding: adding, workers)
+      StridedConvolution.dataGradient(
+        self, dy, first: first, p, mask, upsampled: upsampled, into: dx, adding: adding, workers)
     case .narrow:
       NarrowConvolution.dataGradient(
         self, dy, p, first: first, mask, upsampled: upsampled, into: dx, adding: adding, workers)

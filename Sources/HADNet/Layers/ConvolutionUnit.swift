@@ -9,7 +9,7 @@ public struct ConvolutionUnit: Sendable {
   func forward(_ sources: [[Source]], _ p: ParameterVector, into y: Volume, _ workers: Workers) -> Norm {
     let terms = zip(convolutions, sources).map { ConvolutionTerm(layer: $0, sources: $1) }
     let moments = Convolution.forward(terms, p, into: y, moments: norm != nil, workers)
-    return norm?.forward(y, p, moments, workers) ?? Norm(identity: y.channels)
+    return workers.measure(.norm) { norm?.forward(y, p, moments, workers) } ?? Norm(identity: y.channels)
   }
 
   /// Turns `gradient`, ∂L/∂(activated y), into ∂L/∂y in place and adds the parameters' gradients to `dp` (nil: none
@@ -18,10 +18,12 @@ public struct ConvolutionUnit: Sendable {
     _ gradient: Volume, _ y: Volume, _ saved: Norm, _ sources: [[Source]], _ p: ParameterVector,
     into dp: ParameterVector?, _ workers: Workers
   ) {
-    if let norm {
-      norm.backward(gradient, y, saved, slope: slope, p, into: dp, workers)
-    } else {
-      LeakyReLU.backward(gradient, y, slope: slope, workers)
+    workers.measure(.norm) {
+      if let norm {
+        norm.backward(gradient, y, saved, slope: slope, p, into: dp, workers)
+      } else {
+        LeakyReLU.backward(gradient, y, slope: slope, workers)
+      }
     }
     guard let dp else { return }
     for (i, convolution) in convolutions.enumerated() {

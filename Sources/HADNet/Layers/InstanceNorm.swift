@@ -45,12 +45,10 @@ public struct InstanceNorm: Sendable {
     return Norm(scale: scale, shift: shift, mean: means, rstd: rstds)
   }
 
-  /// Σ x and Σ x² per channel: floats along a row, rows in Double (running float sums drift).
+  /// Σ x and Σ x² per channel.
   private func moments(_ x: Volume, _ workers: Workers) -> Moments {
-    let (sums, squares) = rowSums(x, workers) { v, _, i in
-      let value = v[i]
-      return (value, value * value)
-    }
+    let rows = Rows(x, workers)
+    let (sums, squares) = rows.sums(x, x, workers) { value, _, _ in (value, value * value) }
     return Moments(sums: sums, squares: squares)
   }
 
@@ -60,18 +58,16 @@ public struct InstanceNorm: Sendable {
     into dp: ParameterVector?, _ workers: Workers
   ) {
     precondition(gradient.shape == x.shape, "instance norm: gradient \(gradient.shape) of \(x.shape)")
-    let width = x.size.x, length = width * channels, n = Float(x.shape.voxels)
-    let pattern = workers.sharedScratch(6 * length, place: 1)
-    func fill(_ place: Int, _ values: [Float]) -> UnsafeMutablePointer<Float> {
-      let row = pattern + place * length
-      for i in 0..<length { row[i] = values[i % channels] }
-      return row
+    let n = Float(x.shape.voxels), rows = Rows(x, workers), leak = Lanes(repeating: slope)
+    let scale = rows.pattern(0, norm.scale), shift = rows.pattern(1, norm.shift)
+    let mean = rows.pattern(2, norm.mean), rstd = rows.pattern(3, norm.rstd)
+    @inline(__always) func normGradient(_ g: Lanes, _ v: Lanes, _ i: Int) -> Lanes {
+      let y = load(shift + i).addingProduct(load(scale + i), v)
+      return (g * leak).replacing(with: g, where: y .> 0)
     }
-    let scale = fill(0, norm.scale), shift = fill(1, norm.shift)
-    let mean = fill(2, norm.mean), rstd = fill(3, norm.rstd)
-    let (products, totals) = rowSums(gradient, reading: x, workers) { g, v, i in
-      let dn = scale[i] * v[i] + shift[i] > 0 ? g[i] : slope * g[i]
-      return (dn * ((v[i] - mean[i]) * rstd[i]), dn)
+    let (products, totals) = rows.sums(gradient, x, workers) { g, v, i in
+      let dn = normGradient(g, v, i)
+      return (dn * ((v - load(mean + i)) * load(rstd + i)), dn)
     }
     if let dp, let weight, let bias {
       for c in 0..<channels {
@@ -79,62 +75,113 @@ public struct InstanceNorm: Sendable {
         dp[bias][c] += Float(totals[c])
       }
     }
-    let a = fill(4, products.map { Float($0) / n }), b = fill(5, totals.map { Float($0) / n })
-    let pieces = Pieces(x.size.z * x.size.y, least: 16, limit: 64)
-    workers.forEach(pieces.count) { piece, _ in
-      for row in pieces[piece] {
-        let g = gradient.base + row * length, v = x.base + row * length
-        for i in 0..<length {
-          let dn = scale[i] * v[i] + shift[i] > 0 ? g[i] : slope * g[i]
-          g[i] = scale[i] * (dn - b[i] - (v[i] - mean[i]) * rstd[i] * a[i])
-        }
-      }
+    let a = rows.pattern(4, (0..<channels).map { norm.rstd[$0] * Float(products[$0]) / n })
+    let b = rows.pattern(5, totals.map { Float($0) / n })
+    rows.update(gradient, x, workers) { g, v, i in
+      load(scale + i) * (normGradient(g, v, i) - load(b + i) - (v - load(mean + i)) * load(a + i))
     }
   }
+}
 
-  /// Two sums per channel over all voxels of `term(x, y, i)`, i within a row: floats along a row, rows in Double,
-  /// pieces from the shape.
+/// A volume as one long row of vectors, for passes whose factors differ by channel: factors repeat with a period of
+/// whole voxels and whole vectors.
+private struct Rows {
+  private let channels, period: Int
+  private let periods, rest: Int
+  private let pieces: Pieces
+  private let patterns: UnsafeMutablePointer<Float>
+
+  init(_ x: Volume, _ workers: Workers) {
+    channels = x.channels
+    var voxels = 1
+    while voxels * channels % lanes != 0 { voxels += 1 }
+    period = voxels * channels
+    periods = x.shape.count / period
+    rest = x.shape.count % period
+    pieces = Pieces(periods, least: max(1, 4096 / period), limit: 64)
+    patterns = workers.sharedScratch(6 * period, place: 1)
+  }
+
+  /// `values`, one a channel, repeated along a period.
+  func pattern(_ place: Int, _ values: [Float]) -> UnsafePointer<Float> {
+    let row = patterns + place * period
+    for i in 0..<period { row[i] = values[i % channels] }
+    return UnsafePointer(row)
+  }
+
+  /// Two sums per channel over all voxels of `term(x, y, i)`, i the place in the period; 0 for x = y = 0. Short sums of
+  /// floats are added up in Double; pieces are from the shape.
   @inline(__always)
-  private func rowSums(
-    _ x: Volume, reading other: Volume? = nil, _ workers: Workers,
-    _ term: (_ x: UnsafePointer<Float>, _ y: UnsafePointer<Float>, _ i: Int) -> (Float, Float)
+  func sums(
+    _ x: Volume, _ y: Volume, _ workers: Workers, _ term: (Lanes, Lanes, _ i: Int) -> (Lanes, Lanes)
   ) -> ([Double], [Double]) {
-    let rows = x.size.z * x.size.y, width = x.size.x, length = width * channels
-    let pieces = Pieces(rows, least: 16, limit: 64)
-    let lines = workers.scratch(2 * channels)
-    let y = other ?? x
-    var partial = [Double](repeating: 0, count: pieces.count * 2 * channels)
+    let scratch = workers.scratch(4 * period), long = pieces.count + 1
+    var partial = [Double](repeating: 0, count: long * 2 * channels)
     partial.withUnsafeMutableBufferPointer { partial in
-      let partial = partial.baseAddress!  // there is at least one piece of at least one channel
-      workers.forEach(pieces.count) { piece, worker in
-        let first = lines[worker], second = first + channels
-        let sums = partial + piece * 2 * channels
-        for row in pieces[piece] {
-          let v = UnsafePointer(x.base + row * length), w = UnsafePointer(y.base + row * length)
-          first.update(repeating: 0, count: 2 * channels)
-          var i = 0
-          for _ in 0..<width {
-            for c in 0..<channels {
-              let (one, two) = term(v, w, i)
-              first[c] += one
-              second[c] += two
-              i += 1
-            }
-          }
-          for c in 0..<channels {
-            sums[c] += Double(first[c])
-            sums[channels + c] += Double(second[c])
-          }
+      nonisolated(unsafe) let partial = partial.baseAddress!  // there is at least one piece of at least one channel
+      func collect(_ line: UnsafeMutablePointer<Float>, into sums: UnsafeMutablePointer<Double>) {
+        for i in 0..<period {
+          sums[i % channels] += Double(line[i])
+          sums[channels + i % channels] += Double(line[period + i])
+        }
+        line.update(repeating: 0, count: 2 * period)
+      }
+      func add(_ v: UnsafePointer<Float>, _ w: UnsafePointer<Float>, to line: UnsafeMutablePointer<Float>) {
+        var i = 0
+        while i < period {
+          let (one, two) = term(load(v + i), load(w + i), i)
+          store(load(line + i) + one, line + i)
+          store(load(line + period + i) + two, line + period + i)
+          i &+= lanes
         }
       }
+      workers.forEach(pieces.count) { piece, worker in
+        let line = scratch[worker], sums = partial + piece * 2 * channels
+        line.update(repeating: 0, count: 2 * period)
+        for (n, index) in pieces[piece].enumerated() {
+          add(x.base + index * period, y.base + index * period, to: line)
+          if n % 64 == 63 { collect(line, into: sums) }
+        }
+        collect(line, into: sums)
+      }
+      // The last voxels that fill no period, with zeros behind.
+      let line = scratch[0], v = line + 2 * period, w = v + period
+      line.update(repeating: 0, count: 4 * period)
+      v.update(from: x.base + periods * period, count: rest)
+      w.update(from: y.base + periods * period, count: rest)
+      add(v, w, to: line)
+      collect(line, into: partial + pieces.count * 2 * channels)
     }
     var sums = [Double](repeating: 0, count: channels), more = sums
-    for piece in 0..<pieces.count {
+    for piece in 0..<long {
       for c in 0..<channels {
         sums[c] += partial[piece * 2 * channels + c]
         more[c] += partial[piece * 2 * channels + channels + c]
       }
     }
     return (sums, more)
+  }
+
+  /// x = `term(x, y, i)`.
+  @inline(__always)
+  func update(_ x: Volume, _ y: Volume, _ workers: Workers, _ term: (Lanes, Lanes, _ i: Int) -> Lanes) {
+    let scratch = workers.scratch(2 * period)
+    func write(_ v: UnsafeMutablePointer<Float>, _ w: UnsafePointer<Float>) {
+      var i = 0
+      while i < period {
+        store(term(load(v + i), load(w + i), i), v + i)
+        i &+= lanes
+      }
+    }
+    workers.forEach(pieces.count) { piece, _ in
+      for index in pieces[piece] { write(x.base + index * period, y.base + index * period) }
+    }
+    let v = scratch[0], w = v + period
+    v.update(from: x.base + periods * period, count: rest)
+    w.update(from: y.base + periods * period, count: rest)
+    (v + rest).update(repeating: 0, count: period - rest)
+    (w + rest).update(repeating: 0, count: period - rest)
+    write(v, w)
+    (x.base + periods * period).update(from: v, count: rest)
   }
 }

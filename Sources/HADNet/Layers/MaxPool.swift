@@ -3,6 +3,10 @@ public enum MaxPool {
   /// Writes y, [z/2, y/2, x/2, C], from `source`, read through its norm and leaky ReLU.
   public static func forward(_ source: Source, into y: Volume, _ workers: Workers) {
     precondition(source.size.halved == y.size && source.channels == y.channels, "max-pool into \(y.shape)")
+    workers.measure(.pooling) { reduce(source, into: y, workers) }
+  }
+
+  private static func reduce(_ source: Source, into y: Volume, _ workers: Workers) {
     eachRow(source, y, workers) { rows, width, channels, row in
       let target = y.base + row * width * channels
       for x in 0..<width {
@@ -21,6 +25,10 @@ public enum MaxPool {
   public static func addGradient(_ dy: Volume, _ source: Source, into dx: Volume, _ workers: Workers) {
     precondition(
       source.volume.shape == dx.shape && dx.size.halved == dy.size, "max-pool gradient \(dy.shape)")
+    workers.measure(.pooling) { spread(dy, source, into: dx, workers) }
+  }
+
+  private static func spread(_ dy: Volume, _ source: Source, into dx: Volume, _ workers: Workers) {
     let size = dx.size
     eachRow(source, dy, workers) { rows, width, channels, row in
       let z = 2 * (row / dy.size.y), y = 2 * (row % dy.size.y)

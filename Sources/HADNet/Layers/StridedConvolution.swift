@@ -125,19 +125,15 @@ enum StridedConvolution {
     let axis = byOutput ? forwardTaps : backwardTaps
     let many = byOutput ? inputs.count : outputs.count, wide = byOutput ? outputs.count : inputs.count
     let outStep = layer.inputs * 64
-    for row in 0..<many {
-      for column in stride(from: 0, to: wide, by: lanes) {
+    // Filters of neighbouring inputs lie side by side, so inputs are what runs innermost.
+    let columns = (wide + lanes - 1) / lanes
+    for item in 0..<many * columns {
+      let row = byOutput ? item % many : item / columns
+      let column = (byOutput ? item / many : item % columns) * lanes
+      do {
         let some = min(lanes, wide - column)
-        for lane in 0..<lanes {
-          let o = outputs.lowerBound + (byOutput ? column + lane : row)
-          let c = inputs.lowerBound + (byOutput ? row : column + lane)
-          if lane < some {
-            let filter = w + o * outStep + c * 64
-            for tap in 0..<64 { taps[tap * lanes + lane] = filter[tap] }
-          } else {
-            for tap in 0..<64 { taps[tap * lanes + lane] = 0 }
-          }
-        }
+        let o = outputs.lowerBound + (byOutput ? column : row), c = inputs.lowerBound + (byOutput ? row : column)
+        FilterLanes.read(w + o * outStep + c * 64, byOutput ? outStep : 64, filters: some, taps: 64, into: taps)
         for parity in 0..<8 {
           let kz = axis[parity >> 2], ky = axis[parity >> 1 & 1], kx = axis[parity & 1]
           let offset: Int = byOutput ? (parity * lanes + row) * panel + column : row * rows + parity * lanes
@@ -191,7 +187,7 @@ enum StridedConvolution {
       let group = groups[index], pointStep = group.count * rows + 16, chunkStep = points * pointStep
       let v = workers.sharedScratch((readers.count * 8) * chunkStep)
       transformInput(readers, group, tiles, chunkStep: chunkStep, pointStep: pointStep, into: v, workers)
-      let parts = Pieces(group.count, least: 1, limit: (group.count + 63) / 64)
+      let parts = Pieces(group.count, least: 1, limit: (group.count + 127) / 128)
       let most = (group.count + parts.count - 1) / parts.count
       let mStep = most * panel + 16
       let scratch = workers.scratch(points * (filterPoint + mStep) + 64 * lanes + 64 * lanes)
@@ -271,8 +267,33 @@ enum StridedConvolution {
 
   // MARK: Data gradient
 
-  /// Writes, or with `adding` adds, ∂L/∂x of input channels `first`… into dx.
+  /// Writes, or with `adding` adds, ∂L/∂x of input channels `first`… into dx; `upsampled`: into a volume of half the
+  /// size that is read doubled.
   static func dataGradient(
+    _ layer: Convolution, _ dy: Volume, first: Int, _ p: ParameterVector, _ mask: [Float]?, upsampled: Bool,
+    into dx: Volume, adding: Bool, _ workers: Workers
+  ) {
+    guard upsampled else {
+      return dataGradient(layer, dy, first: first, p, mask, into: dx, adding: adding, workers)
+    }
+    let full = Volume(zeros: Shape(dx.size.doubled, dx.channels))
+    dataGradient(layer, dy, first: first, p, mask, into: full, adding: false, workers)
+    let row = full.size.x * dx.channels
+    workers.forEach(dx.size.z * dx.size.y) { item, _ in
+      let from = full.base + (2 * (item / dx.size.y) * full.size.y + 2 * (item % dx.size.y)) * row
+      let to = dx.base + item * dx.size.x * dx.channels
+      for i in 0..<dx.size.x * dx.channels {
+        let at = from + i / dx.channels * 2 * dx.channels + i % dx.channels
+        var sum: Float = 0
+        for corner in 0..<8 {
+          sum += at[(corner >> 2 * full.size.y + corner >> 1 & 1) * row + (corner & 1) * dx.channels]
+        }
+        to[i] = (adding ? to[i] : 0) + sum
+      }
+    }
+  }
+
+  private static func dataGradient(
     _ layer: Convolution, _ dy: Volume, first: Int, _ p: ParameterVector, _ mask: [Float]?, into dx: Volume,
     adding: Bool, _ workers: Workers
   ) {
@@ -290,7 +311,7 @@ enum StridedConvolution {
       let v = workers.sharedScratch(readers.count * panelStep)
       transformGradient(
         readers, group, tiles, asInput: true, panelStep: panelStep, pointStep: pointStep, into: v, workers)
-      let parts = Pieces(group.count, least: 1, limit: (group.count + 63) / 64)
+      let parts = Pieces(group.count, least: 1, limit: (group.count + 127) / 128)
       let most = (group.count + parts.count - 1) / parts.count, mStep = most * rows + 16
       let scratch = workers.scratch(points * (filterPoint + mStep) + 128 * lanes)
       workers.forEach(blocks * parts.count) { item, worker in
@@ -368,10 +389,9 @@ enum StridedConvolution {
               let kz = forwardTaps[parity >> 2], ky = forwardTaps[parity >> 1 & 1], kx = forwardTaps[parity & 1]
               filterGradient(u + (parity * lanes + c) * panel + o, kz, ky, kx, into: taps)
             }
-            for lane in 0..<min(lanes, gradients[i].count - o) {
-              let to = dw + ((i * panel + o + lane) * layer.inputs + ins.lowerBound + c) * 64
-              for tap in 0..<64 { to[tap] += taps[tap * lanes + lane] }
-            }
+            FilterLanes.add(
+              taps, 64, to: dw + ((i * panel + o) * layer.inputs + ins.lowerBound + c) * 64, layer.inputs * 64,
+              filters: min(lanes, gradients[i].count - o))
           }
         }
       }

@@ -162,15 +162,3 @@ final class TileReader: @unchecked Sendable {
     }
   }
 }
-
-/// What kernels compute with: eight floats, one AVX2 or two NEON registers.
-typealias Lanes = SIMD8<Float>
-let lanes = 8
-
-@inline(__always)
-func load(_ p: UnsafePointer<Float>) -> Lanes { UnsafeRawPointer(p).loadUnaligned(as: Lanes.self) }
-
-@inline(__always)
-func store(_ v: Lanes, _ p: UnsafeMutablePointer<Float>) {
-  UnsafeMutableRawPointer(p).storeBytes(of: v, as: Lanes.self)
-}

@@ -124,22 +124,31 @@ enum WinogradConvolution {
         for row in 0..<count {
           let from = bank.weights + bank.rows[first + row] * bank.rowStep * bank.taps
           for column in stride(from: 0, to: width, by: lanes) {
-            taps.update(repeating: 0, count: 27 * lanes)
-            for lane in 0..<min(lanes, columns - p * panel - column) {
-              let c = p * panel + column + lane
-              let filter = from + bank.columns[c] * bank.columnStep * bank.taps, to = taps + lane
-              if bank.taps == 27 {
-                for tap in 0..<27 { to[tap * lanes] = filter[tap] }
-              } else {
-                for tap in 0..<64 { to[foldings[tap] * lanes] += filter[tap] }
+            let first = p * panel + column, some = min(lanes, columns - first)
+            let filter = from + bank.columns[first] * bank.columnStep * bank.taps
+            // Kept channels may have gaps.
+            let step = some == lanes && bank.columns[first + lanes - 1] == bank.columns[first] + lanes - 1
+            if bank.taps == 27, step {
+              FilterLanes.read(filter, bank.columnStep * 27, filters: lanes, taps: 27, into: taps)
+            } else {
+              taps.update(repeating: 0, count: 27 * lanes)
+              for lane in 0..<some {
+                let filter = from + bank.columns[first + lane] * bank.columnStep * bank.taps, to = taps + lane
+                if bank.taps == 27 {
+                  for tap in 0..<27 { to[tap * lanes] = filter[tap] }
+                } else {
+                  for tap in 0..<64 { to[foldings[tap] * lanes] += filter[tap] }
+                }
               }
-              if let factors = bank.factors {
-                for tap in 0..<27 { to[tap * lanes] *= factors[c] }
+            }
+            if let factors = bank.factors {
+              for lane in 0..<some {
+                for tap in 0..<27 { taps[tap * lanes + lane] *= factors[first + lane] }
               }
             }
             // [z, y, x] → [ζ, y, x] → [ζ, η, x] → [ζ, η, ξ]
-            let step = bank.mirrored ? -lanes : lanes, origin = bank.mirrored ? taps + 26 * lanes : taps
-            for i in 0..<9 { TileTransform.filter(origin + i * step, 9 * step, one + i * lanes, 9 * lanes) }
+            let line = bank.mirrored ? -lanes : lanes, origin = bank.mirrored ? taps + 26 * lanes : taps
+            for i in 0..<9 { TileTransform.filter(origin + i * line, 9 * line, one + i * lanes, 9 * lanes) }
             for z in 0..<6 {
               for i in 0..<3 {
                 TileTransform.filter(
@@ -519,7 +528,7 @@ enum WinogradConvolution {
   static func addWeightGradient(
     _ layer: Convolution, _ dy: Volume, _ sources: [Source], first: Int, into dp: ParameterVector, _ workers: Workers
   ) {
-    let taps4 = layer.kernel == 4 ? (0..<64).map { folded($0) } : []
+    let foldings = (0..<64).map { folded($0) }
     let filterTaps = layer.kernel == 3 ? 27 : 64, filterStep = layer.inputs * filterTaps
     let dw = dp[layer.weight].baseAddress!  // a layer has weights
     var offsets: [Int] = [], first = first
@@ -632,12 +641,13 @@ enum WinogradConvolution {
           }
         }
         for i in 0..<9 { TileTransform.filterGradient(two + i * lanes, 9 * lanes, taps + i * lanes, 9 * lanes) }
-        for lane in 0..<min(lanes, outputs.count - column) {
-          let to = dw + (outputs.lowerBound + column + lane) * filterStep + offsets[inputs.lowerBound + row]
-          if filterTaps == 27 {
-            for tap in 0..<27 { to[tap] += taps[tap * lanes + lane] }
-          } else {
-            for tap in 0..<64 { to[tap] += taps[taps4[tap] * lanes + lane] }
+        let some = min(lanes, outputs.count - column)
+        let to = dw + (outputs.lowerBound + column) * filterStep + offsets[inputs.lowerBound + row]
+        if filterTaps == 27 {
+          FilterLanes.add(taps, 27, to: to, filterStep, filters: some)
+        } else {
+          for lane in 0..<some {
+            for tap in 0..<64 { to[lane * filterStep + tap] += taps[foldings[tap] * lanes + lane] }
           }
         }
       }

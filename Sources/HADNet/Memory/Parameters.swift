@@ -45,7 +45,12 @@ public final class ParameterVector: Sendable {
     UnsafeMutableBufferPointer(rebasing: buffer.values[parameter.range])
   }
 
-  public func fill(_ value: Float) { buffer.base.update(repeating: value, count: count) }
+  public func fill(_ value: Float, _ workers: Workers) {
+    let pieces = Pieces(count, least: 1 << 16, limit: 64)
+    workers.forEach(pieces.count) { piece, _ in
+      (buffer.base + pieces[piece].lowerBound).update(repeating: value, count: pieces[piece].count)
+    }
+  }
 
   public func copy(from other: ParameterVector) {
     precondition(other.count == count, "\(other.count) parameters into \(count)")

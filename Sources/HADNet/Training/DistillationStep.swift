@@ -90,8 +90,10 @@ public final class DistillationStep {
     let means = try studentReducer.mean(rows, count: 4)
     try guardFinite(means[0], "student's loss", cases)
     try guardFinite(means[2], "discriminator's loss", cases)
-    studentOptimiser.update(
-      studentP, gradient: try studentReducer.finish(), scale: 1 / Float(filled), rate: settings.rate, workers)
+    try workers.phase(.update) {
+      studentOptimiser.update(
+        studentP, gradient: try studentReducer.finish(), scale: 1 / Float(filled), rate: settings.rate, workers)
+    }
 
     // The accuracy is that of the whole batch, so every rank takes the same way.
     let updated = means[3] <= settings.gate
@@ -102,9 +104,11 @@ public final class DistillationStep {
           discriminatorReducer.add(discriminatorGradient)
         }
       }
-      discriminatorOptimiser.update(
-        discriminatorP, gradient: try discriminatorReducer.finish(), scale: 1 / Float(filled),
-        rate: settings.rate, workers)
+      try workers.phase(.update) {
+        discriminatorOptimiser.update(
+          discriminatorP, gradient: try discriminatorReducer.finish(), scale: 1 / Float(filled),
+          rate: settings.rate, workers)
+      }
     }
     return Report(
       loss: means[0], crossEntropy: means[1], discriminatorLoss: means[2], accuracy: means[3],
@@ -120,33 +124,46 @@ public final class DistillationStep {
 
   /// The frozen teacher's outputs for a case.
   func infer(_ item: SlotCase, dropout: DropoutDraw?) {
-    Sight.all.copy(item.images, into: teacherPass.image)
-    teacher.forward(teacherPass, teacherP, dropout: dropout, workers)
+    workers.phase(.teacher) {
+      Sight.all.copy(item.images, into: teacherPass.image)
+      teacher.forward(teacherPass, teacherP, dropout: dropout, workers)
+    }
   }
 
   /// The student's turn: L_S = CE + λ · mean((HD(student) − 1)²) and its gradient. Gives [L_S, CE].
   func learn(_ item: SlotCase, weights: [Float], dropout: DropoutDraw?) -> [Double] {
-    Sight.withoutContrast.copy(item.images, into: studentPass.image)
-    student.forward(studentPass, studentP, dropout: dropout, workers)
-    discriminator.forward(fake, of: studentPass, sequences: studentPass.image, discriminatorP, workers)
-    let crossEntropy = CrossEntropy.loss(
-      studentPass.logits, item.truth, weights: weights, gradient: studentPass.dLogits, workers)
-    let adversarial = LeastSquares.loss(
-      fake.scores, target: 1, factor: settings.lambda, gradient: fake.dScores)
+    workers.phase(.student) {
+      Sight.withoutContrast.copy(item.images, into: studentPass.image)
+      student.forward(studentPass, studentP, dropout: dropout, workers)
+    }
+    workers.phase(.fake) {
+      discriminator.forward(fake, of: studentPass, sequences: studentPass.image, discriminatorP, workers)
+    }
+    let (crossEntropy, adversarial) = workers.phase(.loss) {
+      (
+        CrossEntropy.loss(studentPass.logits, item.truth, weights: weights, gradient: studentPass.dLogits, workers),
+        LeastSquares.loss(fake.scores, target: 1, factor: settings.lambda, gradient: fake.dScores)
+      )
+    }
     let features = discriminator.hierarchical
     // The student's loss needs the discriminator's data gradient only, not its weights'.
-    discriminator.backward(
-      fake, of: studentPass, sequences: studentPass.image, discriminatorP, into: nil, intoNetwork: true,
-      workers)
-    studentGradient.fill(0)
-    student.backward(studentPass, studentP, into: studentGradient, featureGradients: features, workers)
+    workers.phase(.through) {
+      discriminator.backward(
+        fake, of: studentPass, sequences: studentPass.image, discriminatorP, into: nil, intoNetwork: true, workers)
+    }
+    workers.phase(.studentBackward) {
+      studentGradient.fill(0, workers)
+      student.backward(studentPass, studentP, into: studentGradient, featureGradients: features, workers)
+    }
     return [crossEntropy + Double(settings.lambda) * adversarial, crossEntropy]
   }
 
   /// The discriminator on the teacher's outputs; its scores of the student's are those of the student's turn, made
   /// with the same weights. Gives [L_HD, accuracy] and leaves ∂L_HD/∂scores in both passes.
   func judge() -> [Double] {
-    discriminator.forward(real, of: teacherPass, sequences: studentPass.image, discriminatorP, workers)
+    workers.phase(.real) {
+      discriminator.forward(real, of: teacherPass, sequences: studentPass.image, discriminatorP, workers)
+    }
     let n = real.scores.shape.count
     var right = 0
     for i in 0..<n {
@@ -161,12 +178,13 @@ public final class DistillationStep {
 
   /// The discriminator's gradient of L_HD; teacher and student are constants here.
   func learnToJudge() {
-    discriminatorGradient.fill(0)
-    discriminator.backward(
-      real, of: teacherPass, sequences: studentPass.image, discriminatorP, into: discriminatorGradient,
-      intoNetwork: false, workers)
-    discriminator.backward(
-      fake, of: studentPass, sequences: studentPass.image, discriminatorP, into: discriminatorGradient,
-      intoNetwork: false, workers)
+    workers.phase(.discriminatorBackward) {
+      discriminatorGradient.fill(0, workers)
+      for (pass, network) in [(real, teacherPass), (fake, studentPass)] {
+        discriminator.backward(
+          pass, of: network, sequences: studentPass.image, discriminatorP, into: discriminatorGradient,
+          intoNetwork: false, workers)
+      }
+    }
   }
 }

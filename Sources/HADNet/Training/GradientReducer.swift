@@ -27,14 +27,16 @@ final class GradientReducer {
   private let reduction: Reduction
   private let partial: PartialSum<Float>
   private let tree: TreeSum<Float>?
-  private let sum: ParameterVector
+  /// What the tree leaves on every rank; one rank alone has no need of it.
+  private let sum: ParameterVector?
   private var filled = 0
 
   init(_ layout: ParameterLayout, _ reduction: Reduction) {
     self.reduction = reduction
     partial = PartialSum(count: layout.count)
-    tree = reduction.communicator.map { TreeSum(reduction.slots, over: $0) }
-    sum = ParameterVector(zeros: layout)
+    let communicator = reduction.ranks > 1 ? reduction.communicator : nil
+    tree = communicator.map { TreeSum(reduction.slots, over: $0) }
+    sum = communicator.map { _ in ParameterVector(zeros: layout) }
   }
 
   /// Starts a batch of which `filled` slots hold a case.
@@ -52,7 +54,7 @@ final class GradientReducer {
 
   /// The sum over the batch, on every rank; valid until the next `begin`.
   func finish() throws -> UnsafeMutableBufferPointer<Float> {
-    if let tree {
+    if let tree, let sum {
       try tree.reduce(partial.nodes, filled: filled, into: sum.values)
       return sum.values
     }

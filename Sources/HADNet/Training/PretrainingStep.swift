@@ -72,7 +72,7 @@ public final class PretrainingStep {
     network.forward(pass, p, dropout: dropout, workers)
     let loss = CrossEntropy.loss(
       pass.logits, item.truth, weights: weights, gradient: pass.dLogits, workers)
-    gradient.fill(0)
+    gradient.fill(0, workers)
     network.backward(pass, p, into: gradient, featureGradients: false, workers)
     return loss
   }

@@ -16,9 +16,11 @@ public struct StepBenchmark: Sendable {
     public var loss: Double
     public var updated: Bool
     public var kernels: String
+    /// Mean seconds a step by phase and kind of work, on this rank.
+    public var phases: [String: [String: Double]]
 
     private enum CodingKeys: String, CodingKey {
-      case shape, k, threads, ranks, seconds, runs, loss, updated, kernels
+      case shape, k, threads, ranks, seconds, runs, loss, updated, kernels, phases
       case peakGiB = "peak_gib"
     }
   }
@@ -45,8 +47,11 @@ public struct StepBenchmark: Sendable {
     let run = reduction.slots.run(of: reduction.rank)
     let cases = run.map { slot in StepBenchmark.case(slot, size) }
     var seconds: [Double] = [], report: DistillationStep.Report?
+    let profile = Profile()
+    defer { workers.profile = nil }
     for i in 0...repeats {
       try reduction.communicator?.barrier()
+      if i == 1 { workers.profile = profile }
       let start = ContinuousClock.now
       report = try step.run(
         cases, filled: reduction.slots.count, weights: [1, 59.4507, 23.3190, 71.8481],
@@ -61,7 +66,14 @@ public struct StepBenchmark: Sendable {
     return Result(
       shape: size, k: k, threads: workers.count, ranks: reduction.ranks, seconds: median, runs: seconds,
       peakGiB: try reduction.communicator?.max(peak) ?? peak, loss: report?.loss ?? .nan,
-      updated: report?.updated ?? false, kernels: "direct, \(BLAS.name)")
+      updated: report?.updated ?? false, kernels: "Winograd, \(BLAS.name)",
+      phases: Dictionary(
+        uniqueKeysWithValues: profile.seconds.map { phase, kinds in
+          (
+            phase.rawValue,
+            Dictionary(uniqueKeysWithValues: kinds.map { ($0.key.rawValue, $0.value / Double(repeats)) })
+          )
+        }))
   }
 
   /// A case that looks a little like data: smooth values in 0…1 and a nested tumour.

@@ -1,0 +1,74 @@
+/// Where the time of a step goes: seconds by phase of the step and kind of work.
+public final class Profile {
+  public enum Phase: String, CaseIterable, Sendable {
+    case teacher = "teacher forward"
+    case student = "student forward"
+    case fake = "discriminator on student"
+    case loss = "losses"
+    case through = "back through discriminator"
+    case studentBackward = "student backward"
+    case real = "discriminator on teacher"
+    case discriminatorBackward = "discriminator backward"
+    case update = "reduction and updates"
+  }
+
+  public enum Kind: String, CaseIterable, Sendable {
+    case forward3 = "3³ forward"
+    case data3 = "3³ data gradient"
+    case weight3 = "3³ weight gradient"
+    case forward4 = "4³ forward"
+    case data4 = "4³ data gradient"
+    case weight4 = "4³ weight gradient"
+    case pointwise = "1³"
+    case norm, pooling
+    case rest = "the rest"
+  }
+
+  /// Seconds, [phase][kind].
+  public private(set) var seconds: [Phase: [Kind: Double]] = [:]
+  private var phase: Phase?
+
+  public init() {}
+
+  public func reset() {
+    seconds = [:]
+    totals = [:]
+  }
+
+  func measure<Result>(_ kind: Kind, _ body: () throws -> Result) rethrows -> Result {
+    guard let phase else { return try body() }
+    let start = ContinuousClock.now
+    defer { seconds[phase, default: [:]][kind, default: 0] += (ContinuousClock.now - start) / .seconds(1) }
+    return try body()
+  }
+
+  func measure<Result>(_ phase: Phase, _ body: () throws -> Result) rethrows -> Result {
+    self.phase = phase
+    let start = ContinuousClock.now
+    defer {
+      let known = seconds[phase, default: [:]].filter { $0.key != .rest }.values.reduce(0, +)
+      let all = (ContinuousClock.now - start) / .seconds(1)
+      // A phase may come several times: what its kinds took before was taken from its total then.
+      totals[phase, default: 0] += all
+      seconds[phase, default: [:]][.rest] = max(0, totals[phase, default: 0] - known)
+      self.phase = nil
+    }
+    return try body()
+  }
+
+  private var totals: [Phase: Double] = [:]
+}
+
+extension Workers {
+  /// Runs `body`, its time counted as work of `kind` if a profile is kept.
+  func measure<Result>(_ kind: Profile.Kind, _ body: () throws -> Result) rethrows -> Result {
+    guard let profile else { return try body() }
+    return try profile.measure(kind, body)
+  }
+
+  /// Runs `body` as a phase of the step.
+  func phase<Result>(_ phase: Profile.Phase, _ body: () throws -> Result) rethrows -> Result {
+    guard let profile else { return try body() }
+    return try profile.measure(phase, body)
+  }
+}
