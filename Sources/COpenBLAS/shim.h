@@ -1,4 +1,4 @@
-// cblas, and the two things about a thread's floating point that Swift has no word for.
+// cblas, and the things about a CPU that Swift has no word for.
 #pragma once
 #include <cblas.h>
 
@@ -12,3 +12,6 @@ static inline void cblas_flush_denormals(void) {
   __asm__ volatile("msr fpcr, %0" : : "r"(control | (1ull << 24)));
 #endif
 }
+
+// Asks for the cache line at an address that will soon be read; harmless for any address.
+static inline void cblas_prefetch(const void *address) { __builtin_prefetch(address); }

@@ -75,6 +75,37 @@ enum FilterLanes {
     }
   }
 
+  /// Writes the first `filters` of eight filters `step` floats apart from [tap, 8]; `taps` is at least 8.
+  @inline(__always)
+  static func write(
+    _ lanesIn: UnsafePointer<Float>, _ taps: Int, to filter: UnsafeMutablePointer<Float>, _ step: Int, filters: Int
+  ) {
+    guard filters == lanes else {
+      for lane in 0..<filters {
+        for tap in 0..<taps { filter[lane * step + tap] = lanesIn[tap * lanes + lane] }
+      }
+      return
+    }
+    var tap = 0
+    while tap < taps {
+      // The last eight taps may overlap those before.
+      let first = min(tap, taps - lanes), x = lanesIn + first * lanes, y = filter + first
+      let c = transpose(
+        (
+          load(x), load(x + 8), load(x + 16), load(x + 24), load(x + 32), load(x + 40), load(x + 48), load(x + 56)
+        ))
+      store(c.0, y)
+      store(c.1, y + step)
+      store(c.2, y + 2 * step)
+      store(c.3, y + 3 * step)
+      store(c.4, y + 4 * step)
+      store(c.5, y + 5 * step)
+      store(c.6, y + 6 * step)
+      store(c.7, y + 7 * step)
+      tap &+= lanes
+    }
+  }
+
   /// Adds [tap, 8] to the first `filters` of eight filters `step` floats apart; `taps` is at least 8.
   @inline(__always)
   static func add(

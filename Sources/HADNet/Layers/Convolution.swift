@@ -36,6 +36,8 @@ public struct Convolution: Sendable {
     case strided = "F(3,2)³"
     /// Lanes along x for few channels.
     case narrow
+    /// Weights multiplied where they lie, for many channels over few voxels.
+    case unfolded
     /// Taps gathered into matrices.
     case gathered
   }
@@ -46,6 +48,7 @@ public struct Convolution: Sendable {
     let tiles = WinogradConvolution.Blocks(tiled, most: 1).tiles.voxels
     if stride == 1 {
       if NarrowConvolution.fits(self, rows, columns, width: width) { return .narrow }
+      if !upsampled, UnfoldedConvolution.fits(self, rows, columns, tiled) { return .unfolded }
       return kernel == 3 && padding == 1 && min(rows, columns) >= 16 && tiles >= 16 ? .winograd : .gathered
     }
     guard kernel == 4 && stride == 2 && padding == 1 && min(rows, columns) >= 16 else { return .gathered }
@@ -104,6 +107,11 @@ public struct Convolution: Sendable {
         case .narrow:
           for (source, first) in part.sources {
             NarrowConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
+            bias = nil
+          }
+        case .unfolded:
+          for (source, first) in part.sources {
+            UnfoldedConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
             bias = nil
           }
         case .gathered:
@@ -170,6 +178,10 @@ public struct Convolution: Sendable {
         for (source, first) in part.sources {
           NarrowConvolution.addWeightGradient(self, dy, source, first: first, into: dp, workers)
         }
+      case .unfolded:
+        for (source, first) in part.sources {
+          UnfoldedConvolution.addWeightGradient(self, dy, source, first: first, into: dp, workers)
+        }
       case .gathered:
         for (source, first) in part.sources {
           GatheredConvolution.addWeightGradient(self, dy, source, first: first, into: dp, workers)
@@ -209,6 +221,8 @@ public struct Convolution: Sendable {
     case .narrow:
       NarrowConvolution.dataGradient(
         self, dy, p, first: first, mask, upsampled: upsampled, into: dx, adding: adding, workers)
+    case .unfolded:
+      UnfoldedConvolution.dataGradient(self, dy, p, first: first, mask, into: dx, adding: adding, workers)
     case .gathered:
       GatheredConvolution.dataGradient(
         self, dy, p, first: first, mask, upsampled: upsampled, into: dx, adding: adding, workers)

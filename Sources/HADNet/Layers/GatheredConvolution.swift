@@ -43,6 +43,9 @@ enum GatheredConvolution {
     into dx: Volume, adding: Bool, _ workers: Workers
   ) {
     let channels = first..<first + dx.channels
+    if layer.stride > 1, dx.channels <= 8, !upsampled {
+      return scatterDataGradient(layer, dy, p, channels, mask, into: dx, adding: adding, workers)
+    }
     if layer.stride > 1 {
       return stridedDataGradient(layer, dy, p, channels, mask, upsampled: upsampled, into: dx, adding: adding, workers)
     }
@@ -175,7 +178,7 @@ enum GatheredConvolution {
   private static let parityTaps: [[(offset: Int, tap: Int)]] = [[(-1, 3), (0, 1)], [(0, 2), (1, 0)]]
 
   /// dx of a 4³ convolution with stride 2 and padding 1, as eight 2³ convolutions of dy, one a parity.
-  private static func stridedDataGradient(
+  static func stridedDataGradient(
     _ layer: Convolution, _ dy: Volume, _ p: ParameterVector, _ channels: Range<Int>, _ mask: [Float]?,
     upsampled: Bool, into dx: Volume, adding: Bool, _ workers: Workers
   ) {
@@ -264,6 +267,64 @@ enum GatheredConvolution {
         let target = dx.base + ((z * dx.size.y + y) * dx.size.x + to) * dx.channels + columns.lowerBound
         let from = result + (i * half.x + x) * columns.count
         for c in 0..<columns.count { target[c] = (adding ? target[c] : 0) + from[c] }
+      }
+    }
+  }
+
+  // MARK: Data gradient of few channels
+
+  /// dx of few channels: for each row of dy the gradients of all taps it was multiplied with, added up where the taps
+  /// lie. A work item is a slab of dx's planes; rows of dy at its border are multiplied for both neighbours.
+  private static func scatterDataGradient(
+    _ layer: Convolution, _ dy: Volume, _ p: ParameterVector, _ channels: Range<Int>, _ mask: [Float]?,
+    into dx: Volume, adding: Bool, _ workers: Workers
+  ) {
+    let kernel = layer.kernel, stride = layer.stride, padding = layer.padding, taps = kernel * kernel * kernel
+    let outputs = layer.outputs, n = channels.count, size = dx.size, plane = kernel * kernel * n
+    let w = p[layer.weight], packed = workers.sharedScratch(outputs * taps * n)
+    // [out, tap, channel]
+    workers.forEach(outputs) { o, _ in
+      for c in 0..<n {
+        let from = (o * layer.inputs + channels.lowerBound + c) * taps, factor = mask?[c] ?? 1
+        for tap in 0..<taps { packed[(o * taps + tap) * n + c] = w[from + tap] * factor }
+      }
+    }
+    let slabs = Pieces(size.z, least: 8, limit: 64), width = dy.size.x
+    let scratch = workers.scratch(width * kernel * plane)
+    workers.forEach(slabs.count) { item, worker in
+      let slab = slabs[item], row = scratch[worker], line = size.x * n
+      if !adding {
+        (dx.base + slab.lowerBound * size.y * line).update(repeating: 0, count: slab.count * size.y * line)
+      }
+      let first = max(0, (slab.lowerBound + padding - kernel + stride) / stride)
+      let last = min(dy.size.z - 1, (slab.upperBound - 1 + padding) / stride)
+      guard first <= last else { return }
+      for z in first...last {
+        let kz = (0..<kernel).filter { slab.contains(z * stride - padding + $0) }
+        guard let low = kz.first else { continue }
+        let columns = kz.count * plane
+        for y in 0..<dy.size.y {
+          // OpenBLAS has fast kernels for products of at most a million multiplications.
+          let part = max(16, min(columns, 1_000_000 / (width * outputs) / 16 * 16))
+          for column in Swift.stride(from: 0, to: columns, by: part) {
+            Gemm.product(
+              m: width, n: min(part, columns - column), k: outputs,
+              dy.base + (z * dy.size.y + y) * width * outputs, outputs, packed + low * plane + column, taps * n,
+              beta: 0, row + column, columns)
+          }
+          for i in 0..<kz.count * kernel {
+            let dz = z * stride - padding + low + i / kernel, dyLine = y * stride - padding + i % kernel
+            guard dyLine >= 0, dyLine < size.y else { continue }
+            let target = dx.base + (dz * size.y + dyLine) * line
+            for x in 0..<width {
+              let start = x * stride - padding
+              let from = row + x * columns + i * kernel * n
+              let kx = max(0, -start)..<max(max(0, -start), min(kernel, size.x - start))
+              let to = target + start * n
+              for j in kx.lowerBound * n..<kx.upperBound * n { to[j] += from[j] }
+            }
+          }
+        }
       }
     }
   }

@@ -39,17 +39,20 @@ public struct Source: Sendable {
     self.mask = mask
   }
 
-  private init(_ source: Source, upsampled: Bool) {
+  private init(_ source: Source, upsampled: Bool, mask: [Float]?) {
     volume = source.volume
     scale = source.scale
     shift = source.shift
     slope = source.slope
-    mask = source.mask
+    self.mask = mask
     self.upsampled = upsampled
   }
 
   /// The same without upsampling.
-  var asStored: Source { Source(self, upsampled: false) }
+  var asStored: Source { Source(self, upsampled: false, mask: mask) }
+
+  /// The same with dropped channels read as the zeros that they are, rather than left out.
+  var keepingAll: Source { Source(self, upsampled: upsampled, mask: nil) }
 
   public var channels: Int { volume.channels }
 

@@ -1,3 +1,5 @@
+import COpenBLAS
+
 /// Sources side by side as tile transforms read them: activated, channels that dropout zeroes left out, zeros outside
 /// the volume. A voxel is `pitch` floats, of which the first `count` are channels.
 final class TileReader: @unchecked Sendable {
@@ -136,6 +138,8 @@ final class TileReader: @unchecked Sendable {
     let part = parts[0], run = part.runs[0], halving = part.halving, channels = part.channels
     let line = (z >> halving &* part.height &+ y >> halving) &* part.width
     let from = part.base + line &* channels + run.from, slope = Lanes(repeating: part.slope)
+    // The row below is what will be read next.
+    let next = part.width &* channels
     for c in stride(from: 0, to: run.count, by: 2 * lanes) {
       var to = row + c, voxel = first
       if let scale = part.scale, let shift = part.shift {
@@ -143,6 +147,7 @@ final class TileReader: @unchecked Sendable {
         let b0 = load(shift + run.from + c), b1 = load(shift + run.from + c + lanes)
         while voxel < end {
           let v = from + ((voxel >> halving) &* channels &+ c)
+          cblas_prefetch(v + next)
           let n0 = b0.addingProduct(load(v), a0), n1 = b1.addingProduct(load(v + lanes), a1)
           let m0 = n0 * slope, m1 = n1 * slope
           store(n0.replacing(with: m0, where: n0 .< m0), to)

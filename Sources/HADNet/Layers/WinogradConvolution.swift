@@ -407,7 +407,8 @@ enum WinogradConvolution {
           }
           let out = first + p * WinogradConvolution.panel + c
           // The first values are written, not added, unless the caller adds.
-          let start = target.start.map { load($0 + p * WinogradConvolution.panel + c) } ?? (isOwn ? .zero : nil)
+          let writes = step == 0 && (target.start != nil || isOwn)
+          let start = target.start.map { load($0 + p * WinogradConvolution.panel + c) } ?? .zero
           for x in 0..<nx {
             let one = back + x * lanes, two = one + 24 * lanes, next = 4 * lanes
             var (p0, p1, p2, p3) = TileTransform.output(
@@ -423,46 +424,65 @@ enum WinogradConvolution {
               q1 = q2 + q3
             }
             let voxel = out + x * pitch
-            addLine(step, p0, q0, voxel, nz, channels, start)
-            if ny > 1 { addLine(step, p1, q1, voxel + yStep, nz, channels, start) }
-            if ny > 2 { addLine(step, p2, q2, voxel + 2 * yStep, nz, channels, start) }
-            if ny > 3 { addLine(step, p3, q3, voxel + 3 * yStep, nz, channels, start) }
+            addLine(step, p0, q0, voxel, nz, channels, start, writes: writes)
+            if ny > 1 { addLine(step, p1, q1, voxel + yStep, nz, channels, start, writes: writes) }
+            if ny > 2 { addLine(step, p2, q2, voxel + 2 * yStep, nz, channels, start, writes: writes) }
+            if ny > 3 { addLine(step, p3, q3, voxel + 3 * yStep, nz, channels, start, writes: writes) }
           }
         }
       }
     }
 
-    /// Adds two z-points' values to the up to four voxels above each other.
+    /// Adds two z-points' values to the up to four voxels above each other, or writes them added to `start`.
     @inline(__always)
     private func addLine(
       _ step: Int, _ p: Lanes, _ q: Lanes, _ voxel: UnsafeMutablePointer<Float>, _ nz: Int, _ channels: Int,
-      _ start: Lanes?
+      _ start: Lanes, writes: Bool
     ) {
+      let far = voxel + (side - 1) * zStep
       if step == 2 {
-        accumulate(p, voxel, channels, nil)
-        if nz == side { accumulate(q, voxel + (side - 1) * zStep, channels, nil) }
+        accumulate(p, voxel, channels)
+        if nz == side { accumulate(q, far, channels) }
         return
       }
       let a = step == 0 ? TileTransform.a : TileTransform.b
-      let even = p + q, odd = (p - q) * a, far = even * (a * a)
-      let start = step == 0 ? start : nil
+      let even = p + q, odd = (p - q) * a, second = even * (a * a), third = odd * (a * a)
       if target.halved {
-        accumulate(even + odd, voxel, channels, start)
-        if nz > 1 { accumulate(far.addingProduct(odd, Lanes(repeating: a * a)), voxel + zStep, channels, start) }
+        if writes {
+          write(start + even + odd, voxel, channels)
+          if nz > 1 { write(start + second + third, far, channels) }
+        } else {
+          accumulate(even + odd, voxel, channels)
+          if nz > 1 { accumulate(second + third, far, channels) }
+        }
+      } else if writes {
+        write(start + even, voxel, channels)
+        if nz > 1 { write(start + odd, voxel + zStep, channels) }
+        if nz > 2 { write(start + second, voxel + 2 * zStep, channels) }
+        if nz > 3 { write(start + third, far, channels) }
       } else {
-        accumulate(even, voxel, channels, start)
-        if nz > 1 { accumulate(odd, voxel + zStep, channels, start) }
-        if nz > 2 { accumulate(far, voxel + 2 * zStep, channels, start) }
-        if nz > 3 { accumulate(odd * (a * a), voxel + 3 * zStep, channels, start) }
+        accumulate(even, voxel, channels)
+        if nz > 1 { accumulate(odd, voxel + zStep, channels) }
+        if nz > 2 { accumulate(second, voxel + 2 * zStep, channels) }
+        if nz > 3 { accumulate(third, far, channels) }
       }
     }
 
     @inline(__always)
-    private func accumulate(_ v: Lanes, _ to: UnsafeMutablePointer<Float>, _ channels: Int, _ start: Lanes?) {
+    private func write(_ v: Lanes, _ to: UnsafeMutablePointer<Float>, _ channels: Int) {
       if channels >= lanes {
-        store((start ?? load(to)) + v, to)
+        store(v, to)
       } else {
-        for c in 0..<channels { to[c] = (start?[c] ?? to[c]) + v[c] }
+        for c in 0..<channels { to[c] = v[c] }
+      }
+    }
+
+    @inline(__always)
+    private func accumulate(_ v: Lanes, _ to: UnsafeMutablePointer<Float>, _ channels: Int) {
+      if channels >= lanes {
+        store(load(to) + v, to)
+      } else {
+        for c in 0..<channels { to[c] += v[c] }
       }
     }
 
