@@ -3,11 +3,10 @@ public final class Profile {
   public enum Phase: String, CaseIterable, Sendable {
     case teacher = "teacher forward"
     case student = "student forward"
-    case fake = "discriminator on student"
+    case judge = "discriminator on both"
     case loss = "losses"
     case through = "back through discriminator"
     case studentBackward = "student backward"
-    case real = "discriminator on teacher"
     case discriminatorBackward = "discriminator backward"
     case update = "reduction and updates"
   }

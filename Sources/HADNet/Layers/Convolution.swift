@@ -68,65 +68,86 @@ public struct Convolution: Sendable {
 
   /// Writes y, [z, y, x, out], from the sources.
   public func forward(_ sources: [Source], _ p: ParameterVector, into y: Volume, _ workers: Workers) {
-    _ = Convolution.forward(
-      [ConvolutionTerm(layer: self, sources: sources)], p, into: y, moments: false, workers)
+    _ = Convolution.forward([Sum([ConvolutionTerm(layer: self, sources: sources)], y)], p, moments: false, workers)
   }
 
-  /// Writes the sum of convolutions of the same outputs; with `moments` gives Σ y and Σ y² of each channel where the
+  /// What convolutions of the same outputs are added up to.
+  struct Sum {
+    let terms: [ConvolutionTerm]
+    let y: Volume
+
+    init(_ terms: [ConvolutionTerm], _ y: Volume) {
+      self.terms = terms
+      self.y = y
+    }
+  }
+
+  /// Computes sums of the same layers for several samples; with `moments` gives Σ y and Σ y² of each channel where the
   /// kernel has them at hand.
   static func forward(
-    _ terms: [ConvolutionTerm], _ p: ParameterVector, into y: Volume, moments: Bool, _ workers: Workers
-  ) -> Moments? {
-    workers.measure(terms[0].layer.kind(.forward3, .forward4)) {
-      sum(terms, p, into: y, moments: moments, workers)
+    _ samples: [Sum], _ p: ParameterVector, moments: Bool, _ workers: Workers
+  ) -> [Moments?] {
+    workers.measure(samples[0].terms[0].layer.kind(.forward3, .forward4)) {
+      let terms = samples[0].terms, outputs = samples[0].y.channels
+      // What the first kernel starts from; whole vectors.
+      let start = Buffer(zeros: outputs + lanes)
+      for term in terms {
+        if let bias = term.layer.bias { for c in 0..<outputs { start.base[c] += p[bias][c] } }
+      }
+      return withExtendedLifetime(start) {
+        // Where weights are most of the work, samples share it.
+        if terms.count == 1, let strided = terms[0].layer.stridedPart(terms[0].sources) {
+          StridedConvolution.forward(
+            terms[0].layer, samples.map { (Array($0.terms[0].sources[strided]), $0.y) }, first: 0, p,
+            bias: UnsafePointer(start.base), workers)
+          let rest = strided.upperBound..<terms[0].sources.count
+          return samples.map { sum($0, skipping: rest.lowerBound, p, bias: nil, moments: moments, workers) }
+        }
+        return samples.map { sum($0, skipping: 0, p, bias: UnsafePointer(start.base), moments: moments, workers) }
+      }
     }
   }
 
+  /// The first sources that are computed by parities, if there are any.
+  private func stridedPart(_ sources: [Source]) -> Range<Int>? {
+    let count = sources.prefix { forwardMethod($0) == .strided }.count
+    return count == 0 ? nil : 0..<count
+  }
+
+  /// Adds up what each term's sources give but the first `skipping`, starting from `bias`, or from what y holds (nil).
   private static func sum(
-    _ terms: [ConvolutionTerm], _ p: ParameterVector, into y: Volume, moments: Bool, _ workers: Workers
+    _ sum: Sum, skipping: Int, _ p: ParameterVector, bias: UnsafePointer<Float>?, moments: Bool, _ workers: Workers
   ) -> Moments? {
-    // What the first kernel starts from; whole vectors.
-    let start = Buffer(zeros: y.channels + lanes)
-    for term in terms {
-      if let bias = term.layer.bias { for c in 0..<y.channels { start.base[c] += p[bias][c] } }
-    }
-    var bias: UnsafePointer<Float>? = UnsafePointer(start.base)
+    let y = sum.y
+    var bias = bias
     // What Winograd computes is one sum over all its sources.
     var together: [WinogradConvolution.Input] = []
-    for term in terms {
+    for term in sum.terms {
       let layer = term.layer
       layer.check(term.sources, y)
-      for part in layer.parts(term.sources, by: { layer.forwardMethod($0) }) {
-        switch part.method {
-        case .winograd:
+      for part in layer.parts(term.sources, skipping: skipping, by: { layer.forwardMethod($0) }) {
+        if part.method == .winograd {
           together += part.sources.map { WinogradConvolution.Input(layer: layer, source: $0.source, first: $0.first) }
           continue
-        case .strided:
-          StridedConvolution.forward(
-            layer, part.sources.map(\.source), first: part.sources[0].first, p, into: y, bias: bias, workers)
-        case .narrow:
-          for (source, first) in part.sources {
-            NarrowConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
-            bias = nil
-          }
-        case .unfolded:
-          for (source, first) in part.sources {
-            UnfoldedConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
-            bias = nil
-          }
-        case .gathered:
-          for (source, first) in part.sources {
-            GatheredConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
-            bias = nil
-          }
         }
-        bias = nil
+        if part.method == .strided {
+          StridedConvolution.forward(
+            layer, [(part.sources.map(\.source), y)], first: part.sources[0].first, p, bias: bias, workers)
+          bias = nil
+          continue
+        }
+        for (source, first) in part.sources {
+          switch part.method {
+          case .narrow: NarrowConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
+          case .unfolded: UnfoldedConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
+          default: GatheredConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
+          }
+          bias = nil
+        }
       }
     }
     guard !together.isEmpty else { return nil }
-    return withExtendedLifetime(start) {
-      WinogradConvolution.forward(together, p, into: y, bias: bias, moments: moments, workers)
-    }
+    return WinogradConvolution.forward(together, p, into: y, bias: bias, moments: moments, workers)
   }
 
   /// Neighbouring sources of the same method, each with its first channel.
@@ -136,9 +157,13 @@ public struct Convolution: Sendable {
     kernel == 1 ? .pointwise : kernel == 3 ? small : large
   }
 
-  private func parts(_ sources: [Source], by method: (Source) -> Method) -> [Part] {
+  private func parts(_ sources: [Source], skipping: Int = 0, by method: (Source) -> Method) -> [Part] {
     var parts: [Part] = [], first = 0
-    for source in sources {
+    for (i, source) in sources.enumerated() {
+      guard i >= skipping else {
+        first += source.channels
+        continue
+      }
       let method = method(source)
       if parts.last?.method == method {
         parts[parts.count - 1].sources.append((source, first))
@@ -154,26 +179,41 @@ public struct Convolution: Sendable {
   public func addWeightGradient(
     _ dy: Volume, _ sources: [Source], into dp: ParameterVector, biasMatters: Bool, _ workers: Workers
   ) {
-    check(sources, dy)
+    addWeightGradient([(sources, dy)], into: dp, biasMatters: biasMatters, workers)
+  }
+
+  /// The same, summed over several samples.
+  func addWeightGradient(
+    _ samples: [(sources: [Source], dy: Volume)], into dp: ParameterVector, biasMatters: Bool, _ workers: Workers
+  ) {
     workers.measure(kind(.weight3, .weight4)) {
-      addWeightGradient(dy, parts(sources, by: { forwardMethod($0) }), into: dp, workers)
-      if biasMatters, let bias {
-        let sums = channelSums(dy, workers)
-        for (c, sum) in sums.enumerated() { dp[bias][c] += Float(sum) }
+      let strided = stridedPart(samples[0].sources)?.count ?? 0
+      if strided > 0 {
+        StridedConvolution.addWeightGradient(
+          self, samples.map { (Array($0.sources[..<strided]), $0.dy) }, first: 0, into: dp, workers)
+      }
+      for (sources, dy) in samples {
+        check(sources, dy)
+        addWeightGradient(
+          dy, parts(sources, skipping: strided, by: { forwardMethod($0) }), into: dp, workers)
+        if biasMatters, let bias {
+          let sums = channelSums(dy, workers)
+          for (c, sum) in sums.enumerated() { dp[bias][c] += Float(sum) }
+        }
       }
     }
   }
 
   private func addWeightGradient(_ dy: Volume, _ parts: [Part], into dp: ParameterVector, _ workers: Workers) {
     for part in parts {
+      let first = part.sources[0].first
       switch part.method {
       case .winograd:
         WinogradConvolution.addWeightGradient(
-          self, dy, part.sources.map { stride == 2 ? $0.source.asStored : $0.source }, first: part.sources[0].first,
-          into: dp, workers)
+          self, dy, part.sources.map { stride == 2 ? $0.source.asStored : $0.source }, first: first, into: dp, workers)
       case .strided:
         StridedConvolution.addWeightGradient(
-          self, dy, part.sources.map(\.source), first: part.sources[0].first, into: dp, workers)
+          self, [(part.sources.map(\.source), dy)], first: first, into: dp, workers)
       case .narrow:
         for (source, first) in part.sources {
           NarrowConvolution.addWeightGradient(self, dy, source, first: first, into: dp, workers)
@@ -196,36 +236,39 @@ public struct Convolution: Sendable {
     _ dy: Volume, _ p: ParameterVector, first: Int = 0, mask: [Float]? = nil, upsampled: Bool = false,
     into dx: Volume, adding: Bool = false, _ workers: Workers
   ) {
-    let size = upsampled ? dx.size.doubled : dx.size
+    dataGradient([(dy, dx)], p, first: first, mask: mask, upsampled: upsampled, adding: adding, workers)
+  }
+
+  /// The same for several samples.
+  func dataGradient(
+    _ samples: [(dy: Volume, dx: Volume)], _ p: ParameterVector, first: Int = 0, mask: [Float]? = nil,
+    upsampled: Bool = false, adding: Bool = false, _ workers: Workers
+  ) {
+    let (dy, dx) = samples[0], size = upsampled ? dx.size.doubled : dx.size
     precondition(
       outputSize(size) == dy.size && dy.channels == outputs && first + dx.channels <= inputs,
       "\(weight.name): gradient \(dy.shape) into \(dx.shape)")
     workers.measure(kind(.data3, .data4)) {
-      dataGradient(
-        dy, p, first: first, mask, dataGradientMethod(dx.channels, size, upsampled: upsampled), upsampled: upsampled,
-        into: dx, adding: adding, workers)
-    }
-  }
-
-  private func dataGradient(
-    _ dy: Volume, _ p: ParameterVector, first: Int, _ mask: [Float]?, _ method: Method, upsampled: Bool,
-    into dx: Volume, adding: Bool, _ workers: Workers
-  ) {
-    switch method {
-    case .winograd:
-      WinogradConvolution.dataGradient(
-        self, dy, p, first: first, mask, upsampled: upsampled, into: dx, adding: adding, workers)
-    case .strided:
-      StridedConvolution.dataGradient(
-        self, dy, first: first, p, mask, upsampled: upsampled, into: dx, adding: adding, workers)
-    case .narrow:
-      NarrowConvolution.dataGradient(
-        self, dy, p, first: first, mask, upsampled: upsampled, into: dx, adding: adding, workers)
-    case .unfolded:
-      UnfoldedConvolution.dataGradient(self, dy, p, first: first, mask, into: dx, adding: adding, workers)
-    case .gathered:
-      GatheredConvolution.dataGradient(
-        self, dy, p, first: first, mask, upsampled: upsampled, into: dx, adding: adding, workers)
+      let method = dataGradientMethod(dx.channels, size, upsampled: upsampled)
+      if method == .strided {
+        return StridedConvolution.dataGradient(
+          self, samples, first: first, p, mask, upsampled: upsampled, adding: adding, workers)
+      }
+      for (dy, dx) in samples {
+        switch method {
+        case .winograd:
+          WinogradConvolution.dataGradient(
+            self, dy, p, first: first, mask, upsampled: upsampled, into: dx, adding: adding, workers)
+        case .narrow:
+          NarrowConvolution.dataGradient(
+            self, dy, p, first: first, mask, upsampled: upsampled, into: dx, adding: adding, workers)
+        case .unfolded:
+          UnfoldedConvolution.dataGradient(self, dy, p, first: first, mask, into: dx, adding: adding, workers)
+        case .gathered, .strided:
+          GatheredConvolution.dataGradient(
+            self, dy, p, first: first, mask, upsampled: upsampled, into: dx, adding: adding, workers)
+        }
+      }
     }
   }
 

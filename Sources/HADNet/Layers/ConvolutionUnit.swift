@@ -7,9 +7,22 @@ public struct ConvolutionUnit: Sendable {
 
   /// Writes the sum of the convolutions, each of its sources, into y and gives its norm.
   func forward(_ sources: [[Source]], _ p: ParameterVector, into y: Volume, _ workers: Workers) -> Norm {
-    let terms = zip(convolutions, sources).map { ConvolutionTerm(layer: $0, sources: $1) }
-    let moments = Convolution.forward(terms, p, into: y, moments: norm != nil, workers)
-    return workers.measure(.norm) { norm?.forward(y, p, moments, workers) } ?? Norm(identity: y.channels)
+    forward([(sources, y)], p, workers)[0]
+  }
+
+  /// The same for several samples.
+  func forward(
+    _ samples: [(sources: [[Source]], y: Volume)], _ p: ParameterVector, _ workers: Workers
+  ) -> [Norm] {
+    let sums = samples.map { sample in
+      Convolution.Sum(zip(convolutions, sample.sources).map { ConvolutionTerm(layer: $0, sources: $1) }, sample.y)
+    }
+    let moments = Convolution.forward(sums, p, moments: norm != nil, workers)
+    return workers.measure(.norm) {
+      zip(samples, moments).map { sample, moments in
+        norm?.forward(sample.y, p, moments, workers) ?? Norm(identity: sample.y.channels)
+      }
+    }
   }
 
   /// Turns `gradient`, ∂L/∂(activated y), into ∂L/∂y in place and adds the parameters' gradients to `dp` (nil: none
@@ -18,17 +31,27 @@ public struct ConvolutionUnit: Sendable {
     _ gradient: Volume, _ y: Volume, _ saved: Norm, _ sources: [[Source]], _ p: ParameterVector,
     into dp: ParameterVector?, _ workers: Workers
   ) {
+    backward([(gradient, y, saved, sources)], p, into: dp, workers)
+  }
+
+  /// The same, parameters' gradients summed over several samples.
+  func backward(
+    _ samples: [(gradient: Volume, y: Volume, norm: Norm, sources: [[Source]])], _ p: ParameterVector,
+    into dp: ParameterVector?, _ workers: Workers
+  ) {
     workers.measure(.norm) {
-      if let norm {
-        norm.backward(gradient, y, saved, slope: slope, p, into: dp, workers)
-      } else {
-        LeakyReLU.backward(gradient, y, slope: slope, workers)
+      for sample in samples {
+        if let norm {
+          norm.backward(sample.gradient, sample.y, sample.norm, slope: slope, p, into: dp, workers)
+        } else {
+          LeakyReLU.backward(sample.gradient, sample.y, slope: slope, workers)
+        }
       }
     }
     guard let dp else { return }
     for (i, convolution) in convolutions.enumerated() {
       convolution.addWeightGradient(
-        gradient, sources[i], into: dp, biasMatters: norm == nil, workers)
+        samples.map { ($0.sources[i], $0.gradient) }, into: dp, biasMatters: norm == nil, workers)
     }
   }
 }

@@ -26,21 +26,31 @@ enum StridedConvolution {
     return Pieces(tiles, least: 1, limit: (tiles + most - 1) / most)
   }
 
-  private static func place(_ tile: Int, _ tiles: Size) -> (z: Int, y: Int, x: Int) {
-    (tile / (tiles.y * tiles.x), tile / tiles.x % tiles.y, tile % tiles.x)
+  /// Tiles of all samples are counted one after the other.
+  private static func place(_ tile: Int, _ tiles: Size) -> (sample: Int, z: Int, y: Int, x: Int) {
+    let within = tile % tiles.voxels
+    return (tile / tiles.voxels, within / (tiles.y * tiles.x), within / tiles.x % tiles.y, within % tiles.x)
+  }
+
+  /// Readers of 64 channels each, [sample][part].
+  private static func readers(_ samples: [[Source]], _ channels: Int) -> [[TileReader]] {
+    samples.map { sources in
+      stride(from: 0, to: channels, by: 64).map { TileReader(sources, $0..<min($0 + 64, channels)) }
+    }
   }
 
   // MARK: Transforms of volumes
 
   /// Transforms the 8³ input voxels of each tile for the reader's channels: [chunk, point, tile, parity, 8 channels].
   private static func transformInput(
-    _ readers: [TileReader], _ group: Range<Int>, _ tiles: Size, chunkStep: Int, pointStep: Int,
+    _ readers: [[TileReader]], _ group: Range<Int>, _ tiles: Size, chunkStep: Int, pointStep: Int,
     into v: UnsafeMutablePointer<Float>, _ workers: Workers
   ) {
     let scratch = workers.scratch(512 * 64 + lanes)
-    workers.forEach(group.count * readers.count) { item, worker in
-      let reader = readers[item % readers.count], pitch = reader.pitch, line = 8 * pitch
-      let tile = item / readers.count, (tz, ty, tx) = place(group.lowerBound + tile, tiles)
+    let parts = readers[0].count
+    workers.forEach(group.count * parts) { item, worker in
+      let tile = item / parts, (sample, tz, ty, tx) = place(group.lowerBound + tile, tiles)
+      let reader = readers[sample][item % parts], pitch = reader.pitch, line = 8 * pitch
       let stage = scratch[worker]
       for z in 0..<8 {
         for y in 0..<8 {
@@ -59,7 +69,7 @@ enum StridedConvolution {
         }
       }
       for c in stride(from: 0, to: pitch, by: lanes) {
-        let out = v + (item % readers.count * (64 / lanes) + c / lanes) * chunkStep + tile * rows
+        let out = v + (item % parts * (64 / lanes) + c / lanes) * chunkStep + tile * rows
         for z in 0..<8 {
           for y in 0..<8 {
             let row = stage + (z * 8 + y) * line + c
@@ -82,13 +92,14 @@ enum StridedConvolution {
   /// Transforms windows of dy for each tile, [panel, point, tile, 64 channels]: its 3³ voxels by A (for the weight
   /// gradient), or 4³ from one voxel before it by Bᵀ (for the data gradient).
   private static func transformGradient(
-    _ readers: [TileReader], _ group: Range<Int>, _ tiles: Size, asInput: Bool, panelStep: Int, pointStep: Int,
+    _ readers: [[TileReader]], _ group: Range<Int>, _ tiles: Size, asInput: Bool, panelStep: Int, pointStep: Int,
     into d: UnsafeMutablePointer<Float>, _ workers: Workers
   ) {
     let scratch = workers.scratch(64 * panel + lanes)
-    workers.forEach(group.count * readers.count) { item, worker in
-      let reader = readers[item % readers.count], pitch = reader.pitch, line = 4 * pitch
-      let tile = item / readers.count, (tz, ty, tx) = place(group.lowerBound + tile, tiles)
+    let parts = readers[0].count
+    workers.forEach(group.count * parts) { item, worker in
+      let tile = item / parts, (sample, tz, ty, tx) = place(group.lowerBound + tile, tiles)
+      let reader = readers[sample][item % parts], pitch = reader.pitch, line = 4 * pitch
       let stage = scratch[worker], side = asInput ? 4 : 3, border = asInput ? 1 : 0
       for z in 0..<side {
         for y in 0..<side {
@@ -106,7 +117,7 @@ enum StridedConvolution {
         for z in 0..<4 { StridedTransform.gradient(stage + z * 4 * line, line, count: 3 * pitch) }
         for row in 0..<16 { StridedTransform.gradient(stage + row * line, pitch, count: pitch) }
       }
-      let out = d + item % readers.count * panelStep + tile * panel
+      let out = d + item % parts * panelStep + tile * panel
       for point in 0..<points {
         let from = stage + point * pitch, to = out + point * pointStep
         for c in stride(from: 0, to: pitch, by: lanes) { store(load(from + c), to + c) }
@@ -174,18 +185,18 @@ enum StridedConvolution {
   /// Writes the convolution of input channels `first`… (as many as the sources have), starting from `bias`, or from
   /// what y holds (nil).
   static func forward(
-    _ layer: Convolution, _ sources: [Source], first: Int, _ p: ParameterVector, into y: Volume,
+    _ layer: Convolution, _ samples: [(sources: [Source], y: Volume)], first: Int, _ p: ParameterVector,
     bias: UnsafePointer<Float>?, _ workers: Workers
   ) {
-    let inputs = sources.reduce(0) { $0 + $1.channels }, outputs = layer.outputs
+    let inputs = samples[0].sources.reduce(0) { $0 + $1.channels }, outputs = layer.outputs, size = samples[0].y.size
     let w = UnsafePointer(p[layer.weight].baseAddress!)  // a layer has weights
-    let tiles = tiles(y.size), chunks = (inputs + channels - 1) / channels
-    let readers = stride(from: 0, to: inputs, by: 64).map { TileReader(sources, $0..<min($0 + 64, inputs)) }
-    let groups = groups(tiles.voxels, channels: inputs)
+    let tiles = tiles(size), chunks = (inputs + channels - 1) / channels
+    let readers = readers(samples.map(\.sources), inputs)
+    let groups = groups(samples.count * tiles.voxels, channels: inputs)
     let panels = (outputs + panel - 1) / panel
     for index in 0..<groups.count {
       let group = groups[index], pointStep = group.count * rows + 16, chunkStep = points * pointStep
-      let v = workers.sharedScratch((readers.count * 8) * chunkStep)
+      let v = workers.sharedScratch(readers[0].count * 8 * chunkStep)
       transformInput(readers, group, tiles, chunkStep: chunkStep, pointStep: pointStep, into: v, workers)
       let parts = Pieces(group.count, least: 1, limit: (group.count + 127) / 128)
       let most = (group.count + parts.count - 1) / parts.count
@@ -207,8 +218,9 @@ enum StridedConvolution {
           }
         }
         for t in 0..<part.count {
-          let (tz, ty, tx) = place(group.lowerBound + part.lowerBound + t, tiles)
-          let nz = min(3, y.size.z - 3 * tz), ny = min(3, y.size.y - 3 * ty), nx = min(3, y.size.x - 3 * tx)
+          let (sample, tz, ty, tx) = place(group.lowerBound + part.lowerBound + t, tiles)
+          let y = samples[sample].y
+          let nz = min(3, size.z - 3 * tz), ny = min(3, size.y - 3 * ty), nx = min(3, size.x - 3 * tx)
           for c in stride(from: 0, to: n, by: lanes) {
             inverse(m + t * panel + c, mStep, taps)
             let some = min(lanes, outs.count - c), out = first64 + c
@@ -270,14 +282,19 @@ enum StridedConvolution {
   /// Writes, or with `adding` adds, ∂L/∂x of input channels `first`… into dx; `upsampled`: into a volume of half the
   /// size that is read doubled.
   static func dataGradient(
-    _ layer: Convolution, _ dy: Volume, first: Int, _ p: ParameterVector, _ mask: [Float]?, upsampled: Bool,
-    into dx: Volume, adding: Bool, _ workers: Workers
+    _ layer: Convolution, _ samples: [(dy: Volume, dx: Volume)], first: Int, _ p: ParameterVector, _ mask: [Float]?,
+    upsampled: Bool, adding: Bool, _ workers: Workers
   ) {
     guard upsampled else {
-      return dataGradient(layer, dy, first: first, p, mask, into: dx, adding: adding, workers)
+      return dataGradient(layer, samples, first: first, p, mask, adding: adding, workers)
     }
-    let full = Volume(zeros: Shape(dx.size.doubled, dx.channels))
-    dataGradient(layer, dy, first: first, p, mask, into: full, adding: false, workers)
+    let full = samples.map { (dy: $0.dy, dx: Volume(zeros: Shape($0.dx.size.doubled, $0.dx.channels))) }
+    dataGradient(layer, full, first: first, p, mask, adding: false, workers)
+    for (sample, full) in zip(samples, full) { halve(full.dx, into: sample.dx, adding: adding, workers) }
+  }
+
+  /// The sum of each 2³ voxels.
+  private static func halve(_ full: Volume, into dx: Volume, adding: Bool, _ workers: Workers) {
     let row = full.size.x * dx.channels
     workers.forEach(dx.size.z * dx.size.y) { item, _ in
       let from = full.base + (2 * (item / dx.size.y) * full.size.y + 2 * (item % dx.size.y)) * row
@@ -294,21 +311,20 @@ enum StridedConvolution {
   }
 
   private static func dataGradient(
-    _ layer: Convolution, _ dy: Volume, first: Int, _ p: ParameterVector, _ mask: [Float]?, into dx: Volume,
+    _ layer: Convolution, _ samples: [(dy: Volume, dx: Volume)], first: Int, _ p: ParameterVector, _ mask: [Float]?,
     adding: Bool, _ workers: Workers
   ) {
-    let factors = (mask ?? [Float](repeating: 1, count: dx.channels)) + [Float](repeating: 0, count: lanes)
-    let w = UnsafePointer(p[layer.weight].baseAddress!), outputs = layer.outputs, inputs = dx.channels
+    let inputs = samples[0].dx.channels, size = samples[0].dx.size
+    let factors = (mask ?? [Float](repeating: 1, count: inputs)) + [Float](repeating: 0, count: lanes)
+    let w = UnsafePointer(p[layer.weight].baseAddress!), outputs = layer.outputs
     // A tile gives voxels 6t − 1 … 6t + 4 along an axis.
-    let size = dx.size, tiles = Size(size.z / 6 + 1, size.y / 6 + 1, size.x / 6 + 1)
-    let readers = stride(from: 0, to: outputs, by: panel).map {
-      TileReader([Source(dy)], $0..<min($0 + panel, outputs))
-    }
+    let tiles = Size(size.z / 6 + 1, size.y / 6 + 1, size.x / 6 + 1)
+    let readers = readers(samples.map { [Source($0.dy)] }, outputs)
     let blocks = (inputs + channels - 1) / channels
-    let groups = groups(tiles.voxels, channels: outputs / 8)
+    let groups = groups(samples.count * tiles.voxels, channels: outputs / 8)
     for index in 0..<groups.count {
       let group = groups[index], pointStep = group.count * panel + 16, panelStep = points * pointStep
-      let v = workers.sharedScratch(readers.count * panelStep)
+      let v = workers.sharedScratch(readers[0].count * panelStep)
       transformGradient(
         readers, group, tiles, asInput: true, panelStep: panelStep, pointStep: pointStep, into: v, workers)
       let parts = Pieces(group.count, least: 1, limit: (group.count + 127) / 128)
@@ -318,7 +334,7 @@ enum StridedConvolution {
         let part = parts[item % parts.count], block = item / parts.count
         let ins = first + block * channels..<first + min((block + 1) * channels, inputs)
         let u = scratch[worker], m = u + points * filterPoint, taps = m + points * mStep
-        for (i, reader) in readers.enumerated() {
+        for (i, reader) in readers[0].enumerated() {
           transformFilters(
             layer, w, i * panel..<i * panel + reader.count, ins, byOutput: false, into: u, taps: taps)
           for point in 0..<points {
@@ -329,7 +345,8 @@ enum StridedConvolution {
         }
         let factor = factors.withUnsafeBufferPointer { load($0.baseAddress! + block * channels) }
         for t in 0..<part.count {
-          let (tz, ty, tx) = place(group.lowerBound + part.lowerBound + t, tiles)
+          let (sample, tz, ty, tx) = place(group.lowerBound + part.lowerBound + t, tiles)
+          let dx = samples[sample].dx
           for parity in 0..<8 {
             inverse(m + t * rows + parity * lanes, mStep, taps)
             let z0: Int = 6 * tz - 1 + parity >> 2
@@ -356,22 +373,21 @@ enum StridedConvolution {
 
   /// Adds ∂L/∂weight of input channels `first`….
   static func addWeightGradient(
-    _ layer: Convolution, _ dy: Volume, _ sources: [Source], first: Int, into dp: ParameterVector, _ workers: Workers
+    _ layer: Convolution, _ samples: [(sources: [Source], dy: Volume)], first: Int, into dp: ParameterVector,
+    _ workers: Workers
   ) {
-    let inputs = sources.reduce(0) { $0 + $1.channels }, outputs = layer.outputs
+    let inputs = samples[0].sources.reduce(0) { $0 + $1.channels }, outputs = layer.outputs
     let dw = dp[layer.weight].baseAddress!  // a layer has weights
-    let tiles = tiles(dy.size), chunks = (inputs + channels - 1) / channels
-    let readers = stride(from: 0, to: inputs, by: 64).map { TileReader(sources, $0..<min($0 + 64, inputs)) }
-    let gradients = stride(from: 0, to: outputs, by: panel).map {
-      TileReader([Source(dy)], $0..<min($0 + panel, outputs))
-    }
-    let groups = groups(tiles.voxels, channels: inputs)
+    let tiles = tiles(samples[0].dy.size), chunks = (inputs + channels - 1) / channels
+    let readers = readers(samples.map(\.sources), inputs)
+    let allGradients = self.readers(samples.map { [Source($0.dy)] }, outputs), gradients = allGradients[0]
+    let groups = groups(samples.count * tiles.voxels, channels: inputs)
     for index in 0..<groups.count {
       let group = groups[index], pointStep = group.count * rows + 16, step = points * pointStep
-      let v = workers.sharedScratch((readers.count * 8 + gradients.count) * step), d = v + readers.count * 8 * step
+      let v = workers.sharedScratch((readers[0].count * 8 + gradients.count) * step), d = v + readers[0].count * 8 * step
       transformInput(readers, group, tiles, chunkStep: step, pointStep: pointStep, into: v, workers)
       transformGradient(
-        gradients, group, tiles, asInput: false, panelStep: step, pointStep: pointStep, into: d, workers)
+        allGradients, group, tiles, asInput: false, panelStep: step, pointStep: pointStep, into: d, workers)
       let scratch = workers.scratch(points * filterPoint + 64 * lanes)
       workers.forEach(chunks * gradients.count) { item, worker in
         let i = item % gradients.count, chunk = item / gradients.count

@@ -49,42 +49,57 @@ public struct Discriminator: Sendable {
     return p
   }
 
-  /// Scores a network's outputs, with the student's `sequences` [z, y, x, 3]; into the pass.
-  public func forward(
-    _ pass: DiscriminatorPass, of network: UNetPass, sequences: Volume, _ p: ParameterVector,
-    _ workers: Workers
-  ) {
-    for i in 0..<4 {
-      pass.norms[i] = blocks[i].forward(
-        [sources(pass, i, network, sequences)], p, into: pass.y[i], workers)
+  /// What is judged: a network's outputs, with a place for what the judgement needs and gives.
+  public struct Sample {
+    let pass: DiscriminatorPass
+    let network: UNetPass
+
+    public init(_ pass: DiscriminatorPass, of network: UNetPass) {
+      self.pass = pass
+      self.network = network
     }
-    last.forward([pass.source(3)], p, into: pass.scores, workers)
   }
 
-  /// From `pass.dScores`: adds the gradient of the discriminator's parameters to `dp`, if given. With
-  /// `intoNetwork`, adds ∂L/∂logits to the network's `dLogits` and writes the features' gradients.
-  public func backward(
-    _ pass: DiscriminatorPass, of network: UNetPass, sequences: Volume, _ p: ParameterVector,
-    into dp: ParameterVector?, intoNetwork: Bool, _ workers: Workers
-  ) {
-    if let dp {
-      last.addWeightGradient(pass.dScores, [pass.source(3)], into: dp, biasMatters: false, workers)
+  /// Scores networks' outputs, with the student's `sequences` [z, y, x, 3], into their passes. Samples share the work
+  /// on the weights; each is judged by itself.
+  public func forward(_ samples: [Sample], sequences: Volume, _ p: ParameterVector, _ workers: Workers) {
+    for i in 0..<4 {
+      let norms = blocks[i].forward(
+        samples.map { ([sources($0.pass, i, $0.network, sequences)], $0.pass.y[i]) }, p, workers)
+      for (sample, norm) in zip(samples, norms) { sample.pass.norms[i] = norm }
     }
-    last.dataGradient(pass.dScores, p, into: pass.dY[3], workers)
+    for sample in samples { last.forward([sample.pass.source(3)], p, into: sample.pass.scores, workers) }
+  }
+
+  /// From the passes' `dScores`: adds the gradient of the discriminator's parameters, summed over the samples, to
+  /// `dp`, if given. With `intoNetwork`, adds ∂L/∂logits to the networks' `dLogits` and writes the features' gradients.
+  public func backward(
+    _ samples: [Sample], sequences: Volume, _ p: ParameterVector, into dp: ParameterVector?, intoNetwork: Bool,
+    _ workers: Workers
+  ) {
+    for sample in samples {
+      if let dp {
+        last.addWeightGradient(
+          sample.pass.dScores, [sample.pass.source(3)], into: dp, biasMatters: false, workers)
+      }
+      last.dataGradient(sample.pass.dScores, p, into: sample.pass.dY[3], workers)
+    }
     for i in stride(from: 3, through: 0, by: -1) {
-      let convolution = blocks[i].convolutions[0], dy = pass.dY[i]
+      let convolution = blocks[i].convolutions[0]
       blocks[i].backward(
-        dy, pass.y[i], pass.norms[i], [sources(pass, i, network, sequences)], p, into: dp, workers)
-      if i > 0 { convolution.dataGradient(dy, p, into: pass.dY[i - 1], workers) }
+        samples.map { ($0.pass.dY[i], $0.pass.y[i], $0.pass.norms[i], [sources($0.pass, i, $0.network, sequences)]) },
+        p, into: dp, workers)
+      if i > 0 { convolution.dataGradient(samples.map { ($0.pass.dY[i], $0.pass.dY[i - 1]) }, p, workers) }
       guard intoNetwork else { continue }
       if i == 0 {
-        convolution.dataGradient(dy, p, into: network.dLogits, adding: true, workers)
+        convolution.dataGradient(samples.map { ($0.pass.dY[0], $0.network.dLogits) }, p, adding: true, workers)
       } else if hierarchical {
-        let encoder = network.encoderFeatureGradient(i - 1), decoder = network.decoderFeatureGradient(i - 1)
-        let first = pass.y[i - 1].channels
-        convolution.dataGradient(dy, p, first: first, into: encoder, workers)
+        let first = 4 * k << (i - 1), features = k << i
         convolution.dataGradient(
-          dy, p, first: first + encoder.channels, upsampled: true, into: decoder, workers)
+          samples.map { ($0.pass.dY[i], $0.network.encoderFeatureGradient(i - 1)) }, p, first: first, workers)
+        convolution.dataGradient(
+          samples.map { ($0.pass.dY[i], $0.network.decoderFeatureGradient(i - 1)) }, p, first: first + features,
+          upsampled: true, workers)
       }
     }
   }

@@ -136,8 +136,10 @@ public final class DistillationStep {
       Sight.withoutContrast.copy(item.images, into: studentPass.image)
       student.forward(studentPass, studentP, dropout: dropout, workers)
     }
-    workers.phase(.fake) {
-      discriminator.forward(fake, of: studentPass, sequences: studentPass.image, discriminatorP, workers)
+    // The teacher's outputs are judged now as well, with the same weights: the two share the work on them.
+    workers.phase(.judge) {
+      discriminator.forward(
+        [fakeSample, realSample], sequences: studentPass.image, discriminatorP, workers)
     }
     let (crossEntropy, adversarial) = workers.phase(.loss) {
       (
@@ -149,7 +151,7 @@ public final class DistillationStep {
     // The student's loss needs the discriminator's data gradient only, not its weights'.
     workers.phase(.through) {
       discriminator.backward(
-        fake, of: studentPass, sequences: studentPass.image, discriminatorP, into: nil, intoNetwork: true, workers)
+        [fakeSample], sequences: studentPass.image, discriminatorP, into: nil, intoNetwork: true, workers)
     }
     workers.phase(.studentBackward) {
       studentGradient.fill(0, workers)
@@ -158,12 +160,12 @@ public final class DistillationStep {
     return [crossEntropy + Double(settings.lambda) * adversarial, crossEntropy]
   }
 
-  /// The discriminator on the teacher's outputs; its scores of the student's are those of the student's turn, made
-  /// with the same weights. Gives [L_HD, accuracy] and leaves ∂L_HD/∂scores in both passes.
+  private var fakeSample: Discriminator.Sample { Discriminator.Sample(fake, of: studentPass) }
+  private var realSample: Discriminator.Sample { Discriminator.Sample(real, of: teacherPass) }
+
+  /// The discriminator's scores of teacher and student, made in the student's turn. Gives [L_HD, accuracy] and leaves
+  /// ∂L_HD/∂scores in both passes.
   func judge() -> [Double] {
-    workers.phase(.real) {
-      discriminator.forward(real, of: teacherPass, sequences: studentPass.image, discriminatorP, workers)
-    }
     let n = real.scores.shape.count
     var right = 0
     for i in 0..<n {
@@ -180,11 +182,9 @@ public final class DistillationStep {
   func learnToJudge() {
     workers.phase(.discriminatorBackward) {
       discriminatorGradient.fill(0, workers)
-      for (pass, network) in [(real, teacherPass), (fake, studentPass)] {
-        discriminator.backward(
-          pass, of: network, sequences: studentPass.image, discriminatorP, into: discriminatorGradient,
-          intoNetwork: false, workers)
-      }
+      discriminator.backward(
+        [realSample, fakeSample], sequences: studentPass.image, discriminatorP, into: discriminatorGradient,
+        intoNetwork: false, workers)
     }
   }
 }
