@@ -9,6 +9,8 @@ import Synchronization
 /// shape alone decides.
 public final class Workers: @unchecked Sendable {
   public let count: Int
+  /// Which item is the n-th to be handed out, a permutation; nil: in order. For tests: results must not depend on it.
+  var deal: ((_ turn: Int, _ items: Int) -> Int)?
   /// Kept where a benchmark asks for it.
   public var profile: Profile?
   private var scratch: [Buffer]
@@ -27,9 +29,10 @@ public final class Workers: @unchecked Sendable {
   public func forEach(_ items: Int, _ body: (_ item: Int, _ worker: Int) -> Void) {
     cblas_flush_denormals()
     if count == 1 || items <= 1 {
-      for item in 0..<items { body(item, 0) }
+      for turn in 0..<items { body(deal?(turn, items) ?? turn, 0) }
       return
     }
+    nonisolated(unsafe) let deal = deal
     let next = Atomic<Int>(0)
     withoutActuallyEscaping(body) { body in
       // Items write to disjoint memory, and all of them have ended when this returns.
@@ -37,9 +40,9 @@ public final class Workers: @unchecked Sendable {
       DispatchQueue.concurrentPerform(iterations: min(count, items)) { worker in
         cblas_flush_denormals()
         while true {
-          let item = next.wrappingAdd(1, ordering: .relaxed).oldValue
-          if item >= items { return }
-          body(item, worker)
+          let turn = next.wrappingAdd(1, ordering: .relaxed).oldValue
+          if turn >= items { return }
+          body(deal?(turn, items) ?? turn, worker)
         }
       }
     }

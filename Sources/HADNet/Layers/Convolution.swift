@@ -49,9 +49,9 @@ public struct Convolution: Sendable {
     if stride == 1 {
       if NarrowConvolution.fits(self, rows, columns, width: width) { return .narrow }
       if !upsampled, UnfoldedConvolution.fits(self, rows, columns, tiled) { return .unfolded }
-      return kernel == 3 && padding == 1 && min(rows, columns) >= 16 && tiles >= 16 ? .winograd : .gathered
+      return kernel == 3 && padding == 1 && columns >= 16 && tiles >= 16 ? .winograd : .gathered
     }
-    guard kernel == 4 && stride == 2 && padding == 1 && min(rows, columns) >= 16 else { return .gathered }
+    guard kernel == 4 && stride == 2 && padding == 1 && columns >= (rows < 16 ? 64 : 16) else { return .gathered }
     return upsampled && tiles >= 16 ? .winograd : .strided
   }
 

@@ -7,14 +7,21 @@ public enum MaxPool {
   }
 
   private static func reduce(_ source: Source, into y: Volume, _ workers: Workers) {
-    eachRow(source, y, workers) { rows, width, channels, row in
-      let target = y.base + row * width * channels
-      for x in 0..<width {
-        for c in 0..<channels {
-          let i = 2 * x * channels + c, j = i + channels
-          let a = Swift.max(rows[0][i], rows[0][j]), b = Swift.max(rows[1][i], rows[1][j])
-          let d = Swift.max(rows[2][i], rows[2][j]), e = Swift.max(rows[3][i], rows[3][j])
-          target[x * channels + c] = Swift.max(Swift.max(a, b), Swift.max(d, e))
+    let channels = source.channels
+    eachRow(source, y, workers) { rows, row in
+      let target = y.base + row * y.size.x * channels
+      for x in 0..<y.size.x {
+        let corner = rows.base + 2 * x * rows.pitch, to = target + x * channels
+        var c = 0
+        while c < channels {
+          let v = corner + c
+          var best = load(v)
+          for other in 1..<8 {
+            let w = load(v + rows.offset(other))
+            best = best.replacing(with: w, where: w .> best)
+          }
+          put(best, to + c, channels - c)
+          c &+= lanes
         }
       }
     }
@@ -29,44 +36,68 @@ public enum MaxPool {
   }
 
   private static func spread(_ dy: Volume, _ source: Source, into dx: Volume, _ workers: Workers) {
-    let size = dx.size
-    eachRow(source, dy, workers) { rows, width, channels, row in
+    let channels = source.channels, size = dx.size
+    eachRow(source, dy, workers) { rows, row in
       let z = 2 * (row / dy.size.y), y = 2 * (row % dy.size.y)
-      let g = dy.base + row * width * channels
-      for x in 0..<width {
-        for c in 0..<channels {
-          let i = 2 * x * channels + c
-          var best = rows[0][i], line = 0, side = 0
-          for l in 0..<4 {
-            for s in 0..<2 where rows[l][i + s * channels] > best {
-              best = rows[l][i + s * channels]
-              line = l
-              side = s
-            }
+      let g = dy.base + row * dy.size.x * channels
+      for x in 0..<dy.size.x {
+        let corner = rows.base + 2 * x * rows.pitch
+        let to = dx.base + ((z * size.y + y) * size.x + 2 * x) * channels
+        var c = 0
+        while c < channels {
+          let v = corner + c
+          var best = load(v), place = Lanes.zero
+          for other in 1..<8 {
+            let w = load(v + rows.offset(other)), wins = w .> best
+            best = best.replacing(with: w, where: wins)
+            place = place.replacing(with: Lanes(repeating: Float(other)), where: wins)
           }
-          let at = ((z + line / 2) * size.y + y + line % 2) * size.x * channels + i + side * channels
-          dx.base[at] += g[x * channels + c]
+          let gradient = load(g + x * channels + c)
+          for corner in 0..<8 {
+            let at = to + ((corner >> 2 * size.y + corner >> 1 & 1) * size.x + corner & 1) * channels + c
+            let own = Lanes.zero.replacing(with: gradient, where: place .== Lanes(repeating: Float(corner)))
+            put(load(at) + own, at, channels - c)
+          }
+          c &+= lanes
         }
       }
     }
   }
 
+  /// Stores the first `count` values, all if there are so many.
+  @inline(__always)
+  private static func put(_ v: Lanes, _ to: UnsafeMutablePointer<Float>, _ count: Int) {
+    if count >= lanes {
+      store(v, to)
+    } else {
+      for c in 0..<count { to[c] = v[c] }
+    }
+  }
+
+  /// Four activated rows, two above each other in each of two planes.
+  private struct RowBlock {
+    let base: UnsafeMutablePointer<Float>
+    let pitch, row: Int
+
+    /// The distance of a corner (z, y, x in its bits) from the first.
+    @inline(__always)
+    func offset(_ corner: Int) -> Int { corner >> 1 * row + (corner & 1) * pitch }
+  }
+
   private static func eachRow(
-    _ source: Source, _ pooled: Volume, _ workers: Workers,
-    _ body: (_ rows: [UnsafeMutablePointer<Float>], _ width: Int, _ channels: Int, _ row: Int) -> Void
+    _ source: Source, _ pooled: Volume, _ workers: Workers, _ body: (RowBlock, _ row: Int) -> Void
   ) {
-    let length = source.size.x * source.channels
+    let reader = TileReader([source]), width = source.size.x, length = width * reader.pitch + lanes
     let scratch = workers.scratch(4 * length)
-    let stage = RowStage(source, pattern: workers.sharedScratch(RowStage.patternCount(source), place: 1))
     let pieces = Pieces(pooled.size.z * pooled.size.y, least: 4, limit: 256)
     workers.forEach(pieces.count) { piece, worker in
-      let rows = (0..<4).map { scratch[worker] + $0 * length }
+      let block = RowBlock(base: scratch[worker], pitch: reader.pitch, row: length)
       for row in pieces[piece] {
         let z = 2 * (row / pooled.size.y), y = 2 * (row % pooled.size.y)
         for line in 0..<4 {
-          stage.write(z: z + line / 2, y: y + line % 2, left: 0, right: 0, into: rows[line])
+          reader.write(z: z + line / 2, y: y + line % 2, x: 0, width: width, into: block.base + line * length)
         }
-        body(rows, pooled.size.x, source.channels, row)
+        body(block, row)
       }
     }
   }

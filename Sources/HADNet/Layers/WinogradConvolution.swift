@@ -564,7 +564,7 @@ enum WinogradConvolution {
     let readers = (0..<rowPanels.count).map { TileReader(sources, rowPanels[$0]) }
     let gradients = (0..<columnPanels.count).map { TileReader([Source(dy)], columnPanels[$0]) }
     let size = dy.size
-    let blocks = Blocks(size, most: 64), most = blocks.largest, tiles = most.voxels
+    let blocks = Blocks(size, most: 32), most = blocks.largest, tiles = most.voxels
     let pieces = Pieces(blocks.count, least: 4, limit: max(1, 16 / panels))
     let xPitch = readers.map(\.pitch).max()!, gPitch = gradients.map(\.pitch).max()!
     let xRow = (4 * most.x + 2) * xPitch + lanes, xPlane = (4 * most.y + 2) * xRow

@@ -64,7 +64,7 @@ import Testing
     let p = network.initialParameters(seed: 3, part: 0), workers = Workers.poisoned(2)
     let outputs = outputs(size, k: 1), pass = DiscriminatorPass(network, size)
     func loss() -> Double {
-      network.forward(pass, of: outputs, sequences: outputs.image, p, workers)
+      network.forward([.init(pass, of: outputs)], sequences: outputs.image, p, workers)
       return LeastSquares.loss(pass.scores, target: 1, factor: 1, gradient: pass.dScores)
     }
     let dp = ParameterVector(zeros: network.layout)
