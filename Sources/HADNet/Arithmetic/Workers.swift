@@ -20,7 +20,7 @@ public final class Workers: @unchecked Sendable {
     precondition(count > 0, "\(count) threads")
     self.count = count
     scratch = (0..<count).map { _ in Buffer(zeros: 0) }
-    shared = [Buffer(zeros: 0), Buffer(zeros: 0)]
+    shared = (0..<3).map { _ in Buffer(zeros: 0) }
     // Our threads are the parallelism; OpenBLAS's own would fight them for the cores.
     openblas_set_num_threads(1)
   }
@@ -55,11 +55,15 @@ public final class Workers: @unchecked Sendable {
     return scratch.map(\.base)
   }
 
-  /// Scratch memory that all workers share (`place` 0 or 1), contents undefined; valid until the next call for
+  /// Scratch memory that all workers share (`place` 0, 1 or 2), contents undefined; valid until the next call for
   /// the same place.
   func sharedScratch(_ floats: Int, place: Int = 0) -> UnsafeMutablePointer<Float> {
+    sharedBuffer(floats, place: place).base
+  }
+
+  func sharedBuffer(_ floats: Int, place: Int) -> Buffer {
     if shared[place].count < floats { shared[place] = Buffer(zeros: floats) }
-    return shared[place].base
+    return shared[place]
   }
 }
 

@@ -288,7 +288,9 @@ enum StridedConvolution {
     guard upsampled else {
       return dataGradient(layer, samples, first: first, p, mask, adding: adding, workers)
     }
-    let full = samples.map { (dy: $0.dy, dx: Volume(zeros: Shape($0.dx.size.doubled, $0.dx.channels))) }
+    let shape = Shape(samples[0].dx.size.doubled, samples[0].dx.channels)
+    let memory = workers.sharedBuffer(samples.count * shape.count, place: 2)
+    let full = samples.enumerated().map { (dy: $1.dy, dx: Volume(shape, in: memory, at: $0 * shape.count)) }
     dataGradient(layer, full, first: first, p, mask, adding: false, workers)
     for (sample, full) in zip(samples, full) { halve(full.dx, into: sample.dx, adding: adding, workers) }
   }

@@ -3,17 +3,26 @@
 public struct WorkspacePlan {
   private struct Request {
     let shape: Shape
-    let time: ClosedRange<Int>
+    let times: [ClosedRange<Int>]
+
+    func overlaps(_ other: Request) -> Bool {
+      times.contains { time in other.times.contains(where: time.overlaps) }
+    }
   }
 
   private var requests: [Request] = []
 
   public init() {}
 
-  /// Asks for a volume that holds its values during `time` (both ends included); gives its place in the plan.
-  public mutating func reserve(_ shape: Shape, _ time: ClosedRange<Int>) -> Int {
-    requests.append(Request(shape: shape, time: time))
+  /// Asks for a volume that holds its values during each of `times` (both ends included), but not from one to the next;
+  /// gives its place in the plan.
+  public mutating func reserve(_ shape: Shape, during times: [ClosedRange<Int>]) -> Int {
+    requests.append(Request(shape: shape, times: times))
     return requests.count - 1
+  }
+
+  public mutating func reserve(_ shape: Shape, _ time: ClosedRange<Int>) -> Int {
+    reserve(shape, during: [time])
   }
 
   /// Largest first, each at the lowest offset where nothing that lives at the same time lies.
@@ -23,7 +32,7 @@ public struct WorkspacePlan {
     let order = requests.indices.sorted { (length($1), $0) < (length($0), $1) }
     var placed: [Int] = []
     for i in order {
-      let neighbours = placed.filter { requests[$0].time.overlaps(requests[i].time) }
+      let neighbours = placed.filter { requests[$0].overlaps(requests[i]) }
         .sorted { (offsets[$0], $0) < (offsets[$1], $1) }
       var offset = 0
       for other in neighbours where offsets[other] < offset + length(i) {

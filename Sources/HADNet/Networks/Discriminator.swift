@@ -124,25 +124,47 @@ public final class DiscriminatorPass {
   public let dScores: Volume
   var norms: [Norm]
 
-  public init(_ network: Discriminator, _ size: Size) {
-    var plan = WorkspacePlan()
-    var y: [Int] = [], dY: [Int] = [], side = size
-    for i in 0..<4 {
-      side = side.halved
-      let shape = Shape(side, 4 * network.k << i)
-      y.append(plan.reserve(shape, 0...10))
-      // Backward goes from 5 down to 1.
-      dY.append(plan.reserve(shape, (9 - i - 1)...(9 - i)))
+  /// The places of a pass's volumes in a plan.
+  struct Places {
+    fileprivate var y: [Int] = [], dY: [Int] = []
+    fileprivate var scores = 0, dScores = 0
+
+    /// Moments of a backward pass: from the scores 0 down to the first block 4.
+    static let backwardMoments = 5
+
+    /// Reserves the volumes of a pass that is scored at `forward` and gone back through from each of `backwards` on; the
+    /// last of them is the latest.
+    init(_ network: Discriminator, _ size: Size, in plan: inout WorkspacePlan, forward: Int, backwards: [Int]) {
+      let end = (backwards.last ?? forward) + Places.backwardMoments
+      var side = size
+      for i in 0..<4 {
+        side = side.halved
+        let shape = Shape(side, 4 * network.k << i)
+        y.append(plan.reserve(shape, forward...end))
+        // Written from the block behind, read by its own.
+        dY.append(plan.reserve(shape, during: backwards.map { $0 + 3 - i...$0 + 4 - i }))
+      }
+      let patches = network.last.outputSize(side)
+      precondition(patches.z > 0 && patches.y > 0 && patches.x > 0, "a discriminator's input of \(size)")
+      scores = plan.reserve(Shape(patches, 1), forward...end)
+      dScores = plan.reserve(Shape(patches, 1), forward...end)
     }
-    let patches = network.last.outputSize(side)
-    precondition(patches.z > 0 && patches.y > 0 && patches.x > 0, "a discriminator's input of \(size)")
-    let scores = plan.reserve(Shape(patches, 1), 0...10), dScores = plan.reserve(Shape(patches, 1), 0...6)
-    let volumes = plan.volumes()
-    self.y = y.map { volumes[$0] }
-    self.dY = dY.map { volumes[$0] }
-    self.scores = volumes[scores]
-    self.dScores = volumes[dScores]
-    norms = y.map { Norm(identity: volumes[$0].channels) }
+  }
+
+  /// A pass with memory of its own.
+  public convenience init(_ network: Discriminator, _ size: Size) {
+    var plan = WorkspacePlan()
+    let places = Places(network, size, in: &plan, forward: 0, backwards: [1])
+    self.init(places, plan.volumes())
+  }
+
+  /// A pass whose volumes lie in a plan with others.
+  init(_ places: Places, _ volumes: [Volume]) {
+    y = places.y.map { volumes[$0] }
+    dY = places.dY.map { volumes[$0] }
+    scores = volumes[places.scores]
+    dScores = volumes[places.dScores]
+    norms = y.map { Norm(identity: $0.channels) }
   }
 
   func source(_ block: Int) -> Source { Source(y[block], norms[block], slope: Discriminator.slope) }

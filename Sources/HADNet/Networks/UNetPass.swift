@@ -20,7 +20,7 @@ public final class UNetPass {
   public var dLogits: Volume { gradient(dLogitsVolume) }
 
   let a, b, m, o, pooled: [Volume]
-  private let dAVolumes, dBVolumes, dMVolumes, dOVolumes, dPooledVolumes: [Volume]
+  let dA, dB, dM, dO, dPooled: [Volume]
   private let dLogitsVolume: Volume?
   var normA, normB, normM, normO: [Norm]
   var dropout: DropoutDraw? { didSet { drawMasks() } }
@@ -29,100 +29,130 @@ public final class UNetPass {
   private var skipMasks: [[Float]?] = Array(repeating: nil, count: 4)
   private var lowerMasks: [[Float]?] = Array(repeating: nil, count: 4)
 
-  public init(_ network: UNet, _ size: Size, _ purpose: Purpose) {
-    precondition(
-      [size.z, size.y, size.x].allSatisfy { $0 % UNet.multiple == 0 && $0 > 0 }, "a U-Net's input of \(size)")
-    self.size = size
-    let k = network.k
-    let training: Bool, features: Bool
-    switch purpose {
-    case .training(let f): (training, features) = (true, f)
-    case .inference(let f): (training, features) = (false, f)
-    }
-    // The moments of a step: d1…c5 are 1…5, u4…u1 6…9, the logits 10, losses 11, then backward from the logits 12
-    // through u1…u4 13…16, c5…d1 17…21; the discriminator's turn is the end.
-    let losses = 11, end = 22
-    func up(_ level: Int) -> Int { 9 - level }
-    func upBack(_ level: Int) -> Int { 13 + level }
-    func downBack(_ level: Int) -> Int { 21 - level }
-    var plan = WorkspacePlan()
-    var sizes = [size]
-    for _ in 0..<4 { sizes.append(sizes[sizes.count - 1].halved) }
-    func channels(_ level: Int) -> Int { level == 4 ? 8 * k : k << level }
-    func outChannels(_ level: Int) -> Int { level == 0 ? k : channels(level) / 2 }
-    func encoderFeature(_ level: Int) -> Bool { features && level > 0 }
-    func decoderFeature(_ level: Int) -> Bool { features && level > 1 }
+  /// The places of a pass's volumes in a plan.
+  struct Places {
+    let size: Size
+    fileprivate var image = 0, logits = 0
+    fileprivate var dLogits: Int?
+    fileprivate var a: [Int] = [], b: [Int] = [], m: [Int] = [], o: [Int] = [], pooled: [Int] = []
+    fileprivate var dA: [Int] = [], dB: [Int] = [], dM: [Int] = [], dO: [Int] = [], dPooled: [Int] = []
 
-    let image = plan.reserve(Shape(size, network.inputs), 0...(training || features ? end : 1))
-    var a: [Int] = [], b: [Int] = [], pooled: [Int] = [], m: [Int] = [], o: [Int] = []
-    for level in 0..<5 {
-      let now = level + 1, shape = Shape(sizes[level], channels(level))
-      let wide = Shape(sizes[level], level == 4 ? 16 * k : channels(level))
-      a.append(plan.reserve(wide, now...(training ? downBack(level) : now)))
-      let read = level < 4 ? up(level) : up(3)
-      b.append(
-        plan.reserve(shape, now...(encoderFeature(level) ? end : training ? downBack(level) : read)))
-      if level < 4 {
-        pooled.append(
-          plan.reserve(
-            Shape(sizes[level + 1], channels(level)), now...(training ? downBack(level + 1) : now + 1)))
-      }
-    }
-    for level in 0..<4 {
-      let now = up(level)
-      m.append(
-        plan.reserve(Shape(sizes[level], channels(level)), now...(training ? upBack(level) : now)))
-      o.append(
-        plan.reserve(
-          Shape(sizes[level], outChannels(level)),
-          now...(decoderFeature(level) ? end : training ? upBack(level) : now + 1)))
-    }
-    let logits = plan.reserve(Shape(size, UNet.classes), 10...end)
-    var dA: [Int] = [], dB: [Int] = [], dM: [Int] = [], dO: [Int] = [], dPooled: [Int] = []
-    var dLogits: Int?
-    if training {
-      dLogits = plan.reserve(Shape(size, UNet.classes), losses...12)
+    /// Moments of a forward pass: d1…c5 are 1…5, u4…u1 6…9, the logits 10.
+    static let forwardMoments = 11
+    /// Moments of a backward pass: the losses 0, the logits 1, five for each level up, and five for each down.
+    static let backwardMoments = 2 + 4 * 5 + 5 * 5
+
+    /// Reserves the volumes of a pass whose forward starts at `forward`; `backward`: when its backward starts.
+    /// `features`: a discriminator reads logits and features until that moment, and writes features' gradients from
+    /// `gradients` on.
+    init(
+      _ network: UNet, _ size: Size, in plan: inout WorkspacePlan, forward: Int, backward: Int? = nil,
+      features: (until: Int, gradients: Int)? = nil
+    ) {
+      precondition(
+        [size.z, size.y, size.x].allSatisfy { $0 % UNet.multiple == 0 && $0 > 0 }, "a U-Net's input of \(size)")
+      self.size = size
+      let k = network.k, logitsDone = forward + 10
+      let end = features?.until ?? backward.map { $0 + Places.backwardMoments } ?? logitsDone
+      func down(_ level: Int) -> Int { forward + level + 1 }
+      func up(_ level: Int) -> Int { forward + 9 - level }
+      // Within a level up: 0 the unit conv_out backward, 1 its data gradient, 2 the join backward, 3 the gradient of
+      // the skip, 4 of the lower input. Within a level down: 0 pooling, 1 the second unit backward, 2 its data gradient,
+      // 3 the first unit backward, 4 its data gradient.
+      func upBack(_ level: Int, _ part: Int) -> Int { (backward ?? 0) + 2 + 5 * level + part }
+      func downBack(_ level: Int, _ part: Int) -> Int { (backward ?? 0) + 22 + 5 * (4 - level) + part }
+      var sizes = [size]
+      for _ in 0..<4 { sizes.append(sizes[sizes.count - 1].halved) }
+      func channels(_ level: Int) -> Int { level == 4 ? 8 * k : k << level }
+      func outChannels(_ level: Int) -> Int { level == 0 ? k : channels(level) / 2 }
+      func wide(_ level: Int) -> Shape { Shape(sizes[level], level == 4 ? 16 * k : channels(level)) }
+      func encoderFeature(_ level: Int) -> Bool { features != nil && level > 0 }
+      func decoderFeature(_ level: Int) -> Bool { features != nil && level > 1 }
+      let trains = backward != nil
+
+      image = plan.reserve(
+        Shape(size, network.inputs), forward...(trains || features != nil ? end : down(0)))
       for level in 0..<5 {
-        let shape = Shape(sizes[level], channels(level))
-        let wide = Shape(sizes[level], level == 4 ? 16 * k : channels(level))
-        dA.append(plan.reserve(wide, downBack(level)...downBack(level)))
-        let first = encoderFeature(level) ? losses : upBack(min(level, 3))
-        dB.append(plan.reserve(shape, first...downBack(level)))
+        let now = down(level)
+        a.append(plan.reserve(wide(level), now...(trains ? downBack(level, 3) : now)))
+        let read = level < 4 ? up(level) : up(3)
+        b.append(
+          plan.reserve(
+            Shape(sizes[level], channels(level)),
+            now...(encoderFeature(level) ? end : trains ? downBack(level, 1) : read)))
+        if level < 4 {
+          pooled.append(
+            plan.reserve(
+              Shape(sizes[level + 1], channels(level)), now...(trains ? downBack(level + 1, 3) : now + 1)))
+        }
+      }
+      for level in 0..<4 {
+        let now = up(level)
+        m.append(plan.reserve(Shape(sizes[level], channels(level)), now...(trains ? upBack(level, 2) : now)))
+        o.append(
+          plan.reserve(
+            Shape(sizes[level], outChannels(level)),
+            now...(decoderFeature(level) ? end : trains ? upBack(level, 0) : now + 1)))
+      }
+      logits = plan.reserve(Shape(size, UNet.classes), logitsDone...max(end, logitsDone))
+      guard let backward else { return }
+      let losses = features?.gradients ?? backward
+      dLogits = plan.reserve(Shape(size, UNet.classes), losses...backward + 1)
+      for level in 0..<5 {
+        dA.append(plan.reserve(wide(level), downBack(level, 2)...downBack(level, 4)))
+        let first = level < 4 ? upBack(level, 3) : upBack(3, 4)
+        dB.append(
+          plan.reserve(
+            Shape(sizes[level], channels(level)),
+            (encoderFeature(level) ? losses : first)...downBack(level, 2)))
         if level < 4 {
           dPooled.append(
-            plan.reserve(
-              Shape(sizes[level + 1], channels(level)), downBack(level + 1)...downBack(level)))
-          dM.append(plan.reserve(shape, upBack(level)...upBack(level)))
-          let written = decoderFeature(level) ? losses : level == 0 ? 12 : upBack(level - 1)
-          dO.append(plan.reserve(Shape(sizes[level], outChannels(level)), written...upBack(level)))
+            plan.reserve(Shape(sizes[level + 1], channels(level)), downBack(level + 1, 4)...downBack(level, 0)))
+          dM.append(plan.reserve(Shape(sizes[level], channels(level)), upBack(level, 1)...upBack(level, 4)))
+          let written = decoderFeature(level) ? losses : level == 0 ? backward + 1 : upBack(level - 1, 4)
+          dO.append(plan.reserve(Shape(sizes[level], outChannels(level)), written...upBack(level, 1)))
         }
       }
     }
-    let volumes = plan.volumes()
-    self.image = volumes[image]
-    self.logits = volumes[logits]
-    dLogitsVolume = dLogits.map { volumes[$0] }
-    self.a = a.map { volumes[$0] }
-    self.b = b.map { volumes[$0] }
-    self.m = m.map { volumes[$0] }
-    self.o = o.map { volumes[$0] }
-    self.pooled = pooled.map { volumes[$0] }
-    dAVolumes = dA.map { volumes[$0] }
-    dBVolumes = dB.map { volumes[$0] }
-    dMVolumes = dM.map { volumes[$0] }
-    dOVolumes = dO.map { volumes[$0] }
-    dPooledVolumes = dPooled.map { volumes[$0] }
-    normA = a.map { Norm(identity: volumes[$0].channels) }
-    normB = b.map { Norm(identity: volumes[$0].channels) }
-    normM = m.map { Norm(identity: volumes[$0].channels) }
-    normO = o.map { Norm(identity: volumes[$0].channels) }
   }
 
-  var dA: [Volume] { dAVolumes }
-  var dB: [Volume] { dBVolumes }
-  var dM: [Volume] { dMVolumes }
-  var dO: [Volume] { dOVolumes }
-  var dPooled: [Volume] { dPooledVolumes }
+  /// A pass with memory of its own.
+  public convenience init(_ network: UNet, _ size: Size, _ purpose: Purpose) {
+    var plan = WorkspacePlan()
+    let places: Places
+    // A discriminator's turn lies between forward and backward, and after it.
+    let judged = Places.forwardMoments, backward = judged + 1, end = backward + Places.backwardMoments + 1
+    switch purpose {
+    case .training(let features):
+      places = Places(
+        network, size, in: &plan, forward: 0, backward: backward, features: features ? (end, judged) : nil)
+    case .inference(let features):
+      places = Places(network, size, in: &plan, forward: 0, features: features ? (end, judged) : nil)
+    }
+    self.init(places, plan.volumes())
+  }
+
+  /// A pass whose volumes lie in a plan with others.
+  init(_ places: Places, _ volumes: [Volume]) {
+    size = places.size
+    image = volumes[places.image]
+    logits = volumes[places.logits]
+    dLogitsVolume = places.dLogits.map { volumes[$0] }
+    a = places.a.map { volumes[$0] }
+    b = places.b.map { volumes[$0] }
+    m = places.m.map { volumes[$0] }
+    o = places.o.map { volumes[$0] }
+    pooled = places.pooled.map { volumes[$0] }
+    dA = places.dA.map { volumes[$0] }
+    dB = places.dB.map { volumes[$0] }
+    dM = places.dM.map { volumes[$0] }
+    dO = places.dO.map { volumes[$0] }
+    dPooled = places.dPooled.map { volumes[$0] }
+    normA = a.map { Norm(identity: $0.channels) }
+    normB = b.map { Norm(identity: $0.channels) }
+    normM = m.map { Norm(identity: $0.channels) }
+    normO = o.map { Norm(identity: $0.channels) }
+  }
 
   private func gradient(_ volume: Volume?) -> Volume {
     guard let volume else { preconditionFailure("a pass for inference has no gradients") }

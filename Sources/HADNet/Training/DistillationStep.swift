@@ -52,10 +52,25 @@ public final class DistillationStep {
     self.workers = workers
     studentOptimiser = Adam(student.layout, settings.optimiser)
     discriminatorOptimiser = Adam(discriminator.layout, settings.optimiser)
-    studentPass = UNetPass(student, size, .training(features: true))
-    teacherPass = UNetPass(teacher, size, .inference(features: true))
-    fake = DiscriminatorPass(discriminator, size)
-    real = DiscriminatorPass(discriminator, size)
+    // One plan for the whole step: what teacher and student need only for themselves, and the discriminator on its way
+    // back, takes turns in the same memory.
+    var plan = WorkspacePlan()
+    let judged = 2 * UNetPass.Places.forwardMoments, through = judged + 1
+    let backward = through + DiscriminatorPass.Places.backwardMoments + 1
+    let learns = backward + UNetPass.Places.backwardMoments + 1
+    let end = learns + DiscriminatorPass.Places.backwardMoments + 1
+    let teacherPlaces = UNetPass.Places(teacher, size, in: &plan, forward: 0, features: (end, judged))
+    let studentPlaces = UNetPass.Places(
+      student, size, in: &plan, forward: UNetPass.Places.forwardMoments, backward: backward,
+      features: (end, through))
+    let fakePlaces = DiscriminatorPass.Places(
+      discriminator, size, in: &plan, forward: judged, backwards: [through, learns])
+    let realPlaces = DiscriminatorPass.Places(discriminator, size, in: &plan, forward: judged, backwards: [learns])
+    let volumes = plan.volumes()
+    teacherPass = UNetPass(teacherPlaces, volumes)
+    studentPass = UNetPass(studentPlaces, volumes)
+    fake = DiscriminatorPass(fakePlaces, volumes)
+    real = DiscriminatorPass(realPlaces, volumes)
     studentGradient = ParameterVector(zeros: student.layout)
     discriminatorGradient = ParameterVector(zeros: discriminator.layout)
     studentReducer = GradientReducer(student.layout, reduction)
