@@ -7,6 +7,7 @@ public final class Predictor {
   public init(_ model: Model, _ workers: Workers) {
     self.model = model
     self.workers = workers
+    model.p.freeze()
     pass = UNetPass(model.network, model.facts.size, .inference(features: false))
   }
 

@@ -189,9 +189,19 @@ enum WinogradConvolution {
   ) -> Moments? {
     let banks = inputs.map { Filters($0.layer, p, inputs: TileReader.kept($0.source), first: $0.first) }
     let sources = inputs.map { $0.layer.stride == 2 ? $0.source.asStored : $0.source }
-    let rows = banks.reduce(0) { $0 + $1.rows.count }
-    let weights = transform(
-      banks, into: workers.sharedScratch(Weights.count(rows: rows, columns: y.channels)), workers)
+    let rows = banks.reduce(0) { $0 + $1.rows.count }, count = Weights.count(rows: rows, columns: y.channels)
+    func scratch() -> UnsafeMutablePointer<Float> { workers.sharedScratch(count) }
+    // With dropout only kept channels' weights are wanted, others each time.
+    let weights: Weights
+    if inputs.allSatisfy({ $0.source.mask == nil }) {
+      let base = p.derived(
+        inputs.flatMap { [$0.layer.weight.range.lowerBound, $0.first, $0.source.channels] }, count: count,
+        scratch: scratch
+      ) { _ = transform(banks, into: $0, workers) }
+      weights = Weights(base: base, rows: rows, columns: y.channels)
+    } else {
+      weights = transform(banks, into: scratch(), workers)
+    }
     return convolve(
       TileReader(sources), weights,
       into: Target(

@@ -1,3 +1,5 @@
+import Synchronization
+
 /// One learned tensor's place in the flat vector of a network.
 public struct Parameter: Hashable, Sendable {
   /// The published checkpoint's name, e.g. `conv_d1.conv1.inst.weight`.
@@ -32,6 +34,8 @@ public struct ParameterLayout: Sendable {
 public final class ParameterVector: Sendable {
   public let layout: ParameterLayout
   public let buffer: Buffer
+  /// What kernels have made of these numbers, kept because they no longer change; nil: they may.
+  private let derived = Mutex<[[Int]: Buffer]?>(nil)
 
   public init(zeros layout: ParameterLayout) {
     self.layout = layout
@@ -52,8 +56,30 @@ public final class ParameterVector: Sendable {
     }
   }
 
+  /// Declares that the numbers stay as they are (a frozen teacher, a network that only infers): kernels may keep what
+  /// they derive from them.
+  public func freeze() { derived.withLock { $0 = $0 ?? [:] } }
+
+  /// What `make` derives from the numbers, [`count`]: made once for a `key` and kept if they are frozen, else made anew
+  /// in `scratch`.
+  func derived(
+    _ key: [Int], count: Int, scratch: () -> UnsafeMutablePointer<Float>, _ make: (UnsafeMutablePointer<Float>) -> Void
+  ) -> UnsafePointer<Float> {
+    if let kept = derived.withLock({ $0?[key] }) { return UnsafePointer(kept.base) }
+    guard derived.withLock({ $0 != nil }) else {
+      let memory = scratch()
+      make(memory)
+      return UnsafePointer(memory)
+    }
+    let buffer = Buffer(zeros: count)
+    make(buffer.base)
+    derived.withLock { $0?[key] = buffer }
+    return UnsafePointer(buffer.base)
+  }
+
   public func copy(from other: ParameterVector) {
     precondition(other.count == count, "\(other.count) parameters into \(count)")
+    precondition(derived.withLock { $0 == nil }, "frozen parameters are written to")
     buffer.base.update(from: other.buffer.base, count: count)
   }
 }

@@ -50,6 +50,7 @@ public final class DistillationStep {
     self.discriminatorP = discriminatorP
     self.settings = settings
     self.workers = workers
+    teacherP.freeze()
     studentOptimiser = Adam(student.layout, settings.optimiser)
     discriminatorOptimiser = Adam(discriminator.layout, settings.optimiser)
     // One plan for the whole step: what teacher and student need only for themselves, and the discriminator on its way
