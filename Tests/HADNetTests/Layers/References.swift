@@ -6,13 +6,15 @@ import Testing
 struct Deviation: CustomStringConvertible {
   /// ‖values − expected‖ / ‖expected‖; without the denominator where that is 0.
   let relative: Double
+  /// The largest |value − expected|, in units of the expected values' root mean square; of 1 where that is 0.
+  let most: Double
   private let worst: (index: Int, value: Double, expected: Double)
 
   init(_ values: [Float], _ expected: [Double]) { self.init(values.map(Double.init), expected) }
 
   init(_ values: [Double], _ expected: [Double]) {
     precondition(values.count == expected.count, "\(values.count) values, \(expected.count) expected")
-    var difference = 0.0, norm = 0.0, worst = (index: -1, value: 0.0, expected: 0.0), most = -1.0
+    var difference = 0.0, norm = 0.0, worst = (index: -1, value: 0.0, expected: 0.0), most = 0.0
     for (i, (v, e)) in zip(values, expected).enumerated() {
       let d = (v - e).magnitude
       difference += d * d
@@ -23,12 +25,23 @@ struct Deviation: CustomStringConvertible {
       }
     }
     relative = difference.squareRoot() / (norm > 0 ? norm.squareRoot() : 1)
+    self.most = most / (norm > 0 ? (norm / Double(values.count)).squareRoot() : 1)
     self.worst = worst
   }
 
+  func isWithin(_ bound: Bound) -> Bool { relative <= bound.relative && most <= bound.most }
+
   var description: String {
-    "relative l2 error \(relative); worst at \(worst.index): \(worst.value), expected \(worst.expected)"
+    """
+    relative l2 error \(relative); worst at \(worst.index): \(worst.value), expected \(worst.expected), \(most) of \
+    the root mean square
+    """
   }
+}
+
+/// How far values may be from what is expected: see `Deviation`.
+struct Bound {
+  let relative, most: Double
 }
 
 /// The index of the first value whose bits differ; nil: there is none.
@@ -41,6 +54,34 @@ func firstDifference(_ a: [Float], _ b: [Float]) -> Int? {
 func normals(_ count: Int, _ part: Int) -> [Float] {
   var random = Philox(seed: 1, .test, part, count)
   return (0..<count).map { _ in random.normal() }
+}
+
+/// A volume in the middle of a buffer that holds `surroundings` everywhere else, where no vector is aligned. Who reads
+/// whole vectors sees the surroundings and must not make use of them; nobody may write there.
+struct Island {
+  let volume: Volume
+  private let surroundings: Float
+  private static let before = 83, behind = 101
+
+  init(_ shape: Shape, _ values: [Float], surroundings: Float = .nan) {
+    let buffer = Buffer(zeros: Island.before + shape.count + Island.behind)
+    buffer.values.update(repeating: surroundings)
+    volume = Volume(shape, in: buffer, at: Island.before)
+    self.surroundings = surroundings
+    for (i, value) in values.enumerated() { volume.base[i] = value }
+  }
+
+  /// All of the volume holds `filled`.
+  init(_ shape: Shape, filled: Float, surroundings: Float) {
+    self.init(shape, [], surroundings: surroundings)
+    volume.fill(filled)
+  }
+
+  var isAlone: Bool {
+    let all = volume.buffer.values, bits = surroundings.bitPattern
+    return all[..<Island.before].allSatisfy { $0.bitPattern == bits }
+      && all[(Island.before + volume.shape.count)...].allSatisfy { $0.bitPattern == bits }
+  }
 }
 
 extension Volume {
@@ -66,18 +107,53 @@ extension ParameterVector {
 extension Workers {
   /// Workers whose scratch memory is full of NaN, so that who reads what was never written is found out.
   static func poisoned(_ count: Int) -> Workers {
-    let workers = Workers(count), floats = 1 << 18
-    for memory in workers.scratch(floats) { memory.update(repeating: .nan, count: floats) }
-    for place in 0..<2 { workers.sharedScratch(floats, place: place).update(repeating: .nan, count: floats) }
+    let workers = Workers(count)
+    workers.poison()
     return workers
+  }
+
+  /// Fills scratch memory with NaN again: at least so many values for each worker, and for all.
+  func poison(_ own: Int = 1 << 18, shared: Int = 1 << 18) {
+    for memory in scratch(own) { memory.update(repeating: .nan, count: own) }
+    for place in 0..<3 { sharedScratch(shared, place: place).update(repeating: .nan, count: shared) }
+  }
+}
+
+/// Expects the same bits of `results` from 1, 2 and 3 threads, in whatever order items are handed out.
+func expectSameBits(
+  _ names: [String], sourceLocation: SourceLocation = #_sourceLocation, _ results: (Workers) -> [[Float]]
+) {
+  let plain = results(Workers(1))
+  let deals: [(String, ((_ turn: Int, _ items: Int) -> Int)?)] = [
+    ("in order", nil), ("reversed", { $1 - 1 - $0 }), ("rotated", { ($0 + 1 + $1 / 3) % $1 }),
+    (
+      "shuffled",
+      { turn, items in
+        var random = Philox(seed: 1, .test, items)
+        return random.permutation(items)[turn]
+      }
+    ),
+  ]
+  for count in 1...3 {
+    for (order, deal) in deals where count > 1 || deal != nil {
+      let workers = Workers(count)
+      workers.deal = deal
+      for (name, (a, b)) in zip(names, zip(plain, results(workers))) {
+        #expect(
+          firstDifference(a, b) == nil, "\(name), \(count) workers, items \(order)",
+          sourceLocation: sourceLocation)
+      }
+    }
   }
 }
 
 /// How a layer may see a stored volume.
 enum Look: CaseIterable, Sendable {
-  case plain, masked, activated, activatedMasked, upsampled
+  case plain, masked, activated, activatedMasked, upsampled, upsampledMasked
+  /// With a dropout that leaves all channels, or none.
+  case undropped, dropped
 
-  var isUpsampled: Bool { self == .upsampled }
+  var isUpsampled: Bool { self == .upsampled || self == .upsampledMasked }
 }
 
 /// A source, and beside it what it should read as, made plainly in Float64.
@@ -90,10 +166,15 @@ struct Input {
   /// `size` is the size as it is read.
   init(_ size: Size, _ channels: Int, _ look: Look, _ part: Int, slope: Float = 0.01) {
     let stored = look.isUpsampled ? Size(size.z / 2, size.y / 2, size.x / 2) : size
-    let volume = Volume(normal: Shape(stored, channels), part)
+    let shape = Shape(stored, channels), volume = Island(shape, normals(shape.count, part)).volume
     let scale = normals(channels, part + 1), shift = normals(channels, part + 2)
-    let hasMask = look == .masked || look == .activatedMasked || look == .upsampled
-    let mask: [Float]? = hasMask ? (0..<channels).map { ($0 + part) % 3 == 0 ? 0 : 1.25 } : nil
+    let mask: [Float]? =
+      switch look {
+      case .plain, .activated, .upsampled: nil
+      case .masked, .activatedMasked, .upsampledMasked: (0..<channels).map { ($0 + part) % 3 == 0 ? 0 : 1.25 }
+      case .undropped: Array(repeating: 1.25, count: channels)
+      case .dropped: Array(repeating: 0, count: channels)
+      }
     let isActivated = look != .plain && look != .masked
     if isActivated {
       source = Source(
@@ -167,12 +248,18 @@ struct PlainConvolution {
 
   /// Without bias.
   func forward(_ x: [Double], _ p: ParameterVector) -> [Double] {
-    let w = weights(p), n = channels.count, m = layer.outputs
+    let n = channels.count, m = layer.outputs
     var y = [Double](repeating: 0, count: layer.outputSize(size).voxels * m)
-    eachTap { output, tap, input in
-      for c in 0..<n {
-        let v = x[input * n + c], from = (tap * n + c) * m
-        for o in 0..<m { y[output * m + o] += v * w[from + o] }
+    y.withUnsafeMutableBufferPointer { y in
+      weights(p).withUnsafeBufferPointer { w in
+        x.withUnsafeBufferPointer { x in
+          eachTap { output, tap, input in
+            for c in 0..<n {
+              let v = x[input * n + c], from = (tap * n + c) * m
+              for o in 0..<m { y[output * m + o] += v * w[from + o] }
+            }
+          }
+        }
       }
     }
     return y
@@ -182,10 +269,16 @@ struct PlainConvolution {
   func weightGradient(_ dy: [Double], _ x: [Double]) -> [Double] {
     let n = channels.count, m = layer.outputs
     var turned = [Double](repeating: 0, count: taps * n * m)
-    eachTap { output, tap, input in
-      for c in 0..<n {
-        let v = x[input * n + c], to = (tap * n + c) * m
-        for o in 0..<m { turned[to + o] += v * dy[output * m + o] }
+    turned.withUnsafeMutableBufferPointer { turned in
+      dy.withUnsafeBufferPointer { dy in
+        x.withUnsafeBufferPointer { x in
+          eachTap { output, tap, input in
+            for c in 0..<n {
+              let v = x[input * n + c], to = (tap * n + c) * m
+              for o in 0..<m { turned[to + o] += v * dy[output * m + o] }
+            }
+          }
+        }
       }
     }
     var dw = [Double](repeating: 0, count: layer.weight.count)
@@ -201,28 +294,32 @@ struct PlainConvolution {
 
   /// Of the stored values before mask and upsampling.
   func dataGradient(_ dy: [Double], _ p: ParameterVector, _ mask: [Float]?, upsampled: Bool) -> [Double] {
-    let w = weights(p), n = channels.count, m = layer.outputs
-    var dx = [Double](repeating: 0, count: size.voxels * n)
-    eachTap { output, tap, input in
+    let n = channels.count, m = layer.outputs, turned = weights(p)
+    // [tap, out, in]
+    var w = turned
+    for tap in 0..<taps {
       for c in 0..<n {
-        var sum = 0.0
-        for o in 0..<m { sum += dy[output * m + o] * w[(tap * n + c) * m + o] }
-        dx[input * n + c] += sum * Double(mask?[c] ?? 1)
+        for o in 0..<m {
+          w[(tap * m + o) * n + c] = turned[(tap * n + c) * m + o] * Double(mask?[c] ?? 1)
+        }
       }
     }
-    guard upsampled else { return dx }
-    let half = Size(size.z / 2, size.y / 2, size.x / 2)
-    var sums = [Double](repeating: 0, count: half.voxels * n)
-    for z in 0..<size.z {
-      for y in 0..<size.y {
-        for x in 0..<size.x {
-          for c in 0..<n {
-            sums[(((z / 2) * half.y + y / 2) * half.x + x / 2) * n + c] +=
-              dx[((z * size.y + y) * size.x + x) * n + c]
+    let half = Size(size.z / 2, size.y / 2, size.x / 2), target = upsampled ? half : size
+    var dx = [Double](repeating: 0, count: target.voxels * n)
+    dx.withUnsafeMutableBufferPointer { dx in
+      dy.withUnsafeBufferPointer { dy in
+        w.withUnsafeBufferPointer { w in
+          eachTap { output, tap, input in
+            let z = input / (size.y * size.x), y = input / size.x % size.y, x = input % size.x
+            let to = (upsampled ? ((z / 2) * half.y + y / 2) * half.x + x / 2 : input) * n
+            for o in 0..<m {
+              let g = dy[output * m + o], from = (tap * m + o) * n
+              for c in 0..<n { dx[to + c] += g * w[from + c] }
+            }
           }
         }
       }
     }
-    return sums
+    return dx
   }
 }

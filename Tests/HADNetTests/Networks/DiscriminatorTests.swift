@@ -70,7 +70,8 @@ import Testing
     let dp = ParameterVector(zeros: network.layout)
     _ = loss()
     outputs.dLogits.fill(0)
-    network.backward(pass, of: outputs, sequences: outputs.image, p, into: dp, intoNetwork: true, workers)
+    network.backward(
+      [.init(pass, of: outputs)], sequences: outputs.image, p, into: dp, intoNetwork: true, workers)
     var parts = network.layout.parameters.map { ($0.name, p[$0], Array(dp[$0])) }
     func volume(_ name: String, _ volume: Volume, _ gradient: Volume) {
       parts.append(
