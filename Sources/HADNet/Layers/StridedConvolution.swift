@@ -35,7 +35,9 @@ enum StridedConvolution {
   /// Readers of 64 channels each, [sample][part].
   private static func readers(_ samples: [[Source]], _ channels: Int) -> [[TileReader]] {
     samples.map { sources in
-      stride(from: 0, to: channels, by: 64).map { TileReader(sources, $0..<min($0 + 64, channels)) }
+      // Dropped channels are read as zeros: blocks are of neighbouring channels.
+      let sources = sources.map(\.keepingAll)
+      return stride(from: 0, to: channels, by: 64).map { TileReader(sources, $0..<min($0 + 64, channels)) }
     }
   }
 
