@@ -36,7 +36,7 @@ let package = Package(
     .executableTarget(
       name: "hadnet-dist",
       dependencies: [
-        "HADNet", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "HADNet", "COpenBLAS", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
     .executableTarget(name: "Ranks", dependencies: ["Collective"], path: "Tests/Ranks"),
     .testTarget(name: "CollectiveTests", dependencies: ["Collective", "Ranks"]),

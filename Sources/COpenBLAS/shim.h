@@ -15,3 +15,26 @@ static inline void cblas_flush_denormals(void) {
 
 // Asks for the cache line at an address that will soon be read; harmless for any address.
 static inline void cblas_prefetch(const void *address) { __builtin_prefetch(address); }
+
+// Whether the CPU has the instructions that x86-64-v3 code uses. Of its features only these are asked for: older
+// libraries of compilers do not know the others, and no CPU has these without them.
+static inline int cblas_cpu_runs_v3(void) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+         __builtin_cpu_supports("bmi2");
+#else
+  return 1;
+#endif
+}
+
+// Whether the CPU has what OpenBLAS's kernels for SkylakeX use.
+static inline int cblas_cpu_runs_skylakex(void) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512cd") &&
+         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#else
+  return 0;
+#endif
+}

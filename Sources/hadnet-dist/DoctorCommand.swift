@@ -65,15 +65,8 @@ struct DoctorCommand: ParsableCommand {
       error < 1e-5 ? .ok : .failure,
       "blas       \(BLAS.name); concurrent products against plain ones: "
         + String(format: "largest error %.1e", error))
-    if let better = BLAS.betterCore(cpu.features) {
-      say(
-        .warning,
-        "blas       this OpenBLAS does not know the CPU and uses kernels without AVX: OPENBLAS_CORETYPE=\(better) "
-          + "makes it faster")
-    }
-    if let core = ProcessInfo.processInfo.environment["OPENBLAS_CORETYPE"] {
-      say(.fact, "blas       OPENBLAS_CORETYPE=\(core) is set; last bits and speed follow it")
-    }
+    if let choice = Startup.kernelChoice { say(.fact, "blas       \(choice)") }
+    if let warning = Startup.kernelWarning { say(.warning, "blas       \(warning)") }
     let memory = Double(ProcessInfo.processInfo.physicalMemory) / 1_073_741_824
     say(.fact, String(format: "memory     %.1f GiB, %d rank(s) here", memory, communicator.localSize))
     do {

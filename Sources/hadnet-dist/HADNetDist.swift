@@ -20,8 +20,17 @@ struct HADNetDist: ParsableCommand {
       EvaluateCommand.self, CompareCommand.self, ReportCommand.self, BenchCommand.self, DoctorCommand.self,
     ])
 
-  /// Faults become one message and their own exit code; argument-parser handles usage, help and versions.
   static func main() {
+    Startup.checkProcessor()
+    Startup.chooseKernels()
+    runCommand()
+  }
+
+  /// Faults become one message and their own exit code; argument-parser handles usage, help and versions.
+  ///
+  /// Never inlined: what it computes may not be moved before the check of the CPU.
+  @inline(never)
+  private static func runCommand() {
     // A file that grows beyond ulimit -f is then a failed write, which can be told, and not a silent end.
     signal(SIGXFSZ, SIG_IGN)
     do {

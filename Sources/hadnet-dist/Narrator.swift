@@ -34,12 +34,8 @@ final class Narrator {
     say(
       "\(communicator.size) rank\(communicator.size == 1 ? "" : "s") × \(workers.count) "
         + "thread\(workers.count == 1 ? "" : "s"), batch \(recipe.batch ?? communicator.size), \(BLAS.name)")
-    if isFirst, let better = BLAS.betterCore(CPU.current.features) {
-      tell(
-        .warning(
-          "OpenBLAS does not know this CPU and runs without AVX; OPENBLAS_CORETYPE=\(better) makes it faster")
-      )
-    }
+    if isFirst, let choice = Startup.kernelChoice { say(choice) }
+    if isFirst, let warning = Startup.kernelWarning { tell(.warning(warning)) }
     if workers.count > Cores.mask().count, isFirst {
       tell(
         .warning(

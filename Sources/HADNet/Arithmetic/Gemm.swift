@@ -19,11 +19,12 @@ public enum BLAS {
   /// E.g. `OpenBLAS 0.3.21 SkylakeX`: the kernel it chose for this CPU decides the last bits.
   public static var name: String { "\(version) \(core)" }
   public static var core: String { String(cString: openblas_get_corename()) }
-  /// The core type that suits a CPU with these features better than the one OpenBLAS chose, if it did not know the
-  /// CPU and fell back to kernels without AVX.
-  public static func betterCore(_ features: [String]) -> String? {
-    guard features.contains("avx2"), ["Prescott", "Core2", "Nehalem"].contains(core) else { return nil }
-    return features.contains("avx512f") ? "SkylakeX" : "Haswell"
+  /// The core type that suits this CPU better than the one OpenBLAS runs, if that has kernels without AVX2: an OpenBLAS
+  /// older than the CPU does not know it and falls back to the oldest.
+  public static var betterCore: String? {
+    let old = ["Prescott", "Core2", "Penryn", "Dunnington", "Nehalem", "Sandybridge", "Barcelona", "Bobcat", "Bulldozer"]
+    guard old.contains(core), cblas_cpu_runs_v3() != 0 else { return nil }
+    return cblas_cpu_runs_skylakex() != 0 ? "SkylakeX" : "Haswell"
   }
   public static var version: String {
     let words = String(cString: openblas_get_config()).split(separator: " ")

@@ -1,0 +1,62 @@
+import COpenBLAS
+import Foundation
+import HADNet
+
+/// What comes before everything else, MPI included.
+enum Startup {
+  /// Ends the program if it was built for a newer CPU: an illegal instruction would end it without a word.
+  ///
+  /// Nothing before may compute with vectors, this neither.
+  static func checkProcessor() {
+    guard cblas_cpu_runs_v3() == 0 else { return }
+    let message: StaticString =
+      "hadnet-dist was built for CPUs with AVX2, FMA and BMI2 (x86-64-v3); this one lacks some: use a newer machine\n"
+    _ = write(2, message.utf8Start, message.utf8CodeUnitCount)
+    _exit(Fault.Kind.check.rawValue)
+  }
+
+  private static let coreVariable = "OPENBLAS_CORETYPE"
+  /// Says in the environment which core type the program itself chose.
+  private static let choiceVariable = "HADNET_CORETYPE_CHOSEN"
+
+  /// Starts the program anew with OPENBLAS_CORETYPE if OpenBLAS, which reads it when it is loaded, does not know this
+  /// CPU and took kernels without AVX2: they are several times slower. A user's OPENBLAS_CORETYPE stays as it is.
+  static func chooseKernels() {
+    // The variable is set from then on, so this happens once.
+    guard getenv(coreVariable) == nil, let better = BLAS.betterCore else { return }
+    setenv(coreVariable, better, 1)
+    setenv(choiceVariable, better, 1)
+    // By its path, so that the process keeps its name.
+    if let path = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe") {
+      execv(path, CommandLine.unsafeArgv)
+    }
+    execv("/proc/self/exe", CommandLine.unsafeArgv)
+    // Not possible here: on with the kernels there are.
+    unsetenv(coreVariable)
+    unsetenv(choiceVariable)
+  }
+
+  private static var core: (name: String, isOurs: Bool)? {
+    let environment = ProcessInfo.processInfo.environment
+    return environment[coreVariable].map { ($0, environment[choiceVariable] == $0) }
+  }
+
+  /// Who chose OpenBLAS's kernels, if OpenBLAS did not by itself.
+  static var kernelChoice: String? {
+    core.map { core in
+      core.isOurs
+        ? "OPENBLAS_CORETYPE=\(core.name) was set by hadnet-dist: OpenBLAS by itself does not know this CPU"
+        : "OPENBLAS_CORETYPE=\(core.name) is set; last bits and speed follow it"
+    }
+  }
+
+  /// What to do if OpenBLAS runs without AVX2 on a CPU that has it.
+  static var kernelWarning: String? {
+    guard let better = BLAS.betterCore else { return nil }
+    let fact = "OpenBLAS runs its \(BLAS.core) kernels, without AVX2"
+    guard let core else { return "\(fact): OPENBLAS_CORETYPE=\(better) makes it faster" }
+    return core.isOurs || core.name == better
+      ? "\(fact), and has no better ones: another build of OpenBLAS makes it faster"
+      : "\(fact), as OPENBLAS_CORETYPE says: \(better) is faster here"
+  }
+}
