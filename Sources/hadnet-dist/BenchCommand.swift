@@ -7,7 +7,7 @@ struct BenchCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench", abstract: "Measure this machine.",
     discussion: "Example: hadnet-dist bench step --shape 80x96x80 --k 32",
-    subcommands: [Step.self, Conv.self])
+    subcommands: [Step.self, Conv.self, Predict.self])
 
   static func print(_ value: some Encodable) throws {
     let encoder = JSONEncoder()
@@ -59,7 +59,9 @@ struct BenchCommand: ParsableCommand {
 
   /// A table of milliseconds: phases down, kinds of work across.
   static func printPhases(_ phases: [String: [String: Double]]) {
-    let kinds = Profile.Kind.allCases.map(\.rawValue).filter { kind in phases.values.contains { $0[kind] != nil } }
+    let kinds = Profile.Kind.allCases.map(\.rawValue).filter { kind in
+      phases.values.contains { $0[kind] != nil }
+    }
     func row(_ name: String, _ cells: [String]) -> String {
       name.padding(toLength: 28, withPad: " ", startingAt: 0)
         + cells.map { String(repeating: " ", count: max(1, 11 - $0.count)) + $0 }.joined()
@@ -67,7 +69,8 @@ struct BenchCommand: ParsableCommand {
     func cells(_ seconds: [Double]) -> [String] {
       (seconds + [seconds.reduce(0, +)]).map { $0 > 0 ? String(format: "%.0f", 1000 * $0) : "–" }
     }
-    Swift.print(row("milliseconds", kinds.map { $0.replacingOccurrences(of: " gradient", with: "") } + ["all"]))
+    Swift.print(
+      row("milliseconds", kinds.map { $0.replacingOccurrences(of: " gradient", with: "") } + ["all"]))
     for phase in Profile.Phase.allCases {
       guard let seconds = phases[phase.rawValue] else { continue }
       Swift.print(row(phase.rawValue, cells(kinds.map { seconds[$0] ?? 0 })))
@@ -86,17 +89,60 @@ struct BenchCommand: ParsableCommand {
       let rows = ConvolutionBenchmark(size: options.shape, k: options.k, repeats: options.repeats).run(
         workers)
       if options.json { return try BenchCommand.print(rows) }
-      Swift.print("effective GFLOP/s on \(workers.count) thread(s), \(BLAS.name)")
-      Swift.print("layer                     input          in  out  kernel   forward     data   weight")
+      guard let first = rows.first else { return }
+      Swift.print(
+        String(
+          format: "GFLOP/s on %d thread(s): multiply-adds alone %.0f (the peak), small products of %@ %.0f",
+          workers.count, first.peak, first.kernels, first.products))
+      Swift.print("effective GFLOP/s, in brackets as multiples of the peak; seconds below")
       for row in rows {
-        func rate(_ value: Double?) -> String { value.map { String(format: "%8.1f", $0) } ?? "       –" }
-        let name = row.layer.padding(toLength: 24, withPad: " ", startingAt: 0)
+        func rate(_ value: Double?) -> String {
+          value.map { String(format: "%7.1f (%4.2f)", $0, $0 / row.peak) } ?? "      –       "
+        }
+        func seconds(_ value: Double?) -> String {
+          value.map { String(format: "%7.4f s     ", $0) } ?? "              "
+        }
+        let name = row.layer.padding(toLength: 22, withPad: " ", startingAt: 0)
         let shape = row.shape.description.padding(toLength: 12, withPad: " ", startingAt: 0)
         Swift.print(
-          "\(name)  \(shape)" + String(format: "%5d%5d", row.inputs, row.outputs)
-            + "  \(row.kernel)³/\(row.stride)   \(rate(row.forward)) \(rate(row.dataGradient)) \(rate(row.weightGradient))"
-        )
+          "\(name) \(shape)" + String(format: "%5d%5d", row.inputs, row.outputs)
+            + "  \(row.kernel)³/\(row.stride)  \(rate(row.forward)) \(rate(row.dataGradient)) "
+            + "\(rate(row.weightGradient))")
+        let method = (row.method == row.dataMethod ? row.method : "\(row.method); data \(row.dataMethod)")
+          .padding(toLength: 52, withPad: " ", startingAt: 0)
+        Swift.print(
+          "  \(method)\(seconds(row.forwardSeconds)) \(seconds(row.dataGradientSeconds)) "
+            + seconds(row.weightGradientSeconds))
       }
+    }
+  }
+
+  struct Predict: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "A forward pass of a student for inference, plain and with dropout on.",
+      discussion: "Example: hadnet-dist bench predict --shape 80x96x80 --k 32 --threads 2")
+    @OptionGroup var options: Options
+    @Option(help: "Monte-Carlo samples: passes with dropout on.")
+    var samples = 4
+
+    func validate() throws {
+      guard (1...1000).contains(samples) else {
+        throw ValidationError("--samples is \(samples); 1 to 1000 are possible")
+      }
+    }
+
+    func run() throws {
+      let workers = try options.shared.workers(nil)
+      let result = PredictionBenchmark(
+        size: options.shape, k: options.k, repeats: options.repeats, samples: samples
+      ).run(workers)
+      if options.json { return try BenchCommand.print(result) }
+      Swift.print("\(result.shape), k = \(result.k), \(result.threads) thread(s), \(result.kernels)")
+      Swift.print(
+        String(
+          format: "%.3f s a pass, %.3f s a sample with dropout, peak %.2f GiB", result.seconds,
+          result.sampleSeconds,
+          result.peakGiB))
     }
   }
 }

@@ -67,6 +67,10 @@ struct DoctorCommand: ParsableCommand {
         + String(format: "largest error %.1e", error))
     if let choice = Startup.kernelChoice { say(.fact, "blas       \(choice)") }
     if let warning = Startup.kernelWarning { say(.warning, "blas       \(warning)") }
+    let benchmark = ConvolutionBenchmark(size: Size(160, 192, 160), k: 32, repeats: 1)
+    for (method, layers) in benchmark.methods {
+      say(.fact, "kernels    \(method): \(layers.joined(separator: ", "))")
+    }
     let memory = Double(ProcessInfo.processInfo.physicalMemory) / 1_073_741_824
     say(.fact, String(format: "memory     %.1f GiB, %d rank(s) here", memory, communicator.localSize))
     do {

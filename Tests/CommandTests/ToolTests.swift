@@ -123,7 +123,8 @@ extension Commands {
       #expect(outcome.code == 0, "\(outcome.errors)")
       let found = try json(outcome.output)
       let keys = [
-        "k", "kernels", "loss", "peak_gib", "ranks", "runs", "seconds", "shape", "threads", "updated",
+        "k", "kernels", "loss", "peak_gib", "phases", "ranks", "runs", "seconds", "shape", "threads",
+        "updated",
       ]
       #expect(found.keys.sorted() == keys)
       #expect(found["shape"] as? [Int] == [32, 32, 32])
@@ -133,6 +134,21 @@ extension Commands {
       #expect((found["runs"] as? [Double])?.count == 2)
       for key in ["seconds", "peak_gib", "loss"] { #expect(try #require(found[key] as? Double) > 0) }
       #expect((found["kernels"] as? String)?.isEmpty == false)
+    }
+
+    @Test func benchPredictPrintsItsJSON() throws {
+      let outcome = try Program.run(
+        "bench", "predict", "--shape", "32x32x32", "--k", "2", "--threads", "2", "--repeats", "2",
+        "--samples", "3",
+        "--json")
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      let found = try json(outcome.output)
+      #expect(found["samples"] as? Int == 3 && (found["runs"] as? [Double])?.count == 2)
+      for key in ["seconds", "sample_seconds", "peak_gib"] {
+        #expect(try #require(found[key] as? Double) > 0)
+      }
+      let refused = try Program.run("bench", "predict", "--samples", "0")
+      #expect(refused.code != 0 && refused.errors.contains("--samples is 0"), "\(refused.errors)")
     }
 
     @Test func benchConvPrintsItsJSON() throws {

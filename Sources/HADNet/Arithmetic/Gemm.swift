@@ -5,7 +5,8 @@ enum Gemm {
   /// C[m×n] = A[m×k] · B[k×n] + `beta` · C. `transposedA`: A is stored as [k×m]; `transposedB`: B as [n×k].
   static func product(
     m: Int, n: Int, k: Int, _ a: UnsafePointer<Float>, _ lda: Int, transposedA: Bool = false,
-    _ b: UnsafePointer<Float>, _ ldb: Int, transposedB: Bool = false, beta: Float, _ c: UnsafeMutablePointer<Float>, _ ldc: Int
+    _ b: UnsafePointer<Float>, _ ldb: Int, transposedB: Bool = false, beta: Float,
+    _ c: UnsafeMutablePointer<Float>, _ ldc: Int
   ) {
     cblas_sgemm(
       CblasRowMajor, transposedA ? CblasTrans : CblasNoTrans,
@@ -22,7 +23,10 @@ public enum BLAS {
   /// The core type that suits this CPU better than the one OpenBLAS runs, if that has kernels without AVX2: an OpenBLAS
   /// older than the CPU does not know it and falls back to the oldest.
   public static var betterCore: String? {
-    let old = ["Prescott", "Core2", "Penryn", "Dunnington", "Nehalem", "Sandybridge", "Barcelona", "Bobcat", "Bulldozer"]
+    let old = [
+      "Prescott", "Core2", "Penryn", "Dunnington", "Nehalem", "Sandybridge", "Barcelona", "Bobcat",
+      "Bulldozer",
+    ]
     guard old.contains(core), cblas_cpu_runs_v3() != 0 else { return nil }
     return cblas_cpu_runs_skylakex() != 0 ? "SkylakeX" : "Haswell"
   }

@@ -45,7 +45,8 @@ enum FilterLanes {
   /// Writes [tap, 8] from eight filters `step` floats apart; `taps` is at least 8. Those from `filters` on are 0.
   @inline(__always)
   static func read(
-    _ from: UnsafePointer<Float>, _ step: Int, filters: Int, taps: Int, into lanesOut: UnsafeMutablePointer<Float>
+    _ from: UnsafePointer<Float>, _ step: Int, filters: Int, taps: Int,
+    into lanesOut: UnsafeMutablePointer<Float>
   ) {
     guard filters == lanes else {
       for tap in 0..<taps {
@@ -59,7 +60,8 @@ enum FilterLanes {
       let first = min(tap, taps - lanes), x = from + first
       let c = transpose(
         (
-          load(x), load(x + step), load(x + 2 * step), load(x + 3 * step), load(x + 4 * step), load(x + 5 * step),
+          load(x), load(x + step), load(x + 2 * step), load(x + 3 * step), load(x + 4 * step),
+          load(x + 5 * step),
           load(x + 6 * step), load(x + 7 * step)
         ))
       let to = lanesOut + first * lanes
@@ -78,7 +80,8 @@ enum FilterLanes {
   /// Writes the first `filters` of eight filters `step` floats apart from [tap, 8]; `taps` is at least 8.
   @inline(__always)
   static func write(
-    _ lanesIn: UnsafePointer<Float>, _ taps: Int, to filter: UnsafeMutablePointer<Float>, _ step: Int, filters: Int
+    _ lanesIn: UnsafePointer<Float>, _ taps: Int, to filter: UnsafeMutablePointer<Float>, _ step: Int,
+    filters: Int
   ) {
     guard filters == lanes else {
       for lane in 0..<filters {
@@ -92,7 +95,8 @@ enum FilterLanes {
       let first = min(tap, taps - lanes), x = lanesIn + first * lanes, y = filter + first
       let c = transpose(
         (
-          load(x), load(x + 8), load(x + 16), load(x + 24), load(x + 32), load(x + 40), load(x + 48), load(x + 56)
+          load(x), load(x + 8), load(x + 16), load(x + 24), load(x + 32), load(x + 40), load(x + 48),
+          load(x + 56)
         ))
       store(c.0, y)
       store(c.1, y + step)
@@ -109,7 +113,8 @@ enum FilterLanes {
   /// Adds [tap, 8] to the first `filters` of eight filters `step` floats apart; `taps` is at least 8.
   @inline(__always)
   static func add(
-    _ lanesIn: UnsafePointer<Float>, _ taps: Int, to filter: UnsafeMutablePointer<Float>, _ step: Int, filters: Int
+    _ lanesIn: UnsafePointer<Float>, _ taps: Int, to filter: UnsafeMutablePointer<Float>, _ step: Int,
+    filters: Int
   ) {
     guard filters == lanes else {
       for lane in 0..<filters {
@@ -122,7 +127,8 @@ enum FilterLanes {
       let x = lanesIn + tap * lanes, y = filter + tap
       let c = transpose(
         (
-          load(x), load(x + 8), load(x + 16), load(x + 24), load(x + 32), load(x + 40), load(x + 48), load(x + 56)
+          load(x), load(x + 8), load(x + 16), load(x + 24), load(x + 32), load(x + 40), load(x + 48),
+          load(x + 56)
         ))
       store(load(y) + c.0, y)
       store(load(y + step) + c.1, y + step)

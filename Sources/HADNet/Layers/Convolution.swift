@@ -53,14 +53,17 @@ public struct Convolution: Sendable {
       if !upsampled, UnfoldedConvolution.fits(self, rows, columns, tiled) { return .unfolded }
       return kernel == 3 && padding == 1 && columns >= 8 && tiles >= 16 ? .winograd : .gathered
     }
-    guard kernel == 4 && stride == 2 && padding == 1 && columns >= (rows < 16 ? 64 : 16) else { return .gathered }
+    guard kernel == 4 && stride == 2 && padding == 1 && columns >= (rows < 16 ? 64 : 16) else {
+      return .gathered
+    }
     return upsampled && tiles >= 16 ? .winograd : .strided
   }
 
   /// The method of forward and weight gradient for a source of this layer.
   func forwardMethod(_ source: Source) -> Method {
     method(
-      source.channels, outputs, width: source.size.x, tiled: outputSize(source.size), upsampled: source.upsampled)
+      source.channels, outputs, width: source.size.x, tiled: outputSize(source.size),
+      upsampled: source.upsampled)
   }
 
   /// The method of the data gradient into `channels` of `size`, as they are read.
@@ -70,7 +73,8 @@ public struct Convolution: Sendable {
 
   /// Writes y, [z, y, x, out], from the sources.
   public func forward(_ sources: [Source], _ p: ParameterVector, into y: Volume, _ workers: Workers) {
-    _ = Convolution.forward([Sum([ConvolutionTerm(layer: self, sources: sources)], y)], p, moments: false, workers)
+    _ = Convolution.forward(
+      [Sum([ConvolutionTerm(layer: self, sources: sources)], y)], p, moments: false, workers)
   }
 
   /// What convolutions of the same outputs are added up to.
@@ -105,7 +109,9 @@ public struct Convolution: Sendable {
           let rest = strided.upperBound..<terms[0].sources.count
           return samples.map { sum($0, skipping: rest.lowerBound, p, bias: nil, moments: moments, workers) }
         }
-        return samples.map { sum($0, skipping: 0, p, bias: UnsafePointer(start.base), moments: moments, workers) }
+        return samples.map {
+          sum($0, skipping: 0, p, bias: UnsafePointer(start.base), moments: moments, workers)
+        }
       }
     }
   }
@@ -118,7 +124,8 @@ public struct Convolution: Sendable {
 
   /// Adds up what each term's sources give but the first `skipping`, starting from `bias`, or from what y holds (nil).
   private static func sum(
-    _ sum: Sum, skipping: Int, _ p: ParameterVector, bias: UnsafePointer<Float>?, moments: Bool, _ workers: Workers
+    _ sum: Sum, skipping: Int, _ p: ParameterVector, bias: UnsafePointer<Float>?, moments: Bool,
+    _ workers: Workers
   ) -> Moments? {
     let y = sum.y
     var bias = bias
@@ -129,7 +136,9 @@ public struct Convolution: Sendable {
       layer.check(term.sources, y)
       for part in layer.parts(term.sources, skipping: skipping, by: { layer.forwardMethod($0) }) {
         if part.method == .winograd {
-          together += part.sources.map { WinogradConvolution.Input(layer: layer, source: $0.source, first: $0.first) }
+          together += part.sources.map {
+            WinogradConvolution.Input(layer: layer, source: $0.source, first: $0.first)
+          }
           continue
         }
         if part.method == .strided {
@@ -140,8 +149,10 @@ public struct Convolution: Sendable {
         }
         for (source, first) in part.sources {
           switch part.method {
-          case .narrow: NarrowConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
-          case .unfolded: UnfoldedConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
+          case .narrow:
+            NarrowConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
+          case .unfolded:
+            UnfoldedConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
           default: GatheredConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
           }
           bias = nil
@@ -186,7 +197,8 @@ public struct Convolution: Sendable {
 
   /// The same, summed over several samples.
   func addWeightGradient(
-    _ samples: [(sources: [Source], dy: Volume)], into dp: ParameterVector, biasMatters: Bool, _ workers: Workers
+    _ samples: [(sources: [Source], dy: Volume)], into dp: ParameterVector, biasMatters: Bool,
+    _ workers: Workers
   ) {
     workers.measure(kind(.weight3, .weight4)) {
       let strided = stridedPart(samples[0].sources)?.count ?? 0
@@ -206,13 +218,15 @@ public struct Convolution: Sendable {
     }
   }
 
-  private func addWeightGradient(_ dy: Volume, _ parts: [Part], into dp: ParameterVector, _ workers: Workers) {
+  private func addWeightGradient(_ dy: Volume, _ parts: [Part], into dp: ParameterVector, _ workers: Workers)
+  {
     for part in parts {
       let first = part.sources[0].first
       switch part.method {
       case .winograd:
         WinogradConvolution.addWeightGradient(
-          self, dy, part.sources.map { stride == 2 ? $0.source.asStored : $0.source }, first: first, into: dp, workers)
+          self, dy, part.sources.map { stride == 2 ? $0.source.asStored : $0.source }, first: first, into: dp,
+          workers)
       case .strided:
         StridedConvolution.addWeightGradient(
           self, [(part.sources.map(\.source), dy)], first: first, into: dp, workers)

@@ -15,7 +15,8 @@ public struct ConvolutionUnit: Sendable {
     _ samples: [(sources: [[Source]], y: Volume)], _ p: ParameterVector, _ workers: Workers
   ) -> [Norm] {
     let sums = samples.map { sample in
-      Convolution.Sum(zip(convolutions, sample.sources).map { ConvolutionTerm(layer: $0, sources: $1) }, sample.y)
+      Convolution.Sum(
+        zip(convolutions, sample.sources).map { ConvolutionTerm(layer: $0, sources: $1) }, sample.y)
     }
     let moments = Convolution.forward(sums, p, moments: norm != nil, workers)
     return workers.measure(.norm) {

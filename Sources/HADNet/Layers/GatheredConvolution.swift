@@ -47,7 +47,8 @@ enum GatheredConvolution {
       return scatterDataGradient(layer, dy, p, channels, mask, into: dx, adding: adding, workers)
     }
     if layer.stride > 1 {
-      return stridedDataGradient(layer, dy, p, channels, mask, upsampled: upsampled, into: dx, adding: adding, workers)
+      return stridedDataGradient(
+        layer, dy, p, channels, mask, upsampled: upsampled, into: dx, adding: adding, workers)
     }
     let packed = packed(layer, channels, p, transposed: true, mask: mask, workers)
     convolve(
@@ -309,7 +310,8 @@ enum GatheredConvolution {
           for column in Swift.stride(from: 0, to: columns, by: part) {
             Gemm.product(
               m: width, n: min(part, columns - column), k: outputs,
-              dy.base + (z * dy.size.y + y) * width * outputs, outputs, packed + low * plane + column, taps * n,
+              dy.base + (z * dy.size.y + y) * width * outputs, outputs, packed + low * plane + column,
+              taps * n,
               beta: 0, row + column, columns)
           }
           for i in 0..<kz.count * kernel {
@@ -333,7 +335,8 @@ enum GatheredConvolution {
 
   /// Work items are (kz, ky, piece of the output rows), each a product of gathered taps and dy over its voxels.
   static func addWeightGradient(
-    _ layer: Convolution, _ dy: Volume, _ source: Source, first: Int, into dp: ParameterVector, _ workers: Workers
+    _ layer: Convolution, _ dy: Volume, _ source: Source, first: Int, into dp: ParameterVector,
+    _ workers: Workers
   ) {
     let channels = first..<first + source.channels
     let kernel = layer.kernel, inputs = source.channels, outputs = layer.outputs, out = dy.size

@@ -118,7 +118,8 @@ private struct Rows {
     let scratch = workers.scratch(4 * period), long = pieces.count + 1
     var partial = [Double](repeating: 0, count: long * 2 * channels)
     partial.withUnsafeMutableBufferPointer { partial in
-      nonisolated(unsafe) let partial = partial.baseAddress!  // there is at least one piece of at least one channel
+      // There is at least one piece of at least one channel.
+      nonisolated(unsafe) let partial = partial.baseAddress!
       func collect(_ line: UnsafeMutablePointer<Float>, into sums: UnsafeMutablePointer<Double>) {
         for i in 0..<period {
           sums[i % channels] += Double(line[i])

@@ -155,7 +155,8 @@ enum NarrowConvolution {
   // MARK: Weight gradient
 
   static func addWeightGradient(
-    _ layer: Convolution, _ dy: Volume, _ source: Source, first: Int, into dp: ParameterVector, _ workers: Workers
+    _ layer: Convolution, _ dy: Volume, _ source: Source, first: Int, into dp: ParameterVector,
+    _ workers: Workers
   ) {
     let size = source.size, inputs = source.channels, outputs = layer.outputs
     let blocks = (outputs + columns - 1) / columns, padded = blocks * columns

@@ -59,7 +59,9 @@ enum StridedConvolution {
           let row = stage + (z * 8 + y) * line
           reader.write(z: 6 * tz + z - 1, y: 6 * ty + y - 1, x: 6 * tx - 1, width: 8, into: row)
           if reader.count < pitch {
-            for x in 0..<8 { (row + x * pitch + reader.count).update(repeating: 0, count: pitch - reader.count) }
+            for x in 0..<8 {
+              (row + x * pitch + reader.count).update(repeating: 0, count: pitch - reader.count)
+            }
           }
         }
       }
@@ -94,7 +96,8 @@ enum StridedConvolution {
   /// Transforms windows of dy for each tile, [panel, point, tile, 64 channels]: its 3³ voxels by A (for the weight
   /// gradient), or 4³ from one voxel before it by Bᵀ (for the data gradient).
   private static func transformGradient(
-    _ readers: [[TileReader]], _ group: Range<Int>, _ tiles: Size, asInput: Bool, panelStep: Int, pointStep: Int,
+    _ readers: [[TileReader]], _ group: Range<Int>, _ tiles: Size, asInput: Bool, panelStep: Int,
+    pointStep: Int,
     into d: UnsafeMutablePointer<Float>, _ workers: Workers
   ) {
     let scratch = workers.scratch(64 * panel + lanes)
@@ -132,7 +135,8 @@ enum StridedConvolution {
   /// Transforms the filters of some outputs and up to 8 inputs. `byOutput`: lanes are outputs, [point, parity · 8 + in,
   /// out]; else lanes are inputs, [point, out, parity · 8 + in].
   private static func transformFilters(
-    _ layer: Convolution, _ w: UnsafePointer<Float>, _ outputs: Range<Int>, _ inputs: Range<Int>, byOutput: Bool,
+    _ layer: Convolution, _ w: UnsafePointer<Float>, _ outputs: Range<Int>, _ inputs: Range<Int>,
+    byOutput: Bool,
     into u: UnsafeMutablePointer<Float>, taps: UnsafeMutablePointer<Float>
   ) {
     let axis = byOutput ? forwardTaps : backwardTaps
@@ -145,8 +149,10 @@ enum StridedConvolution {
       let column = (byOutput ? item / many : item % columns) * lanes
       do {
         let some = min(lanes, wide - column)
-        let o = outputs.lowerBound + (byOutput ? column : row), c = inputs.lowerBound + (byOutput ? row : column)
-        FilterLanes.read(w + o * outStep + c * 64, byOutput ? outStep : 64, filters: some, taps: 64, into: taps)
+        let o = outputs.lowerBound + (byOutput ? column : row),
+          c = inputs.lowerBound + (byOutput ? row : column)
+        FilterLanes.read(
+          w + o * outStep + c * 64, byOutput ? outStep : 64, filters: some, taps: 64, into: taps)
         for parity in 0..<8 {
           let kz = axis[parity >> 2], ky = axis[parity >> 1 & 1], kx = axis[parity & 1]
           let offset: Int = byOutput ? (parity * lanes + row) * panel + column : row * rows + parity * lanes
@@ -190,7 +196,8 @@ enum StridedConvolution {
     _ layer: Convolution, _ samples: [(sources: [Source], y: Volume)], first: Int, _ p: ParameterVector,
     bias: UnsafePointer<Float>?, _ workers: Workers
   ) {
-    let inputs = samples[0].sources.reduce(0) { $0 + $1.channels }, outputs = layer.outputs, size = samples[0].y.size
+    let inputs = samples[0].sources.reduce(0) { $0 + $1.channels }, outputs = layer.outputs,
+      size = samples[0].y.size
     let w = UnsafePointer(p[layer.weight].baseAddress!)  // a layer has weights
     let tiles = tiles(size), chunks = (inputs + channels - 1) / channels
     let readers = readers(samples.map(\.sources), inputs)
@@ -215,7 +222,8 @@ enum StridedConvolution {
           transformFilters(layer, w, outs, ins, byOutput: true, into: u, taps: taps)
           for point in 0..<points {
             Gemm.product(
-              m: part.count, n: n, k: rows, v + chunk * chunkStep + point * pointStep + part.lowerBound * rows, rows,
+              m: part.count, n: n, k: rows,
+              v + chunk * chunkStep + point * pointStep + part.lowerBound * rows, rows,
               u + point * filterPoint, panel, beta: chunk == 0 ? 0 : 1, m + point * mStep, panel)
           }
         }
@@ -254,7 +262,8 @@ enum StridedConvolution {
     for zeta in 0..<4 {
       for eta in 0..<4 {
         let from = m + (zeta * 4 + eta) * 4 * step
-        let (a, b, c) = StridedTransform.output(load(from), load(from + step), load(from + 2 * step), load(from + 3 * step))
+        let (a, b, c) = StridedTransform.output(
+          load(from), load(from + step), load(from + 2 * step), load(from + 3 * step))
         store(a, lines + eta * 3 * lanes)
         store(b, lines + (eta * 3 + 1) * lanes)
         store(c, lines + (eta * 3 + 2) * lanes)
@@ -284,7 +293,8 @@ enum StridedConvolution {
   /// Writes, or with `adding` adds, ∂L/∂x of input channels `first`… into dx; `upsampled`: into a volume of half the
   /// size that is read doubled.
   static func dataGradient(
-    _ layer: Convolution, _ samples: [(dy: Volume, dx: Volume)], first: Int, _ p: ParameterVector, _ mask: [Float]?,
+    _ layer: Convolution, _ samples: [(dy: Volume, dx: Volume)], first: Int, _ p: ParameterVector,
+    _ mask: [Float]?,
     upsampled: Bool, adding: Bool, _ workers: Workers
   ) {
     guard upsampled else {
@@ -315,7 +325,8 @@ enum StridedConvolution {
   }
 
   private static func dataGradient(
-    _ layer: Convolution, _ samples: [(dy: Volume, dx: Volume)], first: Int, _ p: ParameterVector, _ mask: [Float]?,
+    _ layer: Convolution, _ samples: [(dy: Volume, dx: Volume)], first: Int, _ p: ParameterVector,
+    _ mask: [Float]?,
     adding: Bool, _ workers: Workers
   ) {
     let inputs = samples[0].dx.channels, size = samples[0].dx.size
@@ -343,7 +354,8 @@ enum StridedConvolution {
             layer, w, i * panel..<i * panel + reader.count, ins, byOutput: false, into: u, taps: taps)
           for point in 0..<points {
             Gemm.product(
-              m: part.count, n: rows, k: reader.count, v + i * panelStep + point * pointStep + part.lowerBound * panel,
+              m: part.count, n: rows, k: reader.count,
+              v + i * panelStep + point * pointStep + part.lowerBound * panel,
               panel, u + point * filterPoint, rows, beta: i == 0 ? 0 : 1, m + point * mStep, rows)
           }
         }
@@ -388,7 +400,8 @@ enum StridedConvolution {
     let groups = groups(samples.count * tiles.voxels, channels: inputs)
     for index in 0..<groups.count {
       let group = groups[index], pointStep = group.count * rows + 16, step = points * pointStep
-      let v = workers.sharedScratch((readers[0].count * 8 + gradients.count) * step), d = v + readers[0].count * 8 * step
+      let v = workers.sharedScratch((readers[0].count * 8 + gradients.count) * step),
+        d = v + readers[0].count * 8 * step
       transformInput(readers, group, tiles, chunkStep: step, pointStep: pointStep, into: v, workers)
       transformGradient(
         allGradients, group, tiles, asInput: false, panelStep: step, pointStep: pointStep, into: d, workers)
@@ -406,11 +419,13 @@ enum StridedConvolution {
         for c in 0..<ins.count {
           for o in stride(from: 0, to: gradients[i].count, by: lanes) {
             for parity in 0..<8 {
-              let kz = forwardTaps[parity >> 2], ky = forwardTaps[parity >> 1 & 1], kx = forwardTaps[parity & 1]
+              let kz = forwardTaps[parity >> 2], ky = forwardTaps[parity >> 1 & 1],
+                kx = forwardTaps[parity & 1]
               filterGradient(u + (parity * lanes + c) * panel + o, kz, ky, kx, into: taps)
             }
             FilterLanes.add(
-              taps, 64, to: dw + ((i * panel + o) * layer.inputs + ins.lowerBound + c) * 64, layer.inputs * 64,
+              taps, 64, to: dw + ((i * panel + o) * layer.inputs + ins.lowerBound + c) * 64,
+              layer.inputs * 64,
               filters: min(lanes, gradients[i].count - o))
           }
         }
@@ -432,7 +447,8 @@ enum StridedConvolution {
     @inline(__always) func plane(_ z: Int) -> ((Lanes, Lanes), (Lanes, Lanes)) {
       let a = along(z, 0), b = along(z, 1), c = along(z, 2), d = along(z, 3)
       return (
-        StridedTransform.filterGradient(a.0, b.0, c.0, d.0), StridedTransform.filterGradient(a.1, b.1, c.1, d.1)
+        StridedTransform.filterGradient(a.0, b.0, c.0, d.0),
+        StridedTransform.filterGradient(a.1, b.1, c.1, d.1)
       )
     }
     let a = plane(0), b = plane(1), c = plane(2), d = plane(3)

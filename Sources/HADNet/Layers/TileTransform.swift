@@ -87,8 +87,9 @@ enum TileTransform {
 
   /// G: three taps to six.
   @inline(__always)
-  static func filter(_ from: UnsafePointer<Float>, _ fromStep: Int, _ to: UnsafeMutablePointer<Float>, _ toStep: Int)
-  {
+  static func filter(
+    _ from: UnsafePointer<Float>, _ fromStep: Int, _ to: UnsafeMutablePointer<Float>, _ toStep: Int
+  ) {
     let g0 = load(from), g1 = load(from + fromStep), g2 = load(from + 2 * fromStep)
     let evenA = g0.addingProduct(g2, Lanes(repeating: a2)) * na, oddA = g1 * (a * na)
     let evenB = g0.addingProduct(g2, Lanes(repeating: b2)) * nb, oddB = g1 * (b * nb)

@@ -14,7 +14,8 @@ enum UnfoldedConvolution {
   ) -> UnsafeMutablePointer<Float> {
     // Dropped channels are read as zeros: the weights have all.
     let reader = TileReader([source.keepingAll]), kernel = layer.kernel, taps = kernel * kernel * kernel
-    let padded = Size(source.size.z + 2 * layer.padding, source.size.y + 2 * layer.padding, source.size.x + 2 * layer.padding)
+    let padded = Size(
+      source.size.z + 2 * layer.padding, source.size.y + 2 * layer.padding, source.size.x + 2 * layer.padding)
     let pitch = reader.pitch, columns = source.channels * taps
     let unfolded = workers.sharedScratch(out.voxels * columns + padded.voxels * pitch + lanes)
     let stage = unfolded + out.voxels * columns
@@ -73,7 +74,8 @@ enum UnfoldedConvolution {
 
   /// Adds ∂L/∂weight of input channels `first`….
   static func addWeightGradient(
-    _ layer: Convolution, _ dy: Volume, _ source: Source, first: Int, into dp: ParameterVector, _ workers: Workers
+    _ layer: Convolution, _ dy: Volume, _ source: Source, first: Int, into dp: ParameterVector,
+    _ workers: Workers
   ) {
     let unfolded = unfold(layer, source, dy.size, workers), outputs = layer.outputs
     let taps = layer.kernel * layer.kernel * layer.kernel, columns = source.channels * taps
@@ -81,7 +83,8 @@ enum UnfoldedConvolution {
     workers.forEach((outputs + panel - 1) / panel) { item, _ in
       let outs = item * panel..<min((item + 1) * panel, outputs)
       Gemm.product(
-        m: outs.count, n: columns, k: dy.shape.voxels, dy.base + outs.lowerBound, outputs, transposedA: true, unfolded,
+        m: outs.count, n: columns, k: dy.shape.voxels, dy.base + outs.lowerBound, outputs, transposedA: true,
+        unfolded,
         columns, beta: 1, dw + outs.lowerBound * layer.inputs * taps, layer.inputs * taps)
     }
   }
@@ -93,7 +96,8 @@ enum UnfoldedConvolution {
   ) {
     let taps = layer.kernel * layer.kernel * layer.kernel, voxels = dy.shape.voxels
     let w = UnsafePointer(p[layer.weight].baseAddress!) + first * taps  // a layer has weights
-    let padded = Size(dx.size.z + 2 * layer.padding, dx.size.y + 2 * layer.padding, dx.size.x + 2 * layer.padding)
+    let padded = Size(
+      dx.size.z + 2 * layer.padding, dx.size.y + 2 * layer.padding, dx.size.x + 2 * layer.padding)
     let most = group * taps
     let scratch = workers.scratch(voxels * most + padded.voxels * lanes + taps * lanes)
     workers.forEach((dx.channels + group - 1) / group) { item, worker in

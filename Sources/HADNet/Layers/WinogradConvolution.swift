@@ -205,7 +205,8 @@ enum WinogradConvolution {
     return convolve(
       TileReader(sources), weights,
       into: Target(
-        base: y.base, size: y.size, pitch: y.channels, start: bias, halved: false, kept: nil), moments: moments,
+        base: y.base, size: y.size, pitch: y.channels, start: bias, halved: false, kept: nil),
+      moments: moments,
       workers)
   }
 
@@ -299,7 +300,8 @@ enum WinogradConvolution {
             for i in 0..<bz {
               for ty in 0..<by {
                 TileTransform.input(
-                  stage + (i * 6 + zeta) * zPlane + 4 * ty * rowCount, rowCount, lines, rowCount, count: width)
+                  stage + (i * 6 + zeta) * zPlane + 4 * ty * rowCount, rowCount, lines, rowCount, count: width
+                )
                 for eta in 0..<6 {
                   for tx in 0..<bx {
                     TileTransform.input(
@@ -330,7 +332,8 @@ enum WinogradConvolution {
           let columns = weights.columns
           for p in panels {
             let first = p * panel, end = min(first + panel, columns)
-            place.sums(first..<end, into: sums.baseAddress! + item / groups * 2 * columns, columns, channelSums)
+            place.sums(
+              first..<end, into: sums.baseAddress! + item / groups * 2 * columns, columns, channelSums)
           }
         }
       }
@@ -358,7 +361,8 @@ enum WinogradConvolution {
     let isOwn: Bool
 
     init(
-      _ target: Target, _ own: UnsafeMutablePointer<Float>, _ block: (z: Range<Int>, y: Range<Int>, x: Range<Int>),
+      _ target: Target, _ own: UnsafeMutablePointer<Float>,
+      _ block: (z: Range<Int>, y: Range<Int>, x: Range<Int>),
       _ weights: Weights
     ) {
       self.target = target
@@ -402,7 +406,8 @@ enum WinogradConvolution {
           for line in 0..<12 {
             let row = from + line * 6 * point
             let (v0, v1, v2, v3) = TileTransform.output(
-              load(row), load(row + point), load(row + 2 * point), load(row + 3 * point), load(row + 4 * point),
+              load(row), load(row + point), load(row + 2 * point), load(row + 3 * point),
+              load(row + 4 * point),
               load(row + 5 * point))
             let to = back + line * 4 * lanes
             if target.halved {
@@ -506,7 +511,8 @@ enum WinogradConvolution {
       let from = first == 0 ? 0 : kept[first - 1] + 1, to = end == columns ? target.pitch : kept[end - 1] + 1
       for z in 0..<endZ - firstZ {
         for y in 0..<endY - firstY {
-          let row = target.base + ((firstZ + z) * target.size.y + firstY + y) * targetRow + firstX * target.pitch
+          let row =
+            target.base + ((firstZ + z) * target.size.y + firstY + y) * targetRow + firstX * target.pitch
           let own = base + z * zStep + y * yStep
           for x in 0..<endX - firstX {
             let voxel = row + x * target.pitch, value = own + x * pitch
@@ -556,7 +562,8 @@ enum WinogradConvolution {
 
   /// Adds ∂L/∂weight of the input channels that `sources` read, of which the first is the layer's channel `first`.
   static func addWeightGradient(
-    _ layer: Convolution, _ dy: Volume, _ sources: [Source], first: Int, into dp: ParameterVector, _ workers: Workers
+    _ layer: Convolution, _ dy: Volume, _ sources: [Source], first: Int, into dp: ParameterVector,
+    _ workers: Workers
   ) {
     let foldings = (0..<64).map { folded($0) }
     let filterTaps = layer.kernel == 3 ? 27 : 64, filterStep = layer.inputs * filterTaps
@@ -638,7 +645,8 @@ enum WinogradConvolution {
           }
           for point in 0..<plane {
             Gemm.product(
-              m: reader.count, n: gradient.pitch, k: count, v + point * xPoint, reader.pitch, transposedA: true,
+              m: reader.count, n: gradient.pitch, k: count, v + point * xPoint, reader.pitch,
+              transposedA: true,
               d + point * gPoint, gradient.pitch, beta: index > pieces[piece].lowerBound ? 1 : 0,
               sum + (zeta * plane + point) * reader.count * gradient.pitch, gradient.pitch)
           }
@@ -653,7 +661,8 @@ enum WinogradConvolution {
       let p = items[item].panel, row = items[item].row
       let inputs = rowPanels[p / columnPanels.count], outputs = columnPanels[p % columnPanels.count]
       let pitch = gradients[p % columnPanels.count].pitch, step = inputs.count * pitch
-      let total = scratch[worker], one = total + points * lanes, two = one + 108 * lanes, taps = two + 54 * lanes
+      let total = scratch[worker], one = total + points * lanes, two = one + 108 * lanes,
+        taps = two + 54 * lanes
       for column in stride(from: 0, to: outputs.count, by: lanes) {
         for point in 0..<points {
           let at = sums + p * sumCount + point * step + row * pitch + column
@@ -670,7 +679,9 @@ enum WinogradConvolution {
               one + (z * 18 + x) * lanes, 3 * lanes, two + (z * 9 + x) * lanes, 3 * lanes)
           }
         }
-        for i in 0..<9 { TileTransform.filterGradient(two + i * lanes, 9 * lanes, taps + i * lanes, 9 * lanes) }
+        for i in 0..<9 {
+          TileTransform.filterGradient(two + i * lanes, 9 * lanes, taps + i * lanes, 9 * lanes)
+        }
         let some = min(lanes, outputs.count - column)
         let to = dw + (outputs.lowerBound + column) * filterStep + offsets[inputs.lowerBound + row]
         if filterTaps == 27 {

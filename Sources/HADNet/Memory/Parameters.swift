@@ -63,7 +63,8 @@ public final class ParameterVector: Sendable {
   /// What `make` derives from the numbers, [`count`]: made once for a `key` and kept if they are frozen, else made anew
   /// in `scratch`.
   func derived(
-    _ key: [Int], count: Int, scratch: () -> UnsafeMutablePointer<Float>, _ make: (UnsafeMutablePointer<Float>) -> Void
+    _ key: [Int], count: Int, scratch: () -> UnsafeMutablePointer<Float>,
+    _ make: (UnsafeMutablePointer<Float>) -> Void
   ) -> UnsafePointer<Float> {
     if let kept = derived.withLock({ $0?[key] }) { return UnsafePointer(kept.base) }
     guard derived.withLock({ $0 != nil }) else {

@@ -17,6 +17,13 @@ public struct Volume: Sendable {
   /// A volume with memory of its own, all zero.
   public init(zeros shape: Shape) { self.init(shape, in: Buffer(zeros: shape.count), at: 0) }
 
+  /// A shape that stands for a volume where none is read: it has no memory.
+  init(unbacked shape: Shape) {
+    self.shape = shape
+    buffer = Buffer(zeros: 0)
+    offset = 0
+  }
+
   /// A volume with memory of its own; `values` in memory order.
   public init(_ shape: Shape, _ values: [Float]) {
     precondition(values.count == shape.count, "\(values.count) values for a volume \(shape)")

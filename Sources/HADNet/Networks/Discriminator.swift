@@ -74,7 +74,8 @@ public struct Discriminator: Sendable {
   /// From the passes' `dScores`: adds the gradient of the discriminator's parameters, summed over the samples, to
   /// `dp`, if given. With `intoNetwork`, adds ∂L/∂logits to the networks' `dLogits` and writes the features' gradients.
   public func backward(
-    _ samples: [Sample], sequences: Volume, _ p: ParameterVector, into dp: ParameterVector?, intoNetwork: Bool,
+    _ samples: [Sample], sequences: Volume, _ p: ParameterVector, into dp: ParameterVector?,
+    intoNetwork: Bool,
     _ workers: Workers
   ) {
     for sample in samples {
@@ -87,18 +88,22 @@ public struct Discriminator: Sendable {
     for i in stride(from: 3, through: 0, by: -1) {
       let convolution = blocks[i].convolutions[0]
       blocks[i].backward(
-        samples.map { ($0.pass.dY[i], $0.pass.y[i], $0.pass.norms[i], [sources($0.pass, i, $0.network, sequences)]) },
+        samples.map {
+          ($0.pass.dY[i], $0.pass.y[i], $0.pass.norms[i], [sources($0.pass, i, $0.network, sequences)])
+        },
         p, into: dp, workers)
       if i > 0 { convolution.dataGradient(samples.map { ($0.pass.dY[i], $0.pass.dY[i - 1]) }, p, workers) }
       guard intoNetwork else { continue }
       if i == 0 {
-        convolution.dataGradient(samples.map { ($0.pass.dY[0], $0.network.dLogits) }, p, adding: true, workers)
+        convolution.dataGradient(
+          samples.map { ($0.pass.dY[0], $0.network.dLogits) }, p, adding: true, workers)
       } else if hierarchical {
         let first = 4 * k << (i - 1), features = k << i
         convolution.dataGradient(
           samples.map { ($0.pass.dY[i], $0.network.encoderFeatureGradient(i - 1)) }, p, first: first, workers)
         convolution.dataGradient(
-          samples.map { ($0.pass.dY[i], $0.network.decoderFeatureGradient(i - 1)) }, p, first: first + features,
+          samples.map { ($0.pass.dY[i], $0.network.decoderFeatureGradient(i - 1)) }, p,
+          first: first + features,
           upsampled: true, workers)
       }
     }
@@ -134,7 +139,8 @@ public final class DiscriminatorPass {
 
     /// Reserves the volumes of a pass that is scored at `forward` and gone back through from each of `backwards` on; the
     /// last of them is the latest.
-    init(_ network: Discriminator, _ size: Size, in plan: inout WorkspacePlan, forward: Int, backwards: [Int]) {
+    init(_ network: Discriminator, _ size: Size, in plan: inout WorkspacePlan, forward: Int, backwards: [Int])
+    {
       let end = (backwards.last ?? forward) + Places.backwardMoments
       var side = size
       for i in 0..<4 {

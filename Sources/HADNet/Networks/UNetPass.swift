@@ -50,7 +50,8 @@ public final class UNetPass {
       features: (until: Int, gradients: Int)? = nil
     ) {
       precondition(
-        [size.z, size.y, size.x].allSatisfy { $0 % UNet.multiple == 0 && $0 > 0 }, "a U-Net's input of \(size)")
+        [size.z, size.y, size.x].allSatisfy { $0 % UNet.multiple == 0 && $0 > 0 },
+        "a U-Net's input of \(size)")
       self.size = size
       let k = network.k, logitsDone = forward + 10
       let end = features?.until ?? backward.map { $0 + Places.backwardMoments } ?? logitsDone
@@ -107,7 +108,8 @@ public final class UNetPass {
             (encoderFeature(level) ? losses : first)...downBack(level, 2)))
         if level < 4 {
           dPooled.append(
-            plan.reserve(Shape(sizes[level + 1], channels(level)), downBack(level + 1, 4)...downBack(level, 0)))
+            plan.reserve(
+              Shape(sizes[level + 1], channels(level)), downBack(level + 1, 4)...downBack(level, 0)))
           dM.append(plan.reserve(Shape(sizes[level], channels(level)), upBack(level, 1)...upBack(level, 4)))
           let written = decoderFeature(level) ? losses : level == 0 ? backward + 1 : upBack(level - 1, 4)
           dO.append(plan.reserve(Shape(sizes[level], outChannels(level)), written...upBack(level, 1)))

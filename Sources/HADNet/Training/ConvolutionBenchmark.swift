@@ -1,12 +1,15 @@
 import Foundation
 
-/// Measures every distinct convolution of the networks on this machine.
+/// Measures every distinct convolution of the networks on this machine, read as the networks read it.
 public struct ConvolutionBenchmark: Sendable {
   /// A layer's rates in effective GFLOP/s: 2 · kernel³ · in · out · output voxels, however it is computed.
   public struct Row: Codable, Sendable {
     public var layer: String
     public var shape: Size
     public var inputs, outputs, kernel, stride: Int
+    /// How forward and weight gradient, and how the data gradient, are computed.
+    public var method: String
+    public var dataMethod: String
     /// Median seconds.
     public var forwardSeconds: Double
     public var dataGradientSeconds: Double?
@@ -14,15 +17,20 @@ public struct ConvolutionBenchmark: Sendable {
     public var forward: Double
     public var dataGradient: Double?
     public var weightGradient: Double
+    /// GFLOP/s that the same threads reached in the same run with multiply-adds alone, and with small products.
+    public var peak, products: Double
     public var kernels: String
 
     private enum CodingKeys: String, CodingKey {
-      case layer, shape, inputs, outputs, kernel, stride, forward, kernels
+      case layer, shape, inputs, outputs, kernel, stride, method, forward, kernels
+      case dataMethod = "method_data"
       case forwardSeconds = "forward_s"
       case dataGradientSeconds = "data_gradient_s"
       case weightGradientSeconds = "weight_gradient_s"
       case dataGradient = "data_gradient"
       case weightGradient = "weight_gradient"
+      case peak = "peak_gflops"
+      case products = "blas_gflops"
     }
   }
 
@@ -35,50 +43,134 @@ public struct ConvolutionBenchmark: Sendable {
     self.repeats = repeats
   }
 
-  public func run(_ workers: Workers) -> [Row] {
-    var rows: [Row] = [], seen: Set<String> = []
-    func measure(_ layer: Convolution, _ input: Size, needsDataGradient: Bool) {
-      let key = "\(input) \(layer.inputs) \(layer.outputs) \(layer.kernel) \(needsDataGradient)"
-      guard seen.insert(key).inserted else { return }
-      rows.append(row(layer, input, needsDataGradient: needsDataGradient, workers))
-    }
-    let student = UNet(inputs: 3, k: k), teacher = UNet(inputs: 4, k: k)
-    var sizes = [size]
-    for _ in 0..<4 { sizes.append(sizes[sizes.count - 1].halved) }
-    for level in 0..<5 {
-      measure(student.down[level].first.convolutions[0], sizes[level], needsDataGradient: level > 0)
-      if level == 0 { measure(teacher.down[0].first.convolutions[0], size, needsDataGradient: false) }
-      measure(student.down[level].second.convolutions[0], sizes[level], needsDataGradient: true)
-    }
-    for level in 0..<4 {
-      measure(student.up[level].second.convolutions[0], sizes[level], needsDataGradient: true)
-    }
-    measure(student.last, size, needsDataGradient: true)
-    let discriminator = Discriminator(k: k)
-    for (i, block) in discriminator.blocks.enumerated() {
-      measure(block.convolutions[0], sizes[i], needsDataGradient: true)
-    }
-    measure(discriminator.last, sizes[4], needsDataGradient: true)
-    return rows
+  /// What is measured as one: a layer, or two whose outputs are added, with the channels that each reads.
+  private struct Subject {
+    let name: String
+    let size: Size
+    /// For each layer its sources: how many channels, and whether they are read upsampled.
+    let sources: [[(channels: Int, upsampled: Bool)]]
+    let outputs: Int
+    var kernel = 3, stride = 1, padding = 1
+    var hasDataGradient = true
   }
 
-  private func row(_ layer: Convolution, _ input: Size, needsDataGradient: Bool, _ workers: Workers) -> Row {
-    // The benchmark's own parameters: the layer's ranges point into its network's layout.
-    var layout = ParameterLayout()
-    let name = layer.weight.name.replacingOccurrences(of: ".weight", with: "")
-    let own = Convolution(
-      name, layer.inputs, layer.outputs, kernel: layer.kernel, stride: layer.stride, padding: layer.padding,
-      bias: layer.bias != nil, in: &layout)
+  private var subjects: [Subject] {
+    var sizes = [size]
+    for _ in 0..<4 { sizes.append(sizes[sizes.count - 1].halved) }
+    var all: [Subject] = []
+    func plain(_ name: String, _ level: Int, _ inputs: Int, _ outputs: Int, first: Bool = false) {
+      all.append(
+        Subject(
+          name: name, size: sizes[level], sources: [[(inputs, false)]], outputs: outputs,
+          hasDataGradient: !first))
+    }
+    plain("student conv_d1.conv1", 0, 3, k, first: true)
+    plain("teacher conv_d1.conv1", 0, 4, k, first: true)
+    for level in 0..<4 {
+      if level > 0 { plain("conv_d\(level + 1).conv1", level, k << (level - 1), k << level) }
+      plain("conv_d\(level + 1).conv2", level, k << level, k << level)
+    }
+    plain("conv_c5.conv1", 4, 8 * k, 16 * k)
+    plain("conv_c5.conv2", 4, 16 * k, 8 * k)
+    for level in stride(from: 3, through: 0, by: -1) {
+      let c = k << level
+      all.append(
+        Subject(
+          name: "conv_u\(level + 1) join", size: sizes[level], sources: [[(c, false)], [(c, true)]],
+          outputs: c))
+      if level > 0 { plain("conv_u\(level + 1).conv_out", level, c, c / 2) }
+    }
+    all.append(
+      Subject(
+        name: "conv_out", size: size, sources: [[(k, false)]], outputs: UNet.classes, kernel: 1, padding: 0))
+    for block in 0..<4 {
+      let features = k << block
+      all.append(
+        Subject(
+          name: "disc_\(block + 1)", size: sizes[block],
+          sources: block == 0
+            ? [[(UNet.classes, false), (Discriminator.sequences, false)]]
+            : [[(2 * features, false), (features, false), (features, true)]],
+          outputs: 4 * features, kernel: 4, stride: 2))
+    }
+    all.append(Subject(name: "disc_5", size: sizes[4], sources: [[(32 * k, false)]], outputs: 1, kernel: 4))
+    return all
+  }
+
+  public func run(_ workers: Workers) -> [Row] {
+    let peak = Peak.multiplyAdd(workers), products = Peak.products(workers)
+    return subjects.map { row($0, peak, products, workers) }
+  }
+
+  /// For each way of computing forward, the layers that are computed so.
+  public var methods: [(method: String, layers: [String])] {
+    var methods: [(method: String, layers: [String])] = []
+    for subject in subjects {
+      let method = Bench(subject, volumes: false).method
+      if let known = methods.firstIndex(where: { $0.method == method }) {
+        methods[known].layers.append(subject.name)
+      } else {
+        methods.append((method, [subject.name]))
+      }
+    }
+    return methods
+  }
+
+  /// A subject's layers with parameters and volumes of their own.
+  private struct Bench {
+    let layers: [Convolution]
+    let layout: ParameterLayout
+    let sources: [[Source]]
+    let output: Shape
+
+    /// Without `volumes` only shapes matter, and nothing may be computed.
+    init(_ subject: Subject, volumes: Bool) {
+      var layout = ParameterLayout()
+      layers = subject.sources.enumerated().map { i, sources in
+        Convolution(
+          "\(i)", sources.reduce(0) { $0 + $1.channels }, subject.outputs, kernel: subject.kernel,
+          stride: subject.stride, padding: subject.padding, in: &layout)
+      }
+      self.layout = layout
+      sources = subject.sources.map { sources in
+        sources.map { channels, upsampled in
+          let shape = Shape(upsampled ? subject.size.halved : subject.size, channels)
+          let x = volumes ? Volume(zeros: shape) : Volume(unbacked: shape)
+          if volumes { for i in 0..<shape.count { x.base[i] = Float(i % 251) * 0.004 - 0.5 } }
+          return Source(x, Norm(identity: channels), slope: UNet.slope, upsampled: upsampled)
+        }
+      }
+      output = Shape(layers[0].outputSize(subject.size), subject.outputs)
+    }
+
+    var method: String {
+      names(zip(layers, sources).flatMap { layer, sources in sources.map { layer.forwardMethod($0) } })
+    }
+
+    var dataMethod: String {
+      names(
+        zip(layers, sources).flatMap { layer, sources in
+          sources.map { layer.dataGradientMethod($0.channels, $0.size, upsampled: $0.upsampled) }
+        })
+    }
+
+    private func names(_ methods: [Convolution.Method]) -> String {
+      var names: [String] = []
+      for method in methods where !names.contains(method.rawValue) { names.append(method.rawValue) }
+      return names.joined(separator: " + ")
+    }
+  }
+
+  private func row(_ subject: Subject, _ peak: Double, _ products: Double, _ workers: Workers) -> Row {
+    let bench = Bench(subject, volumes: true), layers = bench.layers, sources = bench.sources
     var random = Philox(seed: 1, .test)
-    let p = ParameterVector(zeros: layout), dp = ParameterVector(zeros: layout)
+    let p = ParameterVector(zeros: bench.layout), dp = ParameterVector(zeros: bench.layout)
     for i in 0..<p.count { p.values[i] = random.uniform(-0.1, 0.1) }
-    let x = Volume(zeros: Shape(input, layer.inputs)),
-      y = Volume(zeros: Shape(layer.outputSize(input), layer.outputs))
-    for i in 0..<x.shape.count { x.base[i] = Float(i % 251) * 0.004 - 0.5 }
-    let dx = Volume(zeros: x.shape)
-    let operations =
-      2 * Double(layer.kernel * layer.kernel * layer.kernel) * Double(layer.inputs * layer.outputs)
-      * Double(y.shape.voxels) / 1e9
+    let y = Volume(zeros: bench.output)
+    let gradients = sources.map { $0.map { Volume(zeros: $0.volume.shape) } }
+    let taps = Double(subject.kernel * subject.kernel * subject.kernel)
+    let inputs = layers.reduce(0) { $0 + $1.inputs }
+    let operations = 2 * taps * Double(inputs * subject.outputs) * Double(y.shape.voxels) / 1e9
     func median(_ body: () -> Void) -> Double {
       body()
       let times = (0..<repeats).map { _ in
@@ -88,13 +180,35 @@ public struct ConvolutionBenchmark: Sendable {
       }.sorted()
       return (times[(times.count - 1) / 2] + times[times.count / 2]) / 2
     }
-    let forward = median { own.forward([Source(x)], p, into: y, workers) }
-    let weight = median { own.addWeightGradient(y, [Source(x)], into: dp, biasMatters: false, workers) }
-    let data = needsDataGradient ? median { own.dataGradient(y, p, into: dx, workers) } : nil
+    let forward = median {
+      let terms = zip(layers, sources).map { ConvolutionTerm(layer: $0, sources: $1) }
+      _ = Convolution.forward([Convolution.Sum(terms, y)], p, moments: true, workers)
+    }
+    let weight = median {
+      for (layer, sources) in zip(layers, sources) {
+        layer.addWeightGradient(y, sources, into: dp, biasMatters: false, workers)
+      }
+    }
+    let data = subject.hasDataGradient ? median { dataGradient(bench, y, p, into: gradients, workers) } : nil
     return Row(
-      layer: name, shape: input, inputs: layer.inputs, outputs: layer.outputs, kernel: layer.kernel,
-      stride: layer.stride, forwardSeconds: forward, dataGradientSeconds: data, weightGradientSeconds: weight,
-      forward: operations / forward, dataGradient: data.map { operations / $0 },
-      weightGradient: operations / weight, kernels: "direct, \(BLAS.name)")
+      layer: subject.name, shape: subject.size, inputs: inputs, outputs: subject.outputs,
+      kernel: subject.kernel,
+      stride: subject.stride, method: bench.method, dataMethod: bench.dataMethod, forwardSeconds: forward,
+      dataGradientSeconds: data, weightGradientSeconds: weight, forward: operations / forward,
+      dataGradient: data.map { operations / $0 }, weightGradient: operations / weight, peak: peak,
+      products: products,
+      kernels: BLAS.name)
+  }
+
+  private func dataGradient(
+    _ bench: Bench, _ y: Volume, _ p: ParameterVector, into gradients: [[Volume]], _ workers: Workers
+  ) {
+    for (i, layer) in bench.layers.enumerated() {
+      var first = 0
+      for (source, gradient) in zip(bench.sources[i], gradients[i]) {
+        layer.dataGradient(y, p, first: first, upsampled: source.upsampled, into: gradient, workers)
+        first += source.channels
+      }
+    }
   }
 }

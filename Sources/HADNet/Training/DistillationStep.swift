@@ -66,7 +66,8 @@ public final class DistillationStep {
       features: (end, through))
     let fakePlaces = DiscriminatorPass.Places(
       discriminator, size, in: &plan, forward: judged, backwards: [through, learns])
-    let realPlaces = DiscriminatorPass.Places(discriminator, size, in: &plan, forward: judged, backwards: [learns])
+    let realPlaces = DiscriminatorPass.Places(
+      discriminator, size, in: &plan, forward: judged, backwards: [learns])
     let volumes = plan.volumes()
     teacherPass = UNetPass(teacherPlaces, volumes)
     studentPass = UNetPass(studentPlaces, volumes)
@@ -108,7 +109,8 @@ public final class DistillationStep {
     try guardFinite(means[2], "discriminator's loss", cases)
     try workers.phase(.update) {
       studentOptimiser.update(
-        studentP, gradient: try studentReducer.finish(), scale: 1 / Float(filled), rate: settings.rate, workers)
+        studentP, gradient: try studentReducer.finish(), scale: 1 / Float(filled), rate: settings.rate,
+        workers)
     }
 
     // The accuracy is that of the whole batch, so every rank takes the same way.
@@ -159,7 +161,8 @@ public final class DistillationStep {
     }
     let (crossEntropy, adversarial) = workers.phase(.loss) {
       (
-        CrossEntropy.loss(studentPass.logits, item.truth, weights: weights, gradient: studentPass.dLogits, workers),
+        CrossEntropy.loss(
+          studentPass.logits, item.truth, weights: weights, gradient: studentPass.dLogits, workers),
         LeastSquares.loss(fake.scores, target: 1, factor: settings.lambda, gradient: fake.dScores)
       )
     }

@@ -55,7 +55,7 @@ private let joins = [
         let product = plain.forward(input.read, p), bias = layer.bias.map { p[$0] }
         for i in expected.indices { expected[i] += product[i] + Double(bias?[i % join.outputs] ?? .nan) }
       }
-      var deviation = Deviation(y.volume.array, expected)
+      let deviation = Deviation(y.volume.array, expected)
       #expect(deviation.isWithin(Kernel.winograd.bound) && y.isAlone, "sample \(sample): \(deviation)")
 
       // The norm may take its moments from the kernel. Scale and shift are of γ, β and values some standard deviations
@@ -70,9 +70,15 @@ private let joins = [
             / (values.reduce(0) { $0 + ($1 - mean[c]) * ($1 - mean[c]) } / n + InstanceNorm.epsilon)
             .squareRoot())
       }
-      for (name, found, expected) in [("mean", norm.mean, mean), ("rstd", norm.rstd, rstd)] {
-        deviation = Deviation(found, expected)
-        #expect(deviation.relative <= 1e-5, "sample \(sample), \(name): \(deviation)")
+      // Means may be near 0: in standard deviations.
+      for c in 0..<join.outputs {
+        // Squares are floats: where a mean is many standard deviations from 0 the variance has fewer digits.
+        let far = mean[c] * rstd[c], allowed = 1e-5 + 2.4e-7 * far * far
+        let distance = (Double(norm.mean[c]) - mean[c]).magnitude * rstd[c]
+        let error = (Double(norm.rstd[c]) / rstd[c] - 1).magnitude
+        #expect(
+          distance <= allowed, "sample \(sample), mean of channel \(c): \(distance) standard deviations off")
+        #expect(error <= allowed, "sample \(sample), rstd of channel \(c): \(error)")
       }
     }
   }

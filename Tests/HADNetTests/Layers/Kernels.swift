@@ -150,8 +150,6 @@ func expectThePlainReference(_ kernel: Kernel, _ form: Form) {
     let input = Input(form.size, form.inputs, look, 6), upsampled = look.isUpsampled
     func judge(_ values: [Double], _ expected: [Double], _ what: String) {
       let deviation = Deviation(values, expected)
-      print(
-        "MEASURED|\(kernel)|\(what)|\(deviation.relative)|\(deviation.most)|\(form.testDescription) \(look)")  // TEMP
       #expect(deviation.isWithin(bound), "\(kernel), \(form.testDescription), \(look), \(what): \(deviation)")
     }
     func judge(_ island: Island, _ expected: [Double], _ what: String) {
