@@ -88,6 +88,14 @@ final class TileReader: @unchecked Sendable {
 
   static func kept(_ sources: [Source]) -> [[Int]] { sources.map { kept($0) } }
 
+  /// Where the voxels x ..< x + width of row (z, y) lie as `write` would write them; nil if they do not.
+  func stored(z: Int, y: Int, x: Int, width: Int) -> UnsafePointer<Float>? {
+    guard parts.count == 1, parts[0].channels == pitch, parts[0].runs.count == 1, parts[0].scale == nil,
+      parts[0].halving == 0, z >= 0, z < size.z, y >= 0, y < size.y, x >= 0, x + width <= size.x
+    else { return nil }
+    return parts[0].base + ((z * size.y + y) * size.x + x) * pitch
+  }
+
   /// Writes the voxels x ..< x + width of row (z, y); `row` has room for a vector more.
   func write(z: Int, y: Int, x: Int, width: Int, into row: UnsafeMutablePointer<Float>) {
     let first = max(x, 0), end = min(x + width, size.x)

@@ -589,10 +589,12 @@ enum WinogradConvolution {
     let xPoint = tiles * xPitch + 16, gPoint = tiles * gPitch + 16
     let counts = [
       6 * xRow, most.z * 6 * xPlane, 6 * xRow, plane * xPoint, 4 * gRow, most.z * 6 * gPlane, 6 * gRow,
-      plane * gPoint, (216 + 108 + 54 + 27) * lanes,
+      plane * gPoint, points * gPitch + (108 + 54 + 27) * lanes,
     ].map { ($0 + 15) / 16 * 16 }
     let scratch = workers.scratch(counts.reduce(0, +))
-    let sumCount = points * xPitch * gPitch
+    // [row, point, column], so that a row's points lie together when they are transformed back; a little more, so that
+    // rows of a product don't share cache sets.
+    let sumRow = points * gPitch + 16, sumCount = xPitch * sumRow
     let sums = workers.sharedScratch(panels * pieces.count * sumCount)
     workers.forEach(panels * pieces.count) { item, worker in
       let piece = item / panels, reader = readers[item % panels / columnPanels.count]
@@ -614,13 +616,17 @@ enum WinogradConvolution {
             }
             TileTransform.input(rowsX, xRow, stageX + i * 6 * xPlane + line * xRow, xPlane, count: widthX)
           }
+          let x = 4 * block.x.lowerBound
           for line in 0..<4 * by {
-            for j in 0..<4 {
-              gradient.write(
-                z: 4 * tz + j, y: 4 * block.y.lowerBound + line, x: 4 * block.x.lowerBound, width: 4 * bx,
-                into: rowsG + j * gRow)
+            let y = 4 * block.y.lowerBound + line, to = stageG + i * 6 * gPlane + line * gRow
+            if 4 * tz + 3 < size.z, let row = gradient.stored(z: 4 * tz, y: y, x: x, width: 4 * bx) {
+              TileTransform.gradient(row, size.y * size.x * gradient.pitch, to, gPlane, count: widthG)
+              continue
             }
-            TileTransform.gradient(rowsG, gRow, stageG + i * 6 * gPlane + line * gRow, gPlane, count: widthG)
+            for j in 0..<4 {
+              gradient.write(z: 4 * tz + j, y: y, x: x, width: 4 * bx, into: rowsG + j * gRow)
+            }
+            TileTransform.gradient(rowsG, gRow, to, gPlane, count: widthG)
           }
         }
         for zeta in 0..<6 {
@@ -648,7 +654,7 @@ enum WinogradConvolution {
               m: reader.count, n: gradient.pitch, k: count, v + point * xPoint, reader.pitch,
               transposedA: true,
               d + point * gPoint, gradient.pitch, beta: index > pieces[piece].lowerBound ? 1 : 0,
-              sum + (zeta * plane + point) * reader.count * gradient.pitch, gradient.pitch)
+              sum + (zeta * plane + point) * gradient.pitch, sumRow)
           }
         }
       }
@@ -660,18 +666,19 @@ enum WinogradConvolution {
     workers.forEach(items.count) { item, worker in
       let p = items[item].panel, row = items[item].row
       let inputs = rowPanels[p / columnPanels.count], outputs = columnPanels[p % columnPanels.count]
-      let pitch = gradients[p % columnPanels.count].pitch, step = inputs.count * pitch
-      let total = scratch[worker], one = total + points * lanes, two = one + 108 * lanes,
+      let pitch = gradients[p % columnPanels.count].pitch
+      let total = scratch[worker], one = total + points * gPitch, two = one + 108 * lanes,
         taps = two + 54 * lanes
+      let at = sums + p * sumCount + row * sumRow
+      for i in stride(from: 0, to: points * pitch, by: lanes) {
+        var value = load(at + i)
+        for piece in 1..<max(pieces.count, 1) { value += load(at + i + piece * panels * sumCount) }
+        store(value, total + i)
+      }
       for column in stride(from: 0, to: outputs.count, by: lanes) {
-        for point in 0..<points {
-          let at = sums + p * sumCount + point * step + row * pitch + column
-          var value = load(at)
-          for piece in 1..<max(pieces.count, 1) { value += load(at + piece * panels * sumCount) }
-          store(value, total + point * lanes)
-        }
         for line in 0..<36 {
-          TileTransform.filterGradient(total + line * 6 * lanes, lanes, one + line * 3 * lanes, lanes)
+          TileTransform.filterGradient(
+            total + line * 6 * pitch + column, pitch, one + line * 3 * lanes, lanes)
         }
         for z in 0..<6 {
           for x in 0..<3 {
