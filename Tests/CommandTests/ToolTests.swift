@@ -80,6 +80,20 @@ extension Commands {
       #expect(try contents(folder.path).isEmpty)
     }
 
+    /// OpenBLAS reads the variable where it was built for several CPUs, as distributions do.
+    @Test func doctorSaysWhoChoseTheKernels() throws {
+      let slow = try Job(Program.command(["doctor"]), environment: ["OPENBLAS_CORETYPE": "Prescott"])
+        .outcome()
+      #expect(slow.code == 0, "\(slow.errors)")
+      #expect(slow.output.contains("blas       OPENBLAS_CORETYPE=Prescott is set"), "\(slow.output)")
+      if slow.output.contains(" Prescott; concurrent") {
+        #expect(
+          slow.output.contains("Prescott kernels, without AVX2, as OPENBLAS_CORETYPE says"), "\(slow.output)")
+      }
+      let plain = try Program.run("doctor")
+      #expect(!plain.output.contains("without AVX2, as"), "\(plain.output)")
+    }
+
     @Test func doctorNamesAFolderThatCannotBeWritten() throws {
       let outcome = try Program.run("doctor", "--folder", "/proc", ranks: 2)
       expectFault(outcome, 70, ["a check failed"])
@@ -160,6 +174,9 @@ extension Commands {
       #expect(rows.count > 5)
       for row in rows {
         #expect(row["layer"] is String && (row["shape"] as? [Int])?.count == 3)
+        #expect(
+          (row["method"] as? String)?.isEmpty == false && (row["method_data"] as? String)?.isEmpty == false)
+        #expect(try #require(row["peak_gflops"] as? Double) > 0)
         #expect(try #require(row["forward"] as? Double) > 0)
         #expect(try #require(row["weight_gradient"] as? Double) > 0)
       }
@@ -170,7 +187,7 @@ extension Commands {
     @Test(arguments: [
       "phantom", "inspect", "train", "study", "predict", "evaluate", "compare", "report", "bench",
       "bench step",
-      "bench conv", "doctor",
+      "bench conv", "bench predict", "doctor",
     ])
     func helpHasAnExample(command: String) throws {
       let outcome = try Program.start(command.split(separator: " ").map(String.init) + ["--help"]).outcome()

@@ -15,6 +15,20 @@ import Testing
     #expect(strangers.load(ordering: .relaxed) == 0)
   }
 
+  /// The least normal number times a half is no normal number: 0 where such are flushed, as result and as operand.
+  @Test(arguments: [1, 2, 3]) func denormalsAreZeroOnEveryWorker(count: Int) {
+    let least = Float.leastNormalMagnitude, half = Mutex(Float(0.5)), scale = half.withLock { $0 }
+    let denormal = Float(bitPattern: 0x0040_0000)
+    let wrong = Atomic(0)
+    Workers(count).forEach(64) { item, _ in
+      // So long that every thread gets some.
+      var sum: Float = 0
+      for _ in 0..<100_000 { sum += least * scale + denormal * (scale + Float(item)) }
+      if sum != 0 { wrong.wrappingAdd(1, ordering: .relaxed) }
+    }
+    #expect(wrong.load(ordering: .relaxed) == 0)
+  }
+
   @Test(arguments: [1, 2, 15, 16, 17, 100, 12_345], [1, 7, 16, 4096])
   func piecesCoverAllAndAreNearlyEqual(total: Int, least: Int) {
     let pieces = Pieces(total, least: least, limit: 64)
