@@ -3,8 +3,8 @@ import CMPI
 /// The ranks of a job, and how they talk.
 ///
 /// Every collective function is called by all ranks in the same order, and all of them leave with MPI's error
-/// thrown rather than the program ended. Only one thread talks at a time. Long messages go in pieces, so a
-/// length is limited by memory alone.
+/// thrown rather than the program ended. Only one thread talks at a time, the courier's if there is one. Long messages
+/// go in pieces, so a length is limited by memory alone.
 public struct Communicator: @unchecked Sendable {
   // MPI's handle may be used from any thread; that no two do so at once is the caller's promise to MPI
   // (MPI_THREAD_SERIALIZED).
@@ -18,6 +18,8 @@ public struct Communicator: @unchecked Sendable {
   public let localRank: Int
   /// How many ranks share this host.
   public let localSize: Int
+  /// The thread that makes the calls; nil: the caller's.
+  public internal(set) var courier: Courier?
 
   /// Bytes in a piece of a long message: pieces of 1 to 25 MB are the fastest, one huge message is slow.
   public static let pieceBytes = 16 << 20
@@ -44,7 +46,7 @@ public struct Communicator: @unchecked Sendable {
 
   /// Waits until all ranks are here.
   public func barrier() throws(MPIError) {
-    try check("MPI_Barrier", MPI_Barrier(handle))
+    try perform { () throws(MPIError) in try complete("MPI_Ibarrier") { MPI_Ibarrier(handle, &$0.raw) } }
   }
 
   // MARK: One rank to all
@@ -59,12 +61,14 @@ public struct Communicator: @unchecked Sendable {
   func broadcast<Scalar: MPIScalar>(
     _ values: UnsafeMutableBufferPointer<Scalar>, from root: Int = 0
   ) throws(MPIError) {
-    for piece in pieces(of: values.indices, as: Scalar.self) {
-      try check(
-        "MPI_Bcast",
-        MPI_Bcast(
-          values.baseAddress! + piece.lowerBound, Int32(piece.count), Scalar.mpiType, Int32(root), handle)
-      )
+    try perform { () throws(MPIError) in
+      for piece in pieces(of: values.indices, as: Scalar.self) {
+        try complete("MPI_Ibcast") {
+          MPI_Ibcast(
+            values.baseAddress! + piece.lowerBound, Int32(piece.count), Scalar.mpiType, Int32(root), handle,
+            &$0.raw)
+        }
+      }
     }
   }
 
@@ -91,24 +95,26 @@ public struct Communicator: @unchecked Sendable {
 
   /// Every rank's array on `root`, in rank order; an empty list on the others. Lengths may differ.
   public func gather<Scalar: MPIScalar>(_ array: [Scalar], to root: Int = 0) throws(MPIError) -> [[Scalar]] {
-    let lengths = try lengths(array.count)
-    if rank != root {
-      var array = array
-      try withPointer(to: &array) { values throws(MPIError) in
-        try send(UnsafeBufferPointer(values), to: root)
+    try perform { () throws(MPIError) in
+      let lengths = try lengths(array.count)
+      if rank != root {
+        var array = array
+        try withPointer(to: &array) { values throws(MPIError) in
+          try send(UnsafeBufferPointer(values), to: root)
+        }
+        return []
       }
-      return []
-    }
-    var arrays: [[Scalar]] = []
-    for (sender, length) in lengths.enumerated() {
-      if sender == rank {
-        arrays.append(array)
-      } else {
-        arrays.append(
-          try filledArray(length) { values throws(MPIError) in try receive(into: values, from: sender) })
+      var arrays: [[Scalar]] = []
+      for (sender, length) in lengths.enumerated() {
+        if sender == rank {
+          arrays.append(array)
+        } else {
+          arrays.append(
+            try filledArray(length) { values throws(MPIError) in try receive(into: values, from: sender) })
+        }
       }
+      return arrays
     }
-    return arrays
   }
 
   /// Every rank's text on `root`, in rank order; an empty list on the others.
@@ -139,19 +145,29 @@ public struct Communicator: @unchecked Sendable {
     if vector.count * MemoryLayout<Scalar>.stride <= 1 << 20 {
       let counts = parts.map { Int32($0.count) }
       let starts = parts.map { Int32($0.lowerBound) }
-      try check(
-        "MPI_Allgatherv",
-        MPI_Allgatherv(
-          cmpi_in_place(), 0, Scalar.mpiType, base, counts, starts, Scalar.mpiType, handle))
-      return
+      return try perform { () throws(MPIError) in
+        // MPI keeps the two lists until the end.
+        try counts.withUnsafeBufferPointer { counts throws(MPIError) in
+          try starts.withUnsafeBufferPointer { starts throws(MPIError) in
+            try complete("MPI_Iallgatherv") {
+              MPI_Iallgatherv(
+                cmpi_in_place(), 0, Scalar.mpiType, base, counts.baseAddress, starts.baseAddress,
+                Scalar.mpiType,
+                handle, &$0.raw)
+            }
+          }
+        }
+      }
     }
     let own = UnsafeBufferPointer(rebasing: vector[parts[rank]])
-    for distance in 1..<size {
-      let target = (rank + distance) % size
-      let source = (rank + size - distance) % size
-      try exchange(
-        send: own, to: target,
-        receive: UnsafeMutableBufferPointer(rebasing: vector[parts[source]]), from: source)
+    try perform { () throws(MPIError) in
+      var messages = Messages(self)
+      for distance in 1..<size {
+        let source = (rank + size - distance) % size
+        try messages.receive(into: UnsafeMutableBufferPointer(rebasing: vector[parts[source]]), from: source)
+      }
+      for distance in 1..<size { try messages.send(own, to: (rank + distance) % size) }
+      try messages.complete()
     }
   }
 
@@ -167,9 +183,10 @@ public struct Communicator: @unchecked Sendable {
   func send<Scalar: MPIScalar>(
     _ values: UnsafeBufferPointer<Scalar>, to target: Int, tag: Int32 = 0
   ) throws(MPIError) {
-    for piece in pieces(of: values.indices, as: Scalar.self) {
-      let start = values.baseAddress! + piece.lowerBound
-      try check("MPI_Send", MPI_Send(start, Int32(piece.count), Scalar.mpiType, Int32(target), tag, handle))
+    try perform { () throws(MPIError) in
+      var messages = Messages(self, tag: tag)
+      try messages.send(values, to: target)
+      try messages.complete()
     }
   }
 
@@ -185,34 +202,10 @@ public struct Communicator: @unchecked Sendable {
   func receive<Scalar: MPIScalar>(
     into values: UnsafeMutableBufferPointer<Scalar>, from source: Int, tag: Int32 = 0
   ) throws(MPIError) {
-    for piece in pieces(of: values.indices, as: Scalar.self) {
-      let start = values.baseAddress! + piece.lowerBound
-      try check(
-        "MPI_Recv",
-        MPI_Recv(
-          start, Int32(piece.count), Scalar.mpiType, Int32(source), tag, handle, cmpi_ignore_status()))
-    }
-  }
-
-  /// Sends to one rank while it receives from another. The lengths may differ; `target` expects the length
-  /// sent, `source` sends the length expected. An empty side sends, or waits for, nothing.
-  func exchange<Scalar: MPIScalar>(
-    send sent: UnsafeBufferPointer<Scalar>, to target: Int,
-    receive received: UnsafeMutableBufferPointer<Scalar>, from source: Int, tag: Int32 = 1
-  ) throws(MPIError) {
-    var toSend = pieces(of: sent.indices, as: Scalar.self).makeIterator()
-    var toReceive = pieces(of: received.indices, as: Scalar.self).makeIterator()
-    while true {
-      let out = toSend.next()
-      let into = toReceive.next()
-      if out == nil && into == nil { return }
-      try check(
-        "MPI_Sendrecv",
-        MPI_Sendrecv(
-          out.map { sent.baseAddress! + $0.lowerBound }, Int32(out?.count ?? 0), Scalar.mpiType,
-          out == nil ? cmpi_no_rank() : Int32(target), tag,
-          into.map { received.baseAddress! + $0.lowerBound }, Int32(into?.count ?? 0), Scalar.mpiType,
-          into == nil ? cmpi_no_rank() : Int32(source), tag, handle, cmpi_ignore_status()))
+    try perform { () throws(MPIError) in
+      var messages = Messages(self, tag: tag)
+      try messages.receive(into: values, from: source)
+      try messages.complete()
     }
   }
 
@@ -254,18 +247,30 @@ public struct Communicator: @unchecked Sendable {
   // MARK: Parts
 
   private func reduced<Scalar: MPIScalar>(_ value: Scalar, _ operation: MPI_Op) throws(MPIError) -> Scalar {
-    var value = value
-    var result = value
-    try check("MPI_Allreduce", MPI_Allreduce(&value, &result, 1, Scalar.mpiType, operation, handle))
-    return result
+    var values = [value, value]
+    try perform { () throws(MPIError) in
+      try withPointer(to: &values) { values throws(MPIError) in
+        let base = values.baseAddress!  // there are two
+        try complete("MPI_Iallreduce") {
+          MPI_Iallreduce(base, base + 1, 1, Scalar.mpiType, operation, handle, &$0.raw)
+        }
+      }
+    }
+    return values[1]
   }
 
   /// Every rank's `length`.
   private func lengths(_ length: Int) throws(MPIError) -> [Int] {
-    var own = Int64(length)
     var lengths = [Int64](repeating: 0, count: size)
-    try check(
-      "MPI_Allgather", MPI_Allgather(&own, 1, Int64.mpiType, &lengths, 1, Int64.mpiType, handle))
+    lengths[rank] = Int64(length)
+    try perform { () throws(MPIError) in
+      try withPointer(to: &lengths) { lengths throws(MPIError) in
+        try complete("MPI_Iallgather") {
+          MPI_Iallgather(
+            cmpi_in_place(), 0, Int64.mpiType, lengths.baseAddress, 1, Int64.mpiType, handle, &$0.raw)
+        }
+      }
+    }
     return lengths.map { Int($0) }
   }
 
@@ -285,6 +290,53 @@ public struct Communicator: @unchecked Sendable {
       _ = UnsafeMutableBufferPointer(rebasing: all[parts[rank]]).update(fromContentsOf: array)
       try allGather(all, parts: parts)
     }
+  }
+}
+
+/// Messages that are under way together. What they carry stays where it is until `complete`.
+struct Messages {
+  private let communicator: Communicator
+  private let tag: Int32
+  private var requests: [cmpi_request] = []
+
+  init(_ communicator: Communicator, tag: Int32 = 1) {
+    self.communicator = communicator
+    self.tag = tag
+  }
+
+  /// Starts to send to `target`, which receives the same length.
+  mutating func send<Scalar: MPIScalar>(_ values: UnsafeBufferPointer<Scalar>, to target: Int)
+    throws(MPIError)
+  {
+    for piece in pieces(of: values.indices, as: Scalar.self) {
+      requests.append(cmpi_no_request())
+      try check(
+        "MPI_Isend",
+        MPI_Isend(
+          values.baseAddress! + piece.lowerBound, Int32(piece.count), Scalar.mpiType, Int32(target), tag,
+          communicator.handle, &requests[requests.count - 1].raw))
+    }
+    communicator.courier?.count(bytes: values.count * MemoryLayout<Scalar>.stride)
+  }
+
+  /// Starts to receive from `source`, which sends the same length.
+  mutating func receive<Scalar: MPIScalar>(
+    into values: UnsafeMutableBufferPointer<Scalar>, from source: Int
+  ) throws(MPIError) {
+    for piece in pieces(of: values.indices, as: Scalar.self) {
+      requests.append(cmpi_no_request())
+      try check(
+        "MPI_Irecv",
+        MPI_Irecv(
+          values.baseAddress! + piece.lowerBound, Int32(piece.count), Scalar.mpiType, Int32(source), tag,
+          communicator.handle, &requests[requests.count - 1].raw))
+    }
+  }
+
+  /// Waits for all of them.
+  mutating func complete() throws(MPIError) {
+    try communicator.complete(&requests)
+    requests.removeAll(keepingCapacity: true)
   }
 }
 

@@ -29,6 +29,9 @@ public final class PartialSum<Scalar: Summand> {
   private var run = 0..<0
   private var stack: [(slots: Range<Int>, values: UnsafeMutableBufferPointer<Scalar>)] = []
   private var next = 0
+  /// Additions that the last slot's vector still needs.
+  private var merges:
+    [(source: UnsafeMutableBufferPointer<Scalar>, target: UnsafeMutableBufferPointer<Scalar>)] = []
   private var memory: [UnsafeMutableBufferPointer<Scalar>] = []
 
   /// For vectors of `count` numbers.
@@ -42,26 +45,47 @@ public final class PartialSum<Scalar: Summand> {
     self.tree = tree
     self.run = run
     next = run.lowerBound
+    merges.removeAll(keepingCapacity: true)
     stack.removeAll(keepingCapacity: true)
   }
 
   /// Takes the next slot's vector, which may be used for the slot after it at once. Only the last slot's is
   /// not copied: it stays in use until the reduction is over.
   public func add(_ vector: UnsafeMutableBufferPointer<Scalar>) {
+    place(vector)
+    merge(0..<count)
+  }
+
+  /// Takes the last slot's vector before its numbers are there; `merge` takes them part by part.
+  public func addLast(_ vector: UnsafeMutableBufferPointer<Scalar>) {
+    place(vector)
+    precondition(next == run.upperBound, "slot \(next - 1) is not the last of \(run)")
+  }
+
+  /// The numbers in `range` of the vector that was added last are there.
+  public func merge(_ range: Range<Int>) {
+    if range.isEmpty { return }
+    for (source, target) in merges {
+      Scalar.add(
+        source.baseAddress! + range.lowerBound, to: target.baseAddress! + range.lowerBound, count: range.count
+      )
+    }
+  }
+
+  private func place(_ vector: UnsafeMutableBufferPointer<Scalar>) {
     precondition(vector.count == count, "a vector of \(vector.count) numbers in a sum of \(count)")
     precondition(next < run.upperBound, "more vectors than the \(run.count) slots of the run")
     var slots = next..<next + 1
     var values = vector
-    var isBorrowed = true
+    merges.removeAll(keepingCapacity: true)
     next += 1
     while let top = stack.last, tree.areSiblings(top.slots, slots) {
-      if count > 0 { Scalar.add(values.baseAddress!, to: top.values.baseAddress!, count: count) }
+      merges.append((values, top.values))
       slots = top.slots.lowerBound..<slots.upperBound
       values = top.values
-      isBorrowed = false
       stack.removeLast()
     }
-    if isBorrowed && next < run.upperBound {
+    if merges.isEmpty && next < run.upperBound {
       values = free()
       _ = values.update(fromContentsOf: vector)
     }

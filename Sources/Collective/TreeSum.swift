@@ -71,18 +71,22 @@ public final class TreeSum<Scalar: Summand> {
         return UnsafeMutableBufferPointer(rebasing: scratch[index * count..<(index + 1) * count])
       }
 
-      for distance in 1..<size {
-        let target = (rank + distance) % size
-        let source = (rank + size - distance) % size
-        let firstOfSource = nodesOfRank.prefix(source).map(\.count).reduce(0, +)
-        for i in 0..<max(nodes.count, nodesOfRank[source].count) {
-          try communicator.exchange(
-            send: i < nodes.count
-              ? UnsafeBufferPointer(rebasing: nodes[i].values[part[target]]) : UnsafeBufferPointer(empty),
-            to: target,
-            receive: i < nodesOfRank[source].count ? place(firstOfSource + i) : empty,
-            from: source)
+      try communicator.perform { () throws(MPIError) in
+        var messages = Messages(communicator)
+        for distance in 1..<size {
+          let source = (rank + size - distance) % size
+          let firstOfSource = nodesOfRank.prefix(source).map(\.count).reduce(0, +)
+          for i in nodesOfRank[source].indices {
+            try messages.receive(into: place(firstOfSource + i), from: source)
+          }
         }
+        for distance in 1..<size {
+          let target = (rank + distance) % size
+          for node in nodes {
+            try messages.send(UnsafeBufferPointer(rebasing: node.values[part[target]]), to: target)
+          }
+        }
+        try messages.complete()
       }
       if count == 0 { continue }
       for addition in additions {
@@ -109,8 +113,6 @@ public final class TreeSum<Scalar: Summand> {
     try reduceScatter(nodes, filled: filled, into: sum)
     try allGather(sum)
   }
-
-  private var empty: UnsafeMutableBufferPointer<Scalar> { UnsafeMutableBufferPointer(start: nil, count: 0) }
 
   /// Numbers in a piece: at most 4 MiB, and 64 MiB of scratch memory for all nodes as long as pieces stay
   /// above 256 KiB.
@@ -149,9 +151,18 @@ extension Communicator {
   public func sumBySlot<Scalar: Summand>(
     _ rows: [Scalar], width: Int, slots: Slots, filled: Int
   ) throws(MPIError) -> [Scalar] {
-    var all = try gatherBySlot(rows, width: width, slots: slots, filled: filled)
-    guard filled > 0 && width > 0 else { return [Scalar](repeating: .zero, count: width) }
-    let steps = SumTree(slots: filled).additions(from: (0..<filled).map { $0..<$0 + 1 }).steps
+    SumTree(slots: filled).sum(
+      try gatherBySlot(rows, width: width, slots: slots, filled: filled), width: width)
+  }
+}
+
+extension SumTree {
+  /// The sum of rows of `width` numbers, one a slot, along the tree.
+  public func sum<Scalar: Summand>(_ rows: [Scalar], width: Int) -> [Scalar] {
+    precondition(rows.count == slots * width, "\(rows.count) numbers for \(slots) rows of \(width)")
+    guard slots > 0 && width > 0 else { return [Scalar](repeating: .zero, count: width) }
+    var all = rows
+    let steps = additions(from: (0..<slots).map { $0..<$0 + 1 }).steps
     all.withUnsafeMutableBufferPointer { all in
       for step in steps {
         Scalar.add(

@@ -22,10 +22,14 @@ public enum World {
   ) -> Int32 {
     var size = 1
     do {
-      let communicator = try start()
+      var communicator = try start()
       size = communicator.size
       do {
+        // One rank has nobody to talk to.
+        let courier = size > 1 ? try Courier(communicator, .init()) : nil
+        communicator.courier = courier
         let code = try body(communicator)
+        try courier?.finish()
         try finish()
         return code
       } catch  where size > 1 {
@@ -82,7 +86,7 @@ public enum World {
   }
 
   /// Writes a message to standard error in one piece, so that ranks do not mix their lines.
-  private static func complain(_ message: String) {
+  static func complain(_ message: String) {
     fflush(nil)
     let line = Array((message + "\n").utf8)
     _ = line.withUnsafeBytes { write(2, $0.baseAddress, $0.count) }

@@ -113,6 +113,6 @@ private func outcome(of process: Process) throws -> Outcome {
     let outcome = try runRanks(nil, "root")
     #expect(outcome.code == 1)
     let text = mpiLibrary().hasPrefix("Open MPI") ? "MPI_ERR_ROOT: invalid root\n" : ""
-    #expect(outcome.errors.hasPrefix("MPI_Bcast failed: " + text))
+    #expect(outcome.errors.hasPrefix("MPI_Ibcast failed: " + text))
   }
 }

@@ -22,6 +22,9 @@ public struct Convolution: Sendable {
     self.padding = padding
   }
 
+  /// Where weight and bias lie in the vector.
+  var parameters: Range<Int> { weight.range.lowerBound..<(bias?.range ?? weight.range).upperBound }
+
   /// The output's size for an input of size `size`.
   public func outputSize(_ size: Size) -> Size {
     func side(_ n: Int) -> Int { n + 2 * padding < kernel ? 0 : (n + 2 * padding - kernel) / stride + 1 }

@@ -5,6 +5,13 @@ public struct ConvolutionUnit: Sendable {
   let norm: InstanceNorm?
   let slope: Float
 
+  /// Where the unit's parameters lie in the vector: one after the other.
+  var parameters: Range<Int> {
+    var ranges: [Range<Int>] = convolutions.map(\.parameters)
+    for parameter in [norm?.weight, norm?.bias] { if let parameter { ranges.append(parameter.range) } }
+    return ranges.map(\.lowerBound).min()!..<ranges.map(\.upperBound).max()!  // a unit has a convolution
+  }
+
   /// Writes the sum of the convolutions, each of its sources, into y and gives its norm.
   func forward(_ sources: [[Source]], _ p: ParameterVector, into y: Volume, _ workers: Workers) -> Norm {
     forward([(sources, y)], p, workers)[0]

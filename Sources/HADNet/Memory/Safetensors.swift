@@ -149,25 +149,56 @@ public struct Safetensors: Sendable {
   /// Fills `vector` from the tensors PREFIX + name of its layout. Throws `.invalid` where one is missing or has
   /// another shape.
   public func read(_ prefix: String, into vector: ParameterVector) throws {
-    try check(prefix, vector.layout)
-    for parameter in vector.layout.parameters {
-      let entry = try entry(prefix + parameter.name, .float32), values = vector[parameter]
+    try read(prefix, vector.layout) { range, bytes in
+      UnsafeMutableRawBufferPointer(UnsafeMutableBufferPointer(rebasing: vector.values[range]))
+        .copyMemory(from: bytes)
+    }
+  }
+
+  /// Gives `take` the numbers of each stretch that the tensors PREFIX + name of a layout hold, with its place in the
+  /// layout's vector; checked as by `read`.
+  func read(
+    _ prefix: String, _ layout: ParameterLayout, _ take: (Range<Int>, UnsafeRawBufferPointer) -> Void
+  ) throws {
+    try check(prefix, layout)
+    for parameter in layout.parameters {
+      let entry = try entry(prefix + parameter.name, .float32)
       data.withUnsafeBytes { raw in
-        UnsafeMutableRawBufferPointer(values).copyMemory(
-          from: UnsafeRawBufferPointer(
+        take(
+          parameter.range,
+          UnsafeRawBufferPointer(
             rebasing: raw[(start + entry.range.lowerBound)..<(start + entry.range.upperBound)]))
       }
     }
   }
 
-  /// The file's bytes for vectors with name prefixes and metadata; names in order, so that equal contents give equal
-  /// bytes.
-  public static func encode(
-    _ vectors: [(prefix: String, vector: ParameterVector)], metadata: [String: String]
-  ) throws -> Data {
-    var names: [(name: String, parameter: Parameter, vector: ParameterVector)] = []
-    for (prefix, vector) in vectors {
-      for parameter in vector.layout.parameters { names.append((prefix + parameter.name, parameter, vector)) }
+  /// A vector of a layout's numbers, to be written under names with a prefix.
+  struct Content {
+    let prefix: String
+    let layout: ParameterLayout
+    let values: (Range<Int>) -> UnsafeMutableBufferPointer<Float>
+
+    init(_ prefix: String, _ vector: ParameterVector) {
+      self.init(prefix, vector.layout) { UnsafeMutableBufferPointer(rebasing: vector.values[$0]) }
+    }
+
+    init(
+      _ prefix: String, _ layout: ParameterLayout,
+      values: @escaping (Range<Int>) -> UnsafeMutableBufferPointer<Float>
+    ) {
+      self.prefix = prefix
+      self.layout = layout
+      self.values = values
+    }
+  }
+
+  /// The file's bytes for vectors and metadata; names in order, so that equal contents give equal bytes.
+  static func encode(_ contents: [Content], metadata: [String: String]) throws -> Data {
+    var names: [(name: String, parameter: Parameter, content: Content)] = []
+    for content in contents {
+      for parameter in content.layout.parameters {
+        names.append((content.prefix + parameter.name, parameter, content))
+      }
     }
     names.sort { $0.name < $1.name }
     let encoder = JSONEncoder()
@@ -179,8 +210,8 @@ public struct Safetensors: Sendable {
     let state = XXH3_createState()
     defer { XXH3_freeState(state) }
     XXH3_128bits_reset(state)
-    for (name, parameter, vector) in names {
-      let values = vector[parameter]
+    for (name, parameter, content) in names {
+      let values = content.values(parameter.range)
       XXH3_128bits_update(state, values.baseAddress, 4 * values.count)
       let header = Header(
         dtype: Element.float32.rawValue, shape: parameter.extents,
@@ -197,7 +228,7 @@ public struct Safetensors: Sendable {
     var file = Data(capacity: 8 + header.count + offset)
     for shift in 0..<8 { file.append(UInt8(truncatingIfNeeded: header.count >> (8 * shift))) }
     file.append(header)
-    for (_, parameter, vector) in names { file.append(Data(buffer: vector[parameter])) }
+    for (_, parameter, content) in names { file.append(Data(buffer: content.values(parameter.range))) }
     return file
   }
 

@@ -72,11 +72,10 @@ public struct Discriminator: Sendable {
   }
 
   /// From the passes' `dScores`: adds the gradient of the discriminator's parameters, summed over the samples, to
-  /// `dp`, if given. With `intoNetwork`, adds ∂L/∂logits to the networks' `dLogits` and writes the features' gradients.
+  /// `dp`, if given; `finished` is told each range of it that is final. With `intoNetwork`, adds ∂L/∂logits to the networks' `dLogits` and writes the features' gradients.
   public func backward(
     _ samples: [Sample], sequences: Volume, _ p: ParameterVector, into dp: ParameterVector?,
-    intoNetwork: Bool,
-    _ workers: Workers
+    intoNetwork: Bool, _ workers: Workers, finished: (Range<Int>) -> Void = { _ in }
   ) {
     for sample in samples {
       if let dp {
@@ -85,6 +84,7 @@ public struct Discriminator: Sendable {
       }
       last.dataGradient(sample.pass.dScores, p, into: sample.pass.dY[3], workers)
     }
+    finished(last.parameters)
     for i in stride(from: 3, through: 0, by: -1) {
       let convolution = blocks[i].convolutions[0]
       blocks[i].backward(
@@ -92,6 +92,7 @@ public struct Discriminator: Sendable {
           ($0.pass.dY[i], $0.pass.y[i], $0.pass.norms[i], [sources($0.pass, i, $0.network, sequences)])
         },
         p, into: dp, workers)
+      finished(blocks[i].parameters)
       if i > 0 { convolution.dataGradient(samples.map { ($0.pass.dY[i], $0.pass.dY[i - 1]) }, p, workers) }
       guard intoNetwork else { continue }
       if i == 0 {

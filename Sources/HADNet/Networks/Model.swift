@@ -44,7 +44,7 @@ public struct Model {
   /// The file's bytes: parameters under the published names, facts as metadata.
   public func encoded() throws -> Data {
     try Safetensors.encode(
-      [("", p)],
+      [.init("", p)],
       metadata: [
         "format": Model.formatVersion, "method": facts.method, "k": "\(facts.k)",
         "dropout": "\(facts.dropout)",

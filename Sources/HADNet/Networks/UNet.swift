@@ -84,21 +84,25 @@ public struct UNet: Sendable {
   }
 
   /// From `pass.dLogits`, and, with `featureGradients`, from what the discriminator wrote into the features'
-  /// gradients: adds the gradient of the parameters to `dp`.
+  /// gradients: adds the gradient of the parameters to `dp`. `finished` is told each range of `dp` that is final, all
+  /// of it in the end.
   public func backward(
     _ pass: UNetPass, _ p: ParameterVector, into dp: ParameterVector, featureGradients: Bool,
-    _ workers: Workers
+    _ workers: Workers, finished: (Range<Int>) -> Void = { _ in }
   ) {
     last.addWeightGradient(pass.dLogits, [pass.sourceO(0)], into: dp, biasMatters: true, workers)
+    finished(last.parameters)
     last.dataGradient(pass.dLogits, p, into: pass.dO[0], workers)
     for level in 0..<4 {
       let second = up[level].second, first = up[level].first
       second.backward(
         pass.dO[level], pass.o[level], pass.normO[level], [[pass.sourceM(level)]], p, into: dp, workers)
+      finished(second.parameters)
       second.convolutions[0].dataGradient(pass.dO[level], p, into: pass.dM[level], workers)
       let skip = pass.skip(level), lower = pass.lower(level)
       first.backward(
         pass.dM[level], pass.m[level], pass.normM[level], [[skip], [lower]], p, into: dp, workers)
+      finished(first.parameters)
       first.convolutions[0].dataGradient(
         pass.dM[level], p, mask: skip.mask, into: pass.dB[level], adding: featureGradients && level > 0,
         workers)
@@ -114,9 +118,11 @@ public struct UNet: Sendable {
       let second = down[level].second, first = down[level].first
       second.backward(
         pass.dB[level], pass.b[level], pass.normB[level], [[pass.sourceA(level)]], p, into: dp, workers)
+      finished(second.parameters)
       second.convolutions[0].dataGradient(pass.dB[level], p, into: pass.dA[level], workers)
       let input = pass.input(level)
       first.backward(pass.dA[level], pass.a[level], pass.normA[level], [[input]], p, into: dp, workers)
+      finished(first.parameters)
       if level > 0 {
         first.convolutions[0].dataGradient(
           pass.dA[level], p, mask: input.mask, into: pass.dPooled[level - 1], workers)

@@ -1,4 +1,7 @@
-/// Adam, and with `decay` AdamW: one loop over four vectors of the same layout.
+import Collective
+
+/// Adam, and with `decay` AdamW: one loop over four vectors. A rank keeps the moments of its shards alone and updates
+/// those.
 ///
 /// Source: Kingma and Ba 2015, Loshchilov and Hutter 2019, in PyTorch's form:
 /// p −= rate · decay · p; p −= rate / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε).
@@ -16,36 +19,46 @@ public final class Adam {
 
   public let settings: Settings
   /// Running means of the gradient and of its square.
-  public let first, second: ParameterVector
+  public let first, second: ShardedVector
   /// Updates made so far.
   public var updates = 0
 
-  public init(_ layout: ParameterLayout, _ settings: Settings) {
-    self.settings = settings
-    first = ParameterVector(zeros: layout)
-    second = ParameterVector(zeros: layout)
+  /// Of one rank that owns everything.
+  public convenience init(_ layout: ParameterLayout, _ settings: Settings) {
+    self.init(layout, settings, Shards(layout.count, over: 1), rank: 0)
   }
 
-  /// One update of `p` with `gradient` times `scale`.
+  init(_ layout: ParameterLayout, _ settings: Settings, _ shards: Shards, rank: Int) {
+    self.settings = settings
+    first = ShardedVector(zeros: layout, shards, rank: rank)
+    second = ShardedVector(zeros: layout, shards, rank: rank)
+  }
+
+  /// One update of this rank's shards of `p` with `gradient` times `scale`.
   public func update(
     _ p: ParameterVector, gradient: UnsafeMutableBufferPointer<Float>, scale: Float, rate: Double,
     _ workers: Workers
   ) {
-    precondition(gradient.count == p.count && p.count == first.count, "\(gradient.count) for \(p.count)")
+    precondition(
+      gradient.count == p.count && p.count == first.layout.count, "\(gradient.count) for \(p.count)")
     updates += 1
     let correction1 = 1 - power(settings.beta1, updates), correction2 = 1 - power(settings.beta2, updates)
     let stepSize = Float(rate / correction1), root = Float(correction2.squareRoot())
     let beta1 = Float(settings.beta1), beta2 = Float(settings.beta2), epsilon = Float(settings.epsilon)
     let rest1 = Float(1 - settings.beta1), rest2 = Float(1 - settings.beta2)
     let keep = Float(1 - rate * settings.decay)
-    let m = first.buffer.base, v = second.buffer.base, w = p.buffer.base
-    let pieces = Pieces(p.count, least: 1 << 14, limit: 1024)
-    workers.forEach(pieces.count) { piece, _ in
-      for i in pieces[piece] {
-        let g = gradient[i] * scale
-        m[i] = beta1 * m[i] + rest1 * g
-        v[i] = beta2 * v[i] + rest2 * (g * g)
-        w[i] = keep * w[i] - stepSize * (m[i] / (v[i].squareRoot() / root + epsilon))
+    for (range, _) in first.parts {
+      let gradient = UnsafeMutableBufferPointer(rebasing: gradient[range])
+      let w = UnsafeMutableBufferPointer(rebasing: p.values[range])
+      let m = first.own(range), v = second.own(range)
+      let pieces = Pieces(range.count, least: 1 << 14, limit: 1024)
+      workers.forEach(pieces.count) { piece, _ in
+        for i in pieces[piece] {
+          let g = gradient[i] * scale
+          m[i] = beta1 * m[i] + rest1 * g
+          v[i] = beta2 * v[i] + rest2 * (g * g)
+          w[i] = keep * w[i] - stepSize * (m[i] / (v[i].squareRoot() / root + epsilon))
+        }
       }
     }
   }

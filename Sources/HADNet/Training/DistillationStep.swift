@@ -22,20 +22,28 @@ public final class DistillationStep {
   /// Means over the global batch, from before the step's updates.
   public struct Report: Equatable, Sendable {
     public let loss, crossEntropy, discriminatorLoss, accuracy: Double
-    /// Whether the discriminator was updated.
+    /// Whether the discriminator is updated.
     public let updated: Bool
+    /// Whether any rank wants to stop after this step.
+    public let stops: Bool
   }
 
   public let student, teacher: UNet
   public let discriminator: Discriminator
   public let studentP, teacherP, discriminatorP: ParameterVector
-  public let studentOptimiser, discriminatorOptimiser: Adam
+  public var studentOptimiser: Adam { studentReducer.optimiser }
+  public var discriminatorOptimiser: Adam { discriminatorReducer.optimiser }
   public let settings: Settings
   let studentPass, teacherPass: UNetPass
   let fake, real: DiscriminatorPass
-  let studentGradient, discriminatorGradient: ParameterVector
   private let studentReducer, discriminatorReducer: GradientReducer
+  var studentGradient: ParameterVector { studentReducer.gradient }
+  var discriminatorGradient: ParameterVector { discriminatorReducer.gradient }
+  private let reduction: Reduction
   private let workers: Workers
+  private var cases: [SlotCase] = []
+  /// Seconds spent waiting for other ranks or for what is exchanged with them.
+  public private(set) var exposed = 0.0
 
   public init(
     student: UNet, _ studentP: ParameterVector, teacher: UNet, _ teacherP: ParameterVector,
@@ -51,8 +59,7 @@ public final class DistillationStep {
     self.settings = settings
     self.workers = workers
     teacherP.freeze()
-    studentOptimiser = Adam(student.layout, settings.optimiser)
-    discriminatorOptimiser = Adam(discriminator.layout, settings.optimiser)
+    self.reduction = reduction
     // One plan for the whole step: what teacher and student need only for themselves, and the discriminator on its way
     // back, takes turns in the same memory.
     var plan = WorkspacePlan()
@@ -73,64 +80,103 @@ public final class DistillationStep {
     studentPass = UNetPass(studentPlaces, volumes)
     fake = DiscriminatorPass(fakePlaces, volumes)
     real = DiscriminatorPass(realPlaces, volumes)
-    studentGradient = ParameterVector(zeros: student.layout)
-    discriminatorGradient = ParameterVector(zeros: discriminator.layout)
-    studentReducer = GradientReducer(student.layout, reduction)
-    discriminatorReducer = GradientReducer(discriminator.layout, reduction)
+    studentReducer = GradientReducer(studentP, settings.optimiser, reduction, workers)
+    discriminatorReducer = GradientReducer(discriminatorP, settings.optimiser, reduction, workers)
   }
 
   /// A step over `filled` slots of the batch, of which `cases` are this rank's. `studentDropout` and
-  /// `teacherDropout` give the masks of a slot (the original leaves the teacher's dropout on).
+  /// `teacherDropout` give the masks of a slot (the original leaves the teacher's dropout on), `wantsStop` whether this
+  /// rank wants the run to stop.
   ///
-  /// With one case a rank the gate is known before the discriminator's backward pass, and a gated-off update costs
-  /// nothing. With several the passes' memory serves one case after the other, so the gradient is made before the
-  /// gate is known and dropped if it closes.
+  /// With several ranks the student's update goes on behind the discriminator's backward pass, and the
+  /// discriminator's behind the next step's teacher and student; `settle` waits for both. With one case a rank a
+  /// gated-off update costs nothing; with several, all but the last case's gradients are made before the gate is known.
   public func run(
     _ cases: [SlotCase], filled: Int, weights: [Float], studentDropout: (Int) -> DropoutDraw?,
-    teacherDropout: (Int) -> DropoutDraw?
+    teacherDropout: (Int) -> DropoutDraw?, wantsStop: () -> Bool = { false }
   ) throws -> Report {
-    studentReducer.begin(filled: filled)
-    discriminatorReducer.begin(filled: filled)
-    let together = try studentReducer.largestRun() <= 1
+    try settleStudent()
+    let before = self.cases
+    self.cases = cases
+    var isSettled = false
     var rows: [[Double]] = []
-    for item in cases {
+    var tally: Tally?
+    studentReducer.begin(filled: filled)
+    for (i, item) in cases.enumerated() {
+      let isLast = i + 1 == cases.count
       infer(item, dropout: teacherDropout(item.slot))
-      var row = learn(item, weights: weights, dropout: studentDropout(item.slot))
-      studentReducer.add(studentGradient)
-      row += judge()
-      rows.append(row)
-      if !together {
+      study(item, dropout: studentDropout(item.slot))
+      if !isSettled {
+        try settleDiscriminator(before)
+        discriminatorReducer.begin(filled: filled)
+        isSettled = true
+      }
+      rows.append(score(item, weights: weights))
+      if isLast {
+        tally = Tally(rows, width: 4, filled: filled, stops: wantsStop(), reduction)
+        studentReducer.addLast()
+        learn { self.studentReducer.finished($0) }
+      } else {
+        learn()
+        studentReducer.add()
         learnToJudge()
-        discriminatorReducer.add(discriminatorGradient)
+        discriminatorReducer.add()
       }
     }
-    let means = try studentReducer.mean(rows, count: 4)
-    try guardFinite(means[0], "student's loss", cases)
-    try guardFinite(means[2], "discriminator's loss", cases)
-    try workers.phase(.update) {
-      studentOptimiser.update(
-        studentP, gradient: try studentReducer.finish(), scale: 1 / Float(filled), rate: settings.rate,
-        workers)
+    if !isSettled {
+      try settleDiscriminator(before)
+      discriminatorReducer.begin(filled: filled)
     }
+    let numbers = tally ?? Tally(rows, width: 4, filled: filled, stops: wantsStop(), reduction)
+    let (means, stops) = try measured { try numbers.wait() }
+    try guardFinite(
+      means, ["student's loss", "cross-entropy", "discriminator's loss", "accuracy"], rows, cases, reduction)
+    try workers.phase(.update) { try studentReducer.update(rate: settings.rate) }
 
     // The accuracy is that of the whole batch, so every rank takes the same way.
     let updated = means[3] <= settings.gate
     if updated {
-      if together {
-        for _ in cases {
-          learnToJudge()
-          discriminatorReducer.add(discriminatorGradient)
-        }
+      if !cases.isEmpty {
+        discriminatorReducer.addLast()
+        learnToJudge { self.discriminatorReducer.finished($0) }
       }
-      try workers.phase(.update) {
-        discriminatorOptimiser.update(
-          discriminatorP, gradient: try discriminatorReducer.finish(), scale: 1 / Float(filled),
-          rate: settings.rate, workers)
-      }
+      try workers.phase(.update) { try discriminatorReducer.update(rate: settings.rate) }
     }
     return Report(
       loss: means[0], crossEntropy: means[1], discriminatorLoss: means[2], accuracy: means[3],
-      updated: updated)
+      updated: updated, stops: stops)
+  }
+
+  /// Waits until all parameters are those after the last step.
+  public func settle() throws {
+    try settleStudent()
+    try settleDiscriminator(cases)
+  }
+
+  private func settleStudent() throws {
+    try measured {
+      try named(cases, reduction) {
+        try studentReducer.settle()
+      } blame: {
+        studentReducer.isToBlame
+      }
+    }
+  }
+
+  private func settleDiscriminator(_ cases: [SlotCase]) throws {
+    try measured {
+      try named(cases, reduction) {
+        try discriminatorReducer.settle()
+      } blame: {
+        discriminatorReducer.isToBlame
+      }
+    }
+  }
+
+  private func measured<Result>(_ body: () throws -> Result) rethrows -> Result {
+    let start = ContinuousClock.now
+    defer { if reduction.ranks > 1 { exposed += (ContinuousClock.now - start) / .seconds(1) } }
+    return try body()
   }
 
   /// The student's segmentation of a case as it stands, dropout off.
@@ -148,62 +194,73 @@ public final class DistillationStep {
     }
   }
 
-  /// The student's turn: L_S = CE + λ · mean((HD(student) − 1)²) and its gradient. Gives [L_S, CE].
-  func learn(_ item: SlotCase, weights: [Float], dropout: DropoutDraw?) -> [Double] {
+  /// The student's outputs for a case.
+  func study(_ item: SlotCase, dropout: DropoutDraw?) {
     workers.phase(.student) {
       Sight.withoutContrast.copy(item.images, into: studentPass.image)
       student.forward(studentPass, studentP, dropout: dropout, workers)
     }
-    // The teacher's outputs are judged now as well, with the same weights: the two share the work on them.
+  }
+
+  /// The discriminator's scores of student and teacher, made with the same weights, and all losses: L_S = CE +
+  /// λ · mean((HD(student) − 1)²), CE, L_HD, accuracy. Leaves the gradients of L_S by logits and scores in the passes.
+  func score(_ item: SlotCase, weights: [Float]) -> [Double] {
     workers.phase(.judge) {
       discriminator.forward(
         [fakeSample, realSample], sequences: studentPass.image, discriminatorP, workers)
     }
-    let (crossEntropy, adversarial) = workers.phase(.loss) {
-      (
-        CrossEntropy.loss(
-          studentPass.logits, item.truth, weights: weights, gradient: studentPass.dLogits, workers),
-        LeastSquares.loss(fake.scores, target: 1, factor: settings.lambda, gradient: fake.dScores)
-      )
+    return workers.phase(.loss) {
+      // L_HD first: its gradient by the student's scores is made again in `learnToJudge`.
+      let n = real.scores.shape.count
+      var right = 0
+      for i in 0..<n {
+        if real.scores.base[i] >= 0.5 { right += 1 }
+        if fake.scores.base[i] <= 0.5 { right += 1 }
+      }
+      let judged = discriminatorLoss()
+      let crossEntropy = CrossEntropy.loss(
+        studentPass.logits, item.truth, weights: weights, gradient: studentPass.dLogits, workers)
+      let adversarial = LeastSquares.loss(
+        fake.scores, target: 1, factor: settings.lambda, gradient: fake.dScores)
+      return [
+        crossEntropy + Double(settings.lambda) * adversarial, crossEntropy, judged,
+        Double(right) / Double(2 * n),
+      ]
     }
-    let features = discriminator.hierarchical
-    // The student's loss needs the discriminator's data gradient only, not its weights'.
+  }
+
+  /// L_HD, and its gradients by the scores of both passes.
+  private func discriminatorLoss() -> Double {
+    LeastSquares.loss(fake.scores, target: 0, factor: 1, gradient: fake.dScores)
+      + LeastSquares.loss(real.scores, target: 1, factor: 1, gradient: real.dScores)
+  }
+
+  /// The student's gradient of L_S.
+  func learn(finished: (Range<Int>) -> Void = { _ in }) {
+    // It needs the discriminator's data gradient only, not its weights'.
     workers.phase(.through) {
       discriminator.backward(
         [fakeSample], sequences: studentPass.image, discriminatorP, into: nil, intoNetwork: true, workers)
     }
     workers.phase(.studentBackward) {
       studentGradient.fill(0, workers)
-      student.backward(studentPass, studentP, into: studentGradient, featureGradients: features, workers)
+      student.backward(
+        studentPass, studentP, into: studentGradient, featureGradients: discriminator.hierarchical, workers,
+        finished: finished)
     }
-    return [crossEntropy + Double(settings.lambda) * adversarial, crossEntropy]
   }
 
   private var fakeSample: Discriminator.Sample { Discriminator.Sample(fake, of: studentPass) }
   private var realSample: Discriminator.Sample { Discriminator.Sample(real, of: teacherPass) }
 
-  /// The discriminator's scores of teacher and student, made in the student's turn. Gives [L_HD, accuracy] and leaves
-  /// ∂L_HD/∂scores in both passes.
-  func judge() -> [Double] {
-    let n = real.scores.shape.count
-    var right = 0
-    for i in 0..<n {
-      if real.scores.base[i] >= 0.5 { right += 1 }
-      if fake.scores.base[i] <= 0.5 { right += 1 }
-    }
-    let loss =
-      LeastSquares.loss(fake.scores, target: 0, factor: 1, gradient: fake.dScores)
-      + LeastSquares.loss(real.scores, target: 1, factor: 1, gradient: real.dScores)
-    return [loss, Double(right) / Double(2 * n)]
-  }
-
   /// The discriminator's gradient of L_HD; teacher and student are constants here.
-  func learnToJudge() {
+  func learnToJudge(finished: (Range<Int>) -> Void = { _ in }) {
     workers.phase(.discriminatorBackward) {
+      _ = discriminatorLoss()
       discriminatorGradient.fill(0, workers)
       discriminator.backward(
         [realSample, fakeSample], sequences: studentPass.image, discriminatorP, into: discriminatorGradient,
-        intoNetwork: false, workers)
+        intoNetwork: false, workers, finished: finished)
     }
   }
 }

@@ -85,8 +85,9 @@ public struct Golden {
 
     // The first step piece by piece, for the values that only it has.
     step.infer(item, dropout: nil)
-    _ = step.learn(item, weights: Golden.weights, dropout: nil)
-    _ = step.judge()
+    step.study(item, dropout: nil)
+    _ = step.score(item, weights: Golden.weights)
+    step.learn()
     var groups = [try forward(step), try studentGradients(step.studentGradient)]
     step.learnToJudge()
     groups.append(
@@ -288,7 +289,8 @@ public struct Golden {
     for epoch in 0..<expected.count {
       losses.append(
         try step.run(
-          [item], filled: 1, weights: weights.weights(epoch: epoch), rate: 2e-4, dropout: { _ in nil }))
+          [item], filled: 1, weights: weights.weights(epoch: epoch), rate: 2e-4, dropout: { _ in nil }
+        ).loss)
     }
     return [
       relative("pre-training: loss", losses, expected),

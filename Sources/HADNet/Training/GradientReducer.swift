@@ -1,4 +1,5 @@
 import Collective
+import Synchronization
 
 /// How a global batch lies over ranks.
 public struct Reduction: Sendable {
@@ -18,67 +19,172 @@ public struct Reduction: Sendable {
 
   public var rank: Int { communicator?.rank ?? 0 }
   public var ranks: Int { slots.ranks }
+
+  /// The slots of this rank in a batch of which `filled` slots hold a case.
+  func run(filled: Int) -> Range<Int> { slots.run(of: rank, filled: filled) }
+
+  /// The most slots that a rank holds.
+  func largestRun(filled: Int) -> Int {
+    (0..<ranks).map { slots.run(of: $0, filled: filled).count }.max() ?? 0
+  }
 }
 
-/// Sums a gradient vector over the slots of a batch, along the tree that makes the bits independent of ranks.
+/// Sums a network's gradient over the slots of a batch, along the tree that makes the bits independent of ranks, and
+/// updates its parameters: every rank its shards, which are then gathered.
 ///
-/// A step calls `begin`, `add` for each of its slots in order, and `finish`.
+/// A step calls `begin`, `add` for each of its slots but the last, `addLast` and `finished` for that, and `update`.
+/// What the ranks exchange, and with several ranks the update, goes on behind the caller's back until `settle`.
 final class GradientReducer {
+  let gradient: ParameterVector
+  let optimiser: Adam
+  private let p: ParameterVector
   private let reduction: Reduction
+  private let workers: Workers
+  private let shards: Shards
   private let partial: PartialSum<Float>
   private let tree: TreeSum<Float>?
-  /// What the tree leaves on every rank; one rank alone has no need of it.
-  private let sum: ParameterVector?
   private var filled = 0
+  /// Numbers of each bucket that are not there yet, and the next bucket to go.
+  private var missing: [Int] = [], nextBucket = 0
+  private var underWay: [Courier.Errand] = []
+  /// What became of the last update; written by the communication thread, read once it has ended.
+  private final class Outcome: @unchecked Sendable { var isFinite = true }
+  private let outcome = Outcome()
+  /// For the update behind other work.
+  private let lone = Workers(1)
 
-  init(_ layout: ParameterLayout, _ reduction: Reduction) {
+  init(
+    _ p: ParameterVector, _ settings: Adam.Settings, _ reduction: Reduction, _ workers: Workers,
+    bucketLength: Int = Shards.bucketLength
+  ) {
+    self.p = p
     self.reduction = reduction
-    partial = PartialSum(count: layout.count)
-    let communicator = reduction.ranks > 1 ? reduction.communicator : nil
-    tree = communicator.map { TreeSum(reduction.slots, over: $0) }
-    sum = communicator.map { _ in ParameterVector(zeros: layout) }
+    self.workers = workers
+    shards = Shards(p.count, over: reduction.ranks, bucketLength: bucketLength)
+    gradient = ParameterVector(zeros: p.layout)
+    optimiser = Adam(p.layout, settings, shards, rank: reduction.rank)
+    partial = PartialSum(count: p.count)
+    tree = reduction.ranks > 1 ? reduction.communicator.map { TreeSum(reduction.slots, over: $0) } : nil
   }
 
   /// Starts a batch of which `filled` slots hold a case.
   func begin(filled: Int) {
     self.filled = filled
-    partial.begin(SumTree(slots: filled), run: reduction.slots.run(of: reduction.rank, filled: filled))
+    partial.begin(SumTree(slots: filled), run: reduction.run(filled: filled))
+    missing = shards.buckets.map(\.count)
+    nextBucket = 0
   }
 
-  /// The most slots that a rank holds.
-  func largestRun() throws -> Int {
-    (0..<reduction.ranks).map { reduction.slots.run(of: $0, filled: filled).count }.max() ?? 0
+  /// Takes `gradient` of one of this rank's slots; it may be made anew at once.
+  func add() { partial.add(gradient.values) }
+
+  /// `gradient` becomes that of this rank's last slot; `finished` says part by part that it is there.
+  func addLast() { partial.addLast(gradient.values) }
+
+  /// The last slot's gradient of a range of parameters is final. Buckets go as soon as they are whole.
+  func finished(_ range: Range<Int>) {
+    partial.merge(range)
+    for (i, bucket) in shards.buckets.enumerated() { missing[i] -= bucket.clamped(to: range).count }
+    sendBuckets()
   }
 
-  func add(_ gradient: ParameterVector) { partial.add(gradient.values) }
-
-  /// The sum over the batch, on every rank; valid until the next `begin`.
-  func finish() throws -> UnsafeMutableBufferPointer<Float> {
-    if let tree, let sum {
-      try tree.reduce(partial.nodes, filled: filled, into: sum.values)
-      return sum.values
+  /// Always in the same order, since all ranks exchange them in turn.
+  private func sendBuckets() {
+    guard let tree else { return }
+    while nextBucket < shards.buckets.count, missing[nextBucket] == 0 {
+      let bucket = shards.buckets[nextBucket], own = shards.shard(of: bucket, rank: reduction.rank)
+      let nodes = partial.nodes.map { $0[bucket] }, sum = sum, filled = filled, outcome = outcome
+      nonisolated(unsafe) let tree = tree
+      underWay.append(
+        tree.communicator.start { () throws(MPIError) in
+          try tree.reduceScatter(
+            nodes, filled: filled, into: UnsafeMutableBufferPointer(rebasing: sum[bucket]))
+          if !allFinite(sum.baseAddress! + own.lowerBound, own.count) { outcome.isFinite = false }
+        })
+      nextBucket += 1
     }
-    return partial.nodes[0].values
   }
 
-  /// The mean over the batch of `count` numbers a slot, along the same tree, on every rank.
-  func mean(_ rows: [[Double]], count: Int = 1) throws -> [Double] {
-    let total: [Double]
-    if let communicator = reduction.communicator {
-      total = try communicator.sumBySlot(
-        rows.flatMap { $0 }, width: count, slots: reduction.slots, filled: filled)
-    } else {
-      let run = PartialSum<Double>(count: count)
-      run.begin(SumTree(slots: filled), run: 0..<filled)
-      var all = rows.flatMap { $0 }
-      // The nodes are views of `all` or of the partial sum's memory.
-      total = all.withUnsafeMutableBufferPointer { all in
-        for row in rows.indices {
-          run.add(UnsafeMutableBufferPointer(rebasing: all[row * count..<(row + 1) * count]))
+  /// Where the sum stands at last: in a node's memory, for a rank without a slot in its gradient's.
+  private var sum: UnsafeMutableBufferPointer<Float> { partial.nodes.first?.values ?? gradient.values }
+
+  /// Updates the parameters with the batch's mean gradient; `settle` waits for it.
+  func update(rate: Double) throws {
+    let scale = 1 / Float(filled)
+    guard let tree else {
+      let sum = sum, pieces = Pieces(sum.count, least: 1 << 16, limit: 64)
+      let isFinite = Atomic(true)
+      workers.forEach(pieces.count) { piece, _ in
+        if !allFinite(sum.baseAddress! + pieces[piece].lowerBound, pieces[piece].count) {
+          isFinite.store(false, ordering: .relaxed)
         }
-        return withExtendedLifetime(run) { Array(run.nodes[0].values) }
       }
+      outcome.isFinite = isFinite.load(ordering: .relaxed)
+      if outcome.isFinite { optimiser.update(p, gradient: sum, scale: scale, rate: rate, workers) }
+      return
     }
-    return total.map { $0 / Double(filled) }
+    // A rank without a slot has nothing to wait for.
+    if partial.nodes.isEmpty { finished(0..<p.count) }
+    precondition(nextBucket == shards.buckets.count, "an update before the gradient is there")
+    let communicator = tree.communicator, sum = sum, outcome = outcome
+    let p = p, shards = shards, lone = lone
+    nonisolated(unsafe) let optimiser = optimiser
+    underWay.append(
+      communicator.start { () throws(MPIError) in
+        outcome.isFinite = try communicator.all(outcome.isFinite)
+        guard outcome.isFinite else { return }
+        optimiser.update(p, gradient: sum, scale: scale, rate: rate, lone)
+        for bucket in shards.buckets {
+          try communicator.allGather(
+            UnsafeMutableBufferPointer(rebasing: p.values[bucket]),
+            parts: (0..<shards.ranks).map { rank in
+              let shard = shards.shard(of: bucket, rank: rank)
+              return shard.lowerBound - bucket.lowerBound..<shard.upperBound - bucket.lowerBound
+            })
+        }
+      })
   }
+
+  /// Waits until the parameters are those after the last update. Throws where a gradient was not finite: nothing was
+  /// updated then.
+  func settle() throws {
+    for errand in underWay { try errand.wait() }
+    underWay.removeAll(keepingCapacity: true)
+    guard outcome.isFinite else { throw NotFinite() }
+  }
+
+  /// A gradient of the last batch is not a number.
+  struct NotFinite: Error {}
+
+  /// Whether what this rank brought to the last batch's sum has numbers that are none; after `NotFinite`.
+  var isToBlame: Bool {
+    // Where ranks are several, this one's shards hold the sum with the others' numbers.
+    let own = tree == nil ? [] : shards.owned(by: reduction.rank)
+    var start = 0, others: [Range<Int>] = []
+    for range in own {
+      others.append(start..<range.lowerBound)
+      start = range.upperBound
+    }
+    others.append(start..<p.count)
+    return partial.nodes.contains { node in
+      others.contains { !allFinite(node.values.baseAddress! + $0.lowerBound, $0.count) }
+    }
+  }
+}
+
+/// Whether all of `count` numbers are finite.
+func allFinite(_ x: UnsafePointer<Float>, _ count: Int) -> Bool {
+  var sum = Lanes.zero, i = 0
+  while i + lanes <= count {
+    // 0 for finite numbers, else NaN.
+    let value = load(x + i)
+    sum += value - value
+    i += lanes
+  }
+  var rest: Float = 0
+  while i < count {
+    rest += x[i] - x[i]
+    i += 1
+  }
+  return sum.sum() + rest == 0
 }

@@ -1,3 +1,5 @@
+import Collective
+
 /// One case of a step: the slot of the global batch it sits in, and its data.
 public struct SlotCase: Sendable {
   public let slot: Int
@@ -18,14 +20,24 @@ public struct SlotCase: Sendable {
 ///
 /// With several cases in the global batch each has its own loss; the batch's loss is their mean.
 public final class PretrainingStep {
+  /// Of the global batch, from before the step's update.
+  public struct Report: Equatable, Sendable {
+    public let loss: Double
+    /// Whether any rank wants to stop after this step.
+    public let stops: Bool
+  }
+
   public let network: UNet
   public let sight: Sight
   public let p: ParameterVector
-  public let optimiser: Adam
+  public var optimiser: Adam { reducer.optimiser }
   private let pass: UNetPass
-  private let gradient: ParameterVector
+  private let reduction: Reduction
   private let reducer: GradientReducer
   private let workers: Workers
+  private var cases: [SlotCase] = []
+  /// Seconds spent waiting for other ranks or for what is exchanged with them.
+  public private(set) var exposed = 0.0
 
   public init(
     _ network: UNet, _ sight: Sight, _ p: ParameterVector, _ settings: Adam.Settings, size: Size,
@@ -34,29 +46,55 @@ public final class PretrainingStep {
     self.network = network
     self.sight = sight
     self.p = p
+    self.reduction = reduction
     self.workers = workers
-    optimiser = Adam(network.layout, settings)
     pass = UNetPass(network, size, .training(features: false))
-    gradient = ParameterVector(zeros: network.layout)
-    reducer = GradientReducer(network.layout, reduction)
+    reducer = GradientReducer(p, settings, reduction, workers)
   }
 
-  /// A step over `filled` slots of the batch, of which `cases` are this rank's. Gives the batch's mean loss before
-  /// the update. `dropout` gives the masks of a slot.
+  /// A step over `filled` slots of the batch, of which `cases` are this rank's. `dropout` gives the masks of a slot,
+  /// `wantsStop` whether this rank wants the run to stop. The update may still be under way: `settle` waits for it.
   public func run(
-    _ cases: [SlotCase], filled: Int, weights: [Float], rate: Double, dropout: (Int) -> DropoutDraw?
-  ) throws -> Double {
+    _ cases: [SlotCase], filled: Int, weights: [Float], rate: Double, dropout: (Int) -> DropoutDraw?,
+    wantsStop: () -> Bool = { false }
+  ) throws -> Report {
+    try settle()
+    self.cases = cases
     reducer.begin(filled: filled)
     var losses: [[Double]] = []
-    for item in cases {
-      losses.append([lossAndGradient(item, weights: weights, dropout: dropout(item.slot))])
-      reducer.add(gradient)
+    for (i, item) in cases.enumerated() {
+      losses.append([forward(item, weights: weights, dropout: dropout(item.slot))])
+      if i + 1 < cases.count {
+        backward()
+        reducer.add()
+      }
     }
-    let loss = try reducer.mean(losses)[0]
-    try guardFinite(loss, "loss", cases)
-    optimiser.update(
-      p, gradient: try reducer.finish(), scale: 1 / Float(filled), rate: rate, workers)
-    return loss
+    let tally = Tally(losses, width: 1, filled: filled, stops: wantsStop(), reduction)
+    if !cases.isEmpty {
+      reducer.addLast()
+      backward { self.reducer.finished($0) }
+    }
+    let (means, stops) = try measured { try tally.wait() }
+    try guardFinite(means, ["loss"], losses, cases, reduction)
+    try reducer.update(rate: rate)
+    return Report(loss: means[0], stops: stops)
+  }
+
+  /// Waits until the parameters are those after the last step.
+  public func settle() throws {
+    try measured {
+      try named(cases, reduction) {
+        try reducer.settle()
+      } blame: {
+        reducer.isToBlame
+      }
+    }
+  }
+
+  private func measured<Result>(_ body: () throws -> Result) rethrows -> Result {
+    let start = ContinuousClock.now
+    defer { if reduction.ranks > 1 { exposed += (ContinuousClock.now - start) / .seconds(1) } }
+    return try body()
   }
 
   /// The network's segmentation of a case as it stands, dropout off.
@@ -66,23 +104,60 @@ public final class PretrainingStep {
     return Segmentation.labels(pass.logits, workers)
   }
 
-  /// Forward and backward of one case; its gradient is left in `gradient`.
-  private func lossAndGradient(_ item: SlotCase, weights: [Float], dropout: DropoutDraw?) -> Double {
+  /// The loss of a case, whose gradient by the logits is left in the pass.
+  private func forward(_ item: SlotCase, weights: [Float], dropout: DropoutDraw?) -> Double {
     sight.copy(item.images, into: pass.image)
     network.forward(pass, p, dropout: dropout, workers)
-    let loss = CrossEntropy.loss(
-      pass.logits, item.truth, weights: weights, gradient: pass.dLogits, workers)
-    gradient.fill(0, workers)
-    network.backward(pass, p, into: gradient, featureGradients: false, workers)
-    return loss
+    return CrossEntropy.loss(pass.logits, item.truth, weights: weights, gradient: pass.dLogits, workers)
+  }
+
+  private func backward(finished: (Range<Int>) -> Void = { _ in }) {
+    reducer.gradient.fill(0, workers)
+    network.backward(
+      pass, p, into: reducer.gradient, featureGradients: false, workers, finished: finished)
   }
 }
 
-/// A loss that is not a number must end the run before the optimiser touches anything.
-func guardFinite(_ loss: Double, _ what: String, _ cases: [SlotCase]) throws {
-  guard !loss.isFinite else { return }
-  throw Fault(
+/// A loss that is not a number must end the run before the optimiser touches anything: throws on the rank whose case
+/// it is, and the others wait for their end.
+func guardFinite(
+  _ means: [Double], _ names: [String], _ rows: [[Double]], _ cases: [SlotCase], _ reduction: Reduction
+) throws {
+  guard let column = names.indices.first(where: { !means[$0].isFinite }) else { return }
+  if let own = rows.indices.first(where: { !rows[$0][column].isFinite }) {
+    throw notFinite("the \(names[column]) is \(rows[own][column])", [cases[own]])
+  }
+  // A mean of finite numbers may still be none.
+  if rows.allSatisfy({ $0.allSatisfy(\.isFinite) }), let communicator = reduction.communicator,
+    communicator.size > 1
+  {
+    try communicator.barrier()
+  }
+  throw notFinite("the \(names[column]) is \(means[column])", cases)
+}
+
+/// Runs `body`; where it finds a gradient that is not finite, throws on the rank that brought it, and the others wait
+/// for their end.
+func named(
+  _ cases: [SlotCase], _ reduction: Reduction, _ body: () throws -> Void, blame: () -> Bool
+) throws {
+  do {
+    try body()
+  } catch is GradientReducer.NotFinite {
+    if let communicator = reduction.communicator, communicator.size > 1 {
+      let isMine = blame()
+      // Where none is to blame alone, rank 0 speaks for all.
+      let isAnyones = try communicator.any(isMine)
+      if !(isMine || (!isAnyones && communicator.rank == 0)) { try communicator.barrier() }
+    }
+    throw notFinite("a gradient is not a finite number", cases)
+  }
+}
+
+private func notFinite(_ what: String, _ cases: [SlotCase]) -> Fault {
+  let places = cases.map { "slot \($0.slot) (\($0.id))" }.joined(separator: ", ")
+  return Fault(
     .other,
-    "the \(what) is \(loss) in a step with \(cases.map(\.id).joined(separator: ", ")); "
-      + "the last checkpoint is good: lower the learning rate and run again with --resume")
+    "\(what) in a step with \(places.isEmpty ? "no case of this rank" : places); the last checkpoint is good: "
+      + "lower the learning rate, or look at the case, and run again with --resume")
 }

@@ -157,9 +157,9 @@ public final class Trainer {
     found = try communicator.broadcast(found)
     guard !found.isEmpty else { return }
     state = try Checkpoint(found).state
-    for (prefix, vector, file) in vectors {
-      try Safetensors(path: "\(found)/\(file)").read(prefix, into: vector)
-    }
+    for (vector, file) in parameters { try Safetensors(path: "\(found)/\(file)").read("", into: vector) }
+    let moments = try Safetensors(path: "\(found)/\(Trainer.momentsFile)")
+    for (prefix, vector) in self.moments { try vector.read(prefix, from: moments) }
     for (name, optimiser) in optimisers { optimiser.updates = state.updates[name] ?? 0 }
   }
 
@@ -189,7 +189,7 @@ public final class Trainer {
       switch program {
       case .pretraining(let program):
         values = [
-          try program.run(batch, filled: filled, weights: weights, rate: rate, dropout: draw(.dropout))
+          try program.run(batch, filled: filled, weights: weights, rate: rate, dropout: draw(.dropout)).loss
         ]
       case .distillation(let program):
         let report = try program.run(
@@ -205,6 +205,7 @@ public final class Trainer {
           stage, epoch: state.epoch + 1, step: step + 1, of: steps, loss: values[0],
           compute: (ContinuousClock.now - loaded) / .seconds(1), dataWait: (loaded - start) / .seconds(1)))
     }
+    try settle()
     let means = totals.map { $0 / Double(ids.count) }
     var record = EpochRecord(epoch: state.epoch + 1, rate: rate, loss: means[0])
     if case .distillation = program {
@@ -308,23 +309,34 @@ public final class Trainer {
 
   // MARK: Checkpoints
 
-  /// Every vector that a checkpoint holds, its prefix and its file.
-  private var vectors: [(prefix: String, vector: ParameterVector, file: String)] {
+  private static let momentsFile = "moments.safetensors"
+
+  /// The parameters that a checkpoint holds, each in a file.
+  private var parameters: [(vector: ParameterVector, file: String)] {
     switch program {
-    case .pretraining(let step):
-      [
-        ("", step.p, "\(stage.file).safetensors"),
-        ("first.", step.optimiser.first, "moments.safetensors"),
-        ("second.", step.optimiser.second, "moments.safetensors"),
-      ]
+    case .pretraining(let step): [(step.p, "\(stage.file).safetensors")]
     case .distillation(let step):
-      [
-        ("", step.studentP, "student.safetensors"), ("", step.discriminatorP, "discriminator.safetensors"),
-        ("student.first.", step.studentOptimiser.first, "moments.safetensors"),
-        ("student.second.", step.studentOptimiser.second, "moments.safetensors"),
-        ("discriminator.first.", step.discriminatorOptimiser.first, "moments.safetensors"),
-        ("discriminator.second.", step.discriminatorOptimiser.second, "moments.safetensors"),
-      ]
+      [(step.studentP, "student.safetensors"), (step.discriminatorP, "discriminator.safetensors")]
+    }
+  }
+
+  /// The optimisers' moments, with their prefixes in one file.
+  private var moments: [(prefix: String, vector: ShardedVector)] {
+    func both(_ prefix: String, _ optimiser: Adam) -> [(prefix: String, vector: ShardedVector)] {
+      [(prefix + "first.", optimiser.first), (prefix + "second.", optimiser.second)]
+    }
+    switch program {
+    case .pretraining(let step): return both("", step.optimiser)
+    case .distillation(let step):
+      return both("student.", step.studentOptimiser) + both("discriminator.", step.discriminatorOptimiser)
+    }
+  }
+
+  /// Waits until all parameters are those after the last step.
+  private func settle() throws {
+    switch program {
+    case .pretraining(let step): try step.settle()
+    case .distillation(let step): try step.settle()
     }
   }
 
@@ -355,13 +367,14 @@ public final class Trainer {
   /// Rank 0 writes; the others wait, so that a fault of the disk ends all ranks at the same epoch.
   private func save() throws {
     for (name, optimiser) in optimisers { state.updates[name] = optimiser.updates }
+    let moments = try moments.map { try $0.vector.whole($0.prefix, over: communicator) }.compactMap { $0 }
     if communicator.rank == 0 {
       let folder = run.checkpoints(stage), modelFile = "\(stage.file).safetensors"
       var files: [(name: String, data: () throws -> Data)] = [(modelFile, model.encoded)]
-      let others = Dictionary(grouping: vectors.filter { $0.file != modelFile }, by: \.file)
-      for (file, parts) in others.sorted(by: { $0.key < $1.key }) {
-        files.append((file, { try Safetensors.encode(parts.map { ($0.prefix, $0.vector) }, metadata: [:]) }))
+      for (vector, file) in parameters where file != modelFile {
+        files.append((file, { try Safetensors.encode([.init("", vector)], metadata: [:]) }))
       }
+      files.append((Trainer.momentsFile, { try Safetensors.encode(moments, metadata: [:]) }))
       try Checkpoint.write(
         state, recipe: recipe.fingerprint, files: files,
         to: "\(folder.path)/\(CheckpointFolder.name(state.epoch))")

@@ -323,3 +323,7 @@ struct PlainConvolution {
     return dx
   }
 }
+
+extension ShardedVector {
+  var array: [Float] { Array(values) }
+}

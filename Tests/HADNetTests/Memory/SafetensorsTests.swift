@@ -13,7 +13,8 @@ import Testing
   }
 
   private func bytes() throws -> Data {
-    try Safetensors.encode([("x.", vector()), ("", vector(2))], metadata: ["method": "HAD-Net", "k": "2"])
+    try Safetensors.encode(
+      [.init("x.", vector()), .init("", vector(2))], metadata: ["method": "HAD-Net", "k": "2"])
   }
 
   /// A file with this header, as it stands, and `count` bytes of zero.
@@ -41,7 +42,8 @@ import Testing
     #expect(try bytes() == first)
     // Whatever the order.
     #expect(
-      try Safetensors.encode([("", vector(2)), ("x.", vector())], metadata: ["k": "2", "method": "HAD-Net"])
+      try Safetensors.encode(
+        [.init("", vector(2)), .init("x.", vector())], metadata: ["k": "2", "method": "HAD-Net"])
         == first)
     #expect((first.count - 2 * 4 * 11) % 8 == 0)
   }

@@ -100,10 +100,10 @@ import Testing
     let model = model(), good = try Safetensors(try model.encoded(), path: "m")
     var metadata = good.metadata
     metadata[key] = value
-    let path = try scratch.put("m", [UInt8](try Safetensors.encode([("", model.p)], metadata: metadata)))
+    let path = try scratch.put("m", [UInt8](try Safetensors.encode([.init("", model.p)], metadata: metadata)))
     #expect(fault { _ = try Model.load(path) } == Fault(.invalid, "\(path): \(why)"))
     metadata[key] = nil
-    try scratch.put("m", [UInt8](try Safetensors.encode([("", model.p)], metadata: metadata)))
+    try scratch.put("m", [UInt8](try Safetensors.encode([.init("", model.p)], metadata: metadata)))
     #expect(
       fault { _ = try Model.load(path) }
         == Fault(.invalid, "\(path): no model file of this program: its metadata lack \(key)"))

@@ -36,12 +36,13 @@ private func treeSum(_ g: [[Float]]) -> [Float] { g[0].indices.map { (g[0][$0] +
     for item in cases {
       let one = step(slots: 3)
       // The case sits in its slot, so that its masks are the same; one slot is filled.
-      losses.append(try one.run([item], filled: 1, weights: weights, rate: 1e-3, dropout: draw(.dropout)))
+      losses.append(
+        try one.run([item], filled: 1, weights: weights, rate: 1e-3, dropout: draw(.dropout)).loss)
       gradients.append(one.optimiser.first.array)
     }
     #expect(gradients[0] != gradients[1])
     let three = step(slots: 3), adam = Adam(network.layout, three.optimiser.settings), p = three.p.duplicate
-    let loss = try three.run(cases, filled: 3, weights: weights, rate: 1e-3, dropout: draw(.dropout))
+    let loss = try three.run(cases, filled: 3, weights: weights, rate: 1e-3, dropout: draw(.dropout)).loss
     #expect(loss == ((losses[0] + losses[1]) + losses[2]) / 3)
     let third = Float(1) / 3
     #expect(firstDifference(three.optimiser.first.array, treeSum(gradients).map { $0 * third }) == nil)
@@ -55,7 +56,8 @@ private func treeSum(_ g: [[Float]]) -> [Float] { g[0].indices.map { (g[0][$0] +
       let step = step(slots: 2, Workers(threads)), cases = (0..<2).map(makeCase)
       var loss = 0.0
       for i in 0..<2 {
-        loss += try step.run(cases, filled: 2, weights: weights, rate: 1e-3, dropout: draw(.dropout, step: i))
+        loss +=
+          try step.run(cases, filled: 2, weights: weights, rate: 1e-3, dropout: draw(.dropout, step: i)).loss
       }
       return (loss, step.p.array + step.optimiser.first.array, step.segment(cases[0].images).classes)
     }
@@ -73,8 +75,8 @@ private func treeSum(_ g: [[Float]]) -> [Float] { g[0].indices.map { (g[0][$0] +
       found
         == Fault(
           .other,
-          "the loss is nan in a step with case 0; the last checkpoint is good: lower the learning rate and run "
-            + "again with --resume"))
+          "the loss is nan in a step with slot 0 (case 0); the last checkpoint is good: lower the learning rate, or "
+            + "look at the case, and run again with --resume"))
     #expect(firstDifference(step.p.array, before) == nil && step.optimiser.updates == 0)
   }
 }
@@ -127,9 +129,11 @@ private func treeSum(_ g: [[Float]]) -> [Float] { g[0].indices.map { (g[0][$0] +
     var students: [[Float]] = [], judges: [[Float]] = [], rows: [[Double]] = []
     for item in cases {
       parts.infer(item, dropout: draw(.teacherDropout)(item.slot))
-      let row = parts.learn(item, weights: weights, dropout: draw(.dropout)(item.slot))
+      parts.study(item, dropout: draw(.dropout)(item.slot))
+      let row = parts.score(item, weights: weights)
+      parts.learn()
       students.append(parts.studentGradient.array)
-      rows.append(row + parts.judge())
+      rows.append(row)
       parts.learnToJudge()
       judges.append(parts.discriminatorGradient.array)
     }
@@ -139,7 +143,7 @@ private func treeSum(_ g: [[Float]]) -> [Float] { g[0].indices.map { (g[0][$0] +
       report
         == .init(
           loss: means[0], crossEntropy: means[1], discriminatorLoss: means[2], accuracy: means[3],
-          updated: true))
+          updated: true, stops: false))
     #expect(means[0] > means[1])
     func update(_ adam: Adam, _ p: ParameterVector, _ gradients: [[Float]]) {
       var sum = treeSum(gradients)

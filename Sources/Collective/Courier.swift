@@ -1,0 +1,201 @@
+import CMPI
+import Dispatch
+import Synchronization
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// The communication thread of a rank: all MPI calls of a job of several ranks are made here, one errand after the
+/// other, in the same order on all ranks. So computing goes on meanwhile, and MPI_THREAD_SERIALIZED is enough.
+///
+/// MPI makes no progress by itself: the thread tests what is under way and sleeps in between, since one that spins
+/// takes a core from computing. It also sees who keeps the others waiting: every rank tells rank 0 now and then where
+/// it is, and rank 0 says so after `warning` seconds of waiting and ends the job after `limit`.
+public final class Courier: @unchecked Sendable {
+  /// Seconds of waiting for another rank: until it is said, and until the job ends.
+  public struct Patience: Sendable {
+    public var warning, limit: Double
+
+    public init(warning: Double = 60, limit: Double = 1800) {
+      self.warning = warning
+      self.limit = limit
+    }
+  }
+
+  /// An errand under way.
+  public final class Errand: @unchecked Sendable {
+    /// nil once it is done, so that nothing of the caller's is held any more.
+    fileprivate var body: (() throws(MPIError) -> Void)?
+    fileprivate let done = DispatchSemaphore(value: 0)
+    fileprivate var failure: MPIError?
+    private var isOver = false
+
+    fileprivate init(_ body: @escaping () throws(MPIError) -> Void) { self.body = body }
+
+    /// One that is over.
+    fileprivate init(_ failure: MPIError?) {
+      self.failure = failure
+      isOver = true
+    }
+
+    /// Waits for its end. Only one thread waits.
+    public func wait() throws(MPIError) {
+      if !isOver { done.wait() }
+      isOver = true
+      if let failure { throw failure }
+    }
+  }
+
+  private let world: Communicator
+  /// Tells of stalls; on its own thread.
+  private let watch: StallWatch
+  private let queue = Mutex<[Errand?]>([])
+  private let arrivals = DispatchSemaphore(value: 0)
+  /// Set by the thread itself before `init` returns.
+  private var thread: pthread_t?
+  private let ready = DispatchSemaphore(value: 0)
+  private let ended = DispatchSemaphore(value: 0)
+  private let sent = Atomic<Int>(0)
+
+  init(_ world: Communicator, _ patience: Patience) throws(MPIError) {
+    self.world = world
+    watch = try StallWatch(world, patience)
+    let box = Unmanaged.passRetained(self)
+    var thread = pthread_self()
+    let code = pthread_create(
+      &thread, nil,
+      { raw in
+        #if canImport(Darwin)
+          let courier = Unmanaged<Courier>.fromOpaque(raw).takeRetainedValue()
+        #else
+          let courier = Unmanaged<Courier>.fromOpaque(raw!).takeRetainedValue()  // what pthread_create was given
+        #endif
+        courier.work()
+        return nil
+      }, box.toOpaque())
+    guard code == 0 else {
+      box.release()
+      throw MPIError("no communication thread: \(String(cString: strerror(code)))")
+    }
+    ready.wait()
+  }
+
+  /// Ends the thread once all errands are done. MPI may then be called from any thread.
+  func finish() throws(MPIError) {
+    push(nil)
+    ended.wait()
+    try watch.finish()
+  }
+
+  /// Bytes that this rank has sent.
+  public var bytesSent: Int { sent.load(ordering: .relaxed) }
+  func count(bytes: Int) { sent.wrappingAdd(bytes, ordering: .relaxed) }
+
+  /// Who is patient how long.
+  public var patience: Patience {
+    get { watch.patience.withLock { $0 } }
+    set { watch.patience.withLock { $0 = newValue } }
+  }
+
+  /// Where this rank is, for whoever waits for it: phase, epoch, step, case.
+  public func note(_ place: String) { watch.place.withLock { $0 = place } }
+
+  /// Hands an errand over. All ranks start the same errands in the same order.
+  public func start(_ body: @escaping () throws(MPIError) -> Void) -> Errand {
+    let errand = Errand(body)
+    push(errand)
+    return errand
+  }
+
+  /// Runs `body` on the communication thread and waits for it.
+  func run<Result>(_ body: () throws(MPIError) -> Result) throws(MPIError) -> Result {
+    if isCurrent { return try body() }
+    var result: Result?
+    try withoutActuallyEscaping(body) { body throws(MPIError) in
+      // The errand has ended when this returns.
+      try start { () throws(MPIError) in result = try body() }.wait()
+    }
+    return result!  // the errand ended without an error
+  }
+
+  private var isCurrent: Bool { thread.map { pthread_equal($0, pthread_self()) != 0 } ?? false }
+
+  private func push(_ errand: Errand?) {
+    queue.withLock { $0.append(errand) }
+    arrivals.signal()
+  }
+
+  private func work() {
+    thread = pthread_self()
+    ready.signal()
+    while true {
+      guard arrivals.wait(timeout: .now() + StallWatch.interval) == .success else {
+        watch.look(waiting: false)
+        continue
+      }
+      guard let errand = queue.withLock({ $0.removeFirst() }) else { break }
+      watch.begin()
+      do throws(MPIError) {
+        try errand.body?()
+      } catch {
+        errand.failure = error
+      }
+      errand.body = nil
+      watch.end()
+      errand.done.signal()
+    }
+    ended.signal()
+  }
+
+  /// Waits until all of `requests` are done: short waits in a few tests, long ones asleep.
+  func complete(_ requests: inout [cmpi_request]) throws(MPIError) {
+    var tests = 0
+    while true {
+      var flag: Int32 = 0
+      try check(
+        "MPI_Testall", cmpi_test_all(Int32(requests.count), &requests, &flag))
+      if flag != 0 { return }
+      tests += 1
+      if tests < 50 { continue }
+      usleep(tests < 250 ? 50 : 200)
+      if tests % 64 == 0 { watch.look(waiting: true) }
+    }
+  }
+}
+
+extension Communicator {
+  /// Hands an errand to the communication thread, where there is one, else runs it at once.
+  public func start(_ body: @escaping () throws(MPIError) -> Void) -> Courier.Errand {
+    if let courier { return courier.start(body) }
+    do throws(MPIError) {
+      try body()
+      return Courier.Errand(nil)
+    } catch {
+      return Courier.Errand(error)
+    }
+  }
+
+  /// Waits for what was started.
+  func complete(_ requests: inout [cmpi_request]) throws(MPIError) {
+    if let courier { return try courier.complete(&requests) }
+    try check("MPI_Waitall", cmpi_wait_all(Int32(requests.count), &requests))
+  }
+
+  /// Starts one operation and waits for it.
+  func complete(_ call: StaticString, _ start: (inout cmpi_request) -> Int32) throws(MPIError) {
+    var requests = [cmpi_no_request()]
+    try check(call, start(&requests[0]))
+    try complete(&requests)
+  }
+
+  /// Runs `body` on the communication thread, if there is one.
+  func perform<Result>(_ body: () throws(MPIError) -> Result) throws(MPIError) -> Result {
+    guard let courier else { return try body() }
+    return try courier.run(body)
+  }
+}

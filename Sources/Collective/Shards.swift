@@ -1,0 +1,63 @@
+/// How a long vector lies over ranks while it is reduced and updated: cut into buckets, which are exchanged one after
+/// the other, and each bucket into one shard a rank.
+public struct Shards: Equatable, Sendable {
+  public let count, ranks: Int
+  /// From the vector's end to its start: backward passes finish the last layers first.
+  public let buckets: [Range<Int>]
+
+  /// Numbers of 4 bytes in a bucket: long enough for the bandwidth, short enough to start early.
+  public static let bucketLength = 6_553_600
+
+  public init(_ count: Int, over ranks: Int, bucketLength: Int = Shards.bucketLength) {
+    precondition(count >= 0 && ranks > 0 && bucketLength > 0, "\(count) numbers over \(ranks) ranks")
+    self.count = count
+    self.ranks = ranks
+    // One rank exchanges nothing.
+    let pieces = ranks == 1 ? 1 : max(1, (count + bucketLength - 1) / bucketLength)
+    let cut = Slots(count, over: pieces)
+    buckets = (0..<pieces).reversed().map { cut.run(of: $0) }
+  }
+
+  /// The part of a bucket that `rank` owns.
+  public func shard(of bucket: Range<Int>, rank: Int) -> Range<Int> {
+    let run = Slots(bucket.count, over: ranks).run(of: rank)
+    return bucket.lowerBound + run.lowerBound..<bucket.lowerBound + run.upperBound
+  }
+
+  /// All that `rank` owns, from the vector's start to its end.
+  public func owned(by rank: Int) -> [Range<Int>] {
+    buckets.reversed().map { shard(of: $0, rank: rank) }.filter { !$0.isEmpty }
+  }
+}
+
+extension Communicator {
+  /// Brings `range` of a vector that lies over the ranks to `root`, into `target` there. `own` gives this rank's
+  /// numbers of a range that it owns as a whole.
+  public func collect(
+    _ range: Range<Int>, of shards: Shards, own: (Range<Int>) -> UnsafeBufferPointer<Float>,
+    into target: UnsafeMutableBufferPointer<Float>?, root: Int = 0
+  ) throws(MPIError) {
+    try perform { () throws(MPIError) in
+      var messages = Messages(self)
+      for bucket in shards.buckets where bucket.overlaps(range) {
+        for owner in 0..<size {
+          let part = shards.shard(of: bucket, rank: owner).clamped(to: range)
+          if part.isEmpty || (rank != root && rank != owner) { continue }
+          if rank == root {
+            guard let target else { preconditionFailure("no target on the root") }
+            let place = UnsafeMutableBufferPointer(
+              rebasing: target[part.lowerBound - range.lowerBound..<part.upperBound - range.lowerBound])
+            if owner == root {
+              _ = place.update(fromContentsOf: own(part))
+            } else {
+              try messages.receive(into: place, from: owner)
+            }
+          } else {
+            try messages.send(own(part), to: root)
+          }
+        }
+      }
+      try messages.complete()
+    }
+  }
+}

@@ -1,0 +1,167 @@
+import CMPI
+import Synchronization
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// Who keeps the others waiting. Every rank sends rank 0 its place and how many errands it has begun, whenever one of
+/// them has changed, at most once a second; rank 0 compares.
+///
+/// All is called on the communication thread but what has a lock.
+final class StallWatch: @unchecked Sendable {
+  /// Seconds between looks.
+  static let interval = 0.25
+  /// Bytes of a report: two numbers and a text.
+  private static let textBytes = 240, messageBytes = 256
+
+  /// What a rank said last.
+  private struct Report: Equatable {
+    var begun = 0, ended = 0
+    var place = ""
+    var isWaiting: Bool { begun > ended }
+  }
+
+  let patience: Mutex<Courier.Patience>
+  /// Where this rank is.
+  let place = Mutex("starting")
+
+  private let handle: MPI_Comm
+  private let rank, size: Int
+  private let hosts: [String]
+  private var own = Report(), told = Report()
+  private var others: [Report]
+  private var waitingSince = ContinuousClock.now, lastLook = ContinuousClock.now
+  /// Since when others have been ahead of rank 0.
+  private var behindSince: ContinuousClock.Instant?
+  private var warnedAt: ContinuousClock.Instant?
+  private var message: [UInt8]
+  private var request = cmpi_no_request()
+
+  init(_ world: Communicator, _ patience: Courier.Patience) throws(MPIError) {
+    self.patience = Mutex(patience)
+    rank = world.rank
+    size = world.size
+    hosts = try world.allGather(world.host)
+    var code: Int32 = 0
+    handle = cmpi_duplicate(world.handle, &code)
+    try check("MPI_Comm_dup", code)
+    others = Array(repeating: Report(), count: size)
+    message = Array(repeating: 0, count: StallWatch.messageBytes)
+  }
+
+  func begin() {
+    own.begun += 1
+    waitingSince = .now
+    warnedAt = nil
+  }
+
+  func end() { own.ended += 1 }
+
+  /// Sends or takes reports, and judges them; `waiting` within an errand.
+  func look(waiting: Bool) {
+    let now = ContinuousClock.now
+    guard now - lastLook >= .seconds(StallWatch.interval) else { return }
+    lastLook = now
+    own.place = place.withLock { $0 }
+    if rank == 0 {
+      receive()
+      judge(now, waiting: waiting)
+    } else {
+      send()
+      // Rank 0 ends the job; this is for the case that it is rank 0 that does not answer.
+      let waited = (now - waitingSince) / .seconds(1)
+      if waiting, waited > limits.limit * 1.1 + 5 {
+        giveUp(
+          "rank \(rank) (\(hosts[rank])) has waited \(Int(waited)) s, and rank 0 (\(hosts[0])) does not answer"
+        )
+      }
+    }
+  }
+
+  private var limits: Courier.Patience { patience.withLock { $0 } }
+
+  private func send() {
+    guard own != told else { return }
+    // One report at a time is under way.
+    var flag: Int32 = 0
+    guard cmpi_test_all(1, &request, &flag) == cmpi_success(), flag != 0 else { return }
+    told = own
+    withUnsafeBytes(of: (Int64(own.begun), Int64(own.ended))) { message.replaceSubrange(0..<16, with: $0) }
+    let text = Array(own.place.utf8.prefix(StallWatch.textBytes))
+    message.replaceSubrange(
+      16..<StallWatch.messageBytes,
+      with: text + Array(repeating: 0, count: StallWatch.textBytes - text.count))
+    _ = message.withUnsafeBytes {
+      MPI_Isend($0.baseAddress, Int32($0.count), cmpi_byte(), 0, 0, handle, &request.raw)
+    }
+  }
+
+  private func receive() {
+    while true {
+      var flag: Int32 = 0, source: Int32 = 0
+      guard cmpi_probe_any(handle, &flag, &source) == cmpi_success(), flag != 0 else { return }
+      var bytes = [UInt8](repeating: 0, count: StallWatch.messageBytes)
+      guard
+        MPI_Recv(&bytes, Int32(bytes.count), cmpi_byte(), source, 0, handle, cmpi_ignore_status())
+          == cmpi_success()
+      else { return }
+      let (begun, ended) = bytes.withUnsafeBytes {
+        ($0.loadUnaligned(as: Int64.self), $0.loadUnaligned(fromByteOffset: 8, as: Int64.self))
+      }
+      others[Int(source)] = Report(
+        begun: Int(begun), ended: Int(ended),
+        place: String(decoding: bytes[16...].prefix { $0 != 0 }, as: UTF8.self))
+    }
+  }
+
+  /// Rank 0: says who is missing, if anyone waits too long.
+  private func judge(_ now: ContinuousClock.Instant, waiting: Bool) {
+    var waited = 0.0, missing: [Int] = []
+    if waiting {
+      behindSince = nil
+      waited = (now - waitingSince) / .seconds(1)
+      missing = (1..<size).filter { others[$0].begun < own.begun }
+    } else {
+      // Others have come to where this rank has not.
+      let isBehind = (1..<size).contains { others[$0].isWaiting && others[$0].begun > own.begun }
+      behindSince = isBehind ? behindSince ?? now : nil
+      guard let since = behindSince else { return }
+      waited = (now - since) / .seconds(1)
+      missing = [0] + (1..<size).filter { others[$0].begun <= own.begun }
+    }
+    guard waited > limits.warning else { return }
+    let isOver = waited > limits.limit
+    guard isOver || warnedAt.map({ now - $0 >= .seconds(limits.warning) }) ?? true else { return }
+    warnedAt = now
+    let who =
+      missing.isEmpty
+      ? []
+      : missing.map { rank -> String in
+        let place = rank == 0 ? own.place : others[rank].place
+        return "rank \(rank) (\(hosts[rank])): \(place.isEmpty ? "starting" : place)"
+      }
+    let names =
+      who.isEmpty
+      ? "an exchange in which all ranks take part does not end"
+      : "waiting for \(who.prefix(4).joined(separator: "; "))"
+        + (who.count > 4 ? " and \(who.count - 4) more" : "")
+    if isOver { giveUp("no progress for \(Int(waited)) s, \(names)") }
+    World.complain("warning: no progress for \(Int(waited)) s, \(names)")
+  }
+
+  private func giveUp(_ text: String) -> Never {
+    World.complain("\(text); the job ends (--stall-limit \(Int(limits.limit)))")
+    World.abort(code: 1)
+  }
+
+  func finish() throws(MPIError) {
+    if rank == 0 { receive() }
+    try check("MPI_Waitall", cmpi_wait_all(1, &request))
+    try check("MPI_Comm_free", cmpi_free(handle))
+  }
+}

@@ -1,0 +1,34 @@
+import Collective
+
+/// What all ranks have to know of a step before it ends: means over the batch, and whether any rank wants to stop.
+/// The numbers travel while the step goes on.
+final class Tally {
+  private final class Box: @unchecked Sendable {
+    var means: [Double] = []
+    var stops = false
+  }
+
+  private let box = Box()
+  private let errand: Courier.Errand?
+
+  /// `rows`: one for each of this rank's slots, of `width` numbers; `filled` slots hold a case.
+  init(_ rows: [[Double]], width: Int, filled: Int, stops: Bool, _ reduction: Reduction) {
+    let rows = rows.flatMap { $0 }, slots = reduction.slots, box = box
+    guard let communicator = reduction.communicator else {
+      box.means = SumTree(slots: filled).sum(rows, width: width).map { $0 / Double(filled) }
+      box.stops = stops
+      errand = nil
+      return
+    }
+    errand = communicator.start { () throws(MPIError) in
+      box.means = try communicator.sumBySlot(rows, width: width, slots: slots, filled: filled)
+        .map { $0 / Double(filled) }
+      box.stops = try communicator.any(stops)
+    }
+  }
+
+  func wait() throws -> (means: [Double], stops: Bool) {
+    try errand?.wait()
+    return (box.means, box.stops)
+  }
+}
