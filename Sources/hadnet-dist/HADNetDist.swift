@@ -96,15 +96,17 @@ struct SharedOptions: ParsableArguments {
   }
 }
 
-/// Runs `body` inside MPI and ends the process with its code, or, for an error, with the error's.
+/// Runs `body` inside MPI and ends the process with the code it gives, or, for an error, with the error's.
+func runForCode(_ body: (Communicator) throws -> Int32) -> Never {
+  exit(World.run(exitCode: { ($0 as? Fault)?.kind.rawValue ?? 1 }, body: body))
+}
+
+/// The same, with code 0 in the end.
 func runInWorld(_ body: (Communicator) throws -> Void) -> Never {
-  let code = World.run(
-    exitCode: { ($0 as? Fault)?.kind.rawValue ?? 1 },
-    body: { communicator in
-      try body(communicator)
-      return 0
-    })
-  exit(code)
+  runForCode { communicator in
+    try body(communicator)
+    return 0
+  }
 }
 
 extension Size: ExpressibleByArgument {

@@ -49,6 +49,13 @@ final class Narrator {
 
   func finish() { bar.finish() }
 
+  /// The run ends before its end.
+  func stopped(_ place: String, by cause: String) {
+    try? journal?.write("stop", ["place": .text(place), "cause": .text(cause)])
+    guard isFirst else { return }
+    HADNetDist.complain("stopped by \(cause) in \(place): run again with --resume")
+  }
+
   func tell(_ event: TrainingEvent) {
     // A journal that cannot be written (a full disk) must not end training; the checkpoint will say so.
     do {

@@ -20,9 +20,21 @@ struct RunOptions: ParsableArguments {
   @Option(
     help: "GiB of prepared cases that a rank keeps; default: a quarter of the node's memory over its ranks.")
   var memory: Double?
+  @Option(
+    help: ArgumentHelp(
+      "Stop in time with a checkpoint, after so many minutes, or as MM:SS, HH:MM:SS or D-HH:MM.",
+      discussion: "Default: the end of the Slurm job, if it says so."))
+  var timeLimit: TimeLimit?
+  @Option(help: "Seconds of waiting for another rank until it is named.")
+  var stallWarning = 60.0
+  @Option(help: "Seconds of waiting for another rank until the job ends.")
+  var stallLimit = 1800.0
   @OptionGroup var shared: SharedOptions
 
   func validate() throws {
+    for (name, value) in [("warning", stallWarning), ("limit", stallLimit)] where !(1...1e9).contains(value) {
+      throw ValidationError("--stall-\(name) is \(value); 1 second and more are possible")
+    }
     if let memory, !(0...1_000_000).contains(memory) {
       throw ValidationError("--memory is \(memory); 0 GiB and more are possible")
     }
@@ -30,7 +42,11 @@ struct RunOptions: ParsableArguments {
 
   /// Opens the run folder and calls `body` on all ranks; the run counts as unfinished until `body` has ended.
   func start(_ body: (Study, RunFolder, Narrator) throws -> Void) -> Never {
-    runInWorld { communicator in
+    Interrupts.watch()
+    let stop = StopWatch(
+      limit: timeLimit?.seconds ?? TimeLimit.ofSlurmJob, isSignalled: { Interrupts.isCaught })
+    runForCode { communicator in
+      communicator.courier?.patience = .init(warning: stallWarning, limit: stallLimit)
       // Rank 0 reads, so that a mistake in the recipe is said once.
       var text = "", path = ""
       if communicator.rank == 0 {
@@ -56,11 +72,20 @@ struct RunOptions: ParsableArguments {
         recipe, root: recipe.data.path ?? "", run: runFolder, cache: shared.cache,
         memoryLimit: memory.map { Int($0 * 0x1p30) }, over: communicator,
         warn: { if communicator.rank == 0 { narrator.tell(.warning($0)) } })
-      let study = Study(recipe, runFolder, data, over: communicator, workers, tell: narrator.tell)
-      try body(study, runFolder, narrator)
+      let study = Study(recipe, runFolder, data, over: communicator, workers, stop: stop, tell: narrator.tell)
+      do {
+        try body(study, runFolder, narrator)
+      } catch let end as Unfinished {
+        // All ranks have stopped at the same place.
+        let causes = try communicator.gather(Interrupts.name ?? "")
+        narrator.finish()
+        narrator.stopped(end.place, by: causes.first { !$0.isEmpty } ?? "the time limit")
+        return Fault.Kind.unfinished.rawValue
+      }
       try communicator.barrier()
       if communicator.rank == 0 { try runFolder.mark(unfinished: false) }
       narrator.finish()
+      return 0
     }
   }
 }
@@ -104,4 +129,8 @@ struct StudyCommand: ParsableCommand {
       narrator.say("report: \(folder.report)")
     }
   }
+}
+
+extension TimeLimit: ExpressibleByArgument {
+  init?(argument: String) { self.init(argument) }
 }

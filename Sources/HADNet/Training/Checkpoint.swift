@@ -118,30 +118,54 @@ public struct CheckpointFolder: Sendable {
   public var best: String { "\(path)/best" }
   public var latest: String { "\(path)/latest" }
 
-  static func name(_ epoch: Int) -> String {
-    let digits = String(epoch)
-    return "epoch-" + String(repeating: "0", count: max(0, 4 - digits.count)) + digits
+  /// How far training had come: whole epochs, and steps of the next one.
+  public struct Mark: Comparable, Sendable {
+    public let epoch, step: Int
+
+    public init(epoch: Int, step: Int = 0) {
+      self.epoch = epoch
+      self.step = step
+    }
+
+    init(_ state: TrainingState) { self.init(epoch: state.epoch, step: state.begun?.steps ?? 0) }
+
+    /// From a folder's name, `epoch-0007` or `epoch-0007-step-0012`; nil for any other.
+    init?(_ name: String) {
+      let numbers = name.split(separator: "-").enumerated().filter { $0.offset % 2 == 1 }.map {
+        Int($0.element)
+      }
+      guard let epoch = numbers.first ?? nil, let step = numbers.count > 1 ? numbers[1] : 0 else {
+        return nil
+      }
+      self.init(epoch: epoch, step: step)
+      if self.name != name { return nil }
+    }
+
+    public static func < (a: Mark, b: Mark) -> Bool { (a.epoch, a.step) < (b.epoch, b.step) }
+
+    public var name: String {
+      func digits(_ n: Int) -> String { String(repeating: "0", count: max(0, 4 - "\(n)".count)) + "\(n)" }
+      return "epoch-\(digits(epoch))" + (step > 0 ? "-step-\(digits(step))" : "")
+    }
   }
 
-  /// Epochs that have a folder, newest first.
-  public func epochs() -> [Int] {
+  func folder(_ mark: Mark) -> String { "\(path)/\(mark.name)" }
+
+  /// What there are checkpoints of, newest first.
+  public func marks() -> [Mark] {
     let names = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
-    return names.compactMap { name in
-      guard name.hasPrefix("epoch-"), let epoch = Int(name.dropFirst(6)), CheckpointFolder.name(epoch) == name
-      else { return nil }
-      return epoch
-    }.sorted(by: >)
+    return names.compactMap { Mark($0) }.sorted(by: >)
   }
 
   /// The newest good checkpoint; each damaged one on the way is told to `warn`. nil where there is none at all.
   /// Throws `.invalid` where there are some and all are damaged.
   public func newest(warn: (String) -> Void) throws -> Checkpoint? {
-    let epochs = epochs()
-    for (i, epoch) in epochs.enumerated() {
+    let marks = marks()
+    for (i, mark) in marks.enumerated() {
       do {
-        return try Checkpoint("\(path)/\(CheckpointFolder.name(epoch))")
+        return try Checkpoint(folder(mark))
       } catch let fault as Fault {
-        if i + 1 < epochs.count {
+        if i + 1 < marks.count {
           warn("\(fault.description); the one before it is taken")
         } else {
           throw Fault(
@@ -152,18 +176,19 @@ public struct CheckpointFolder: Sendable {
     return nil
   }
 
-  /// Points `latest`, and `best` if asked, at an epoch, and removes what is neither best nor among the newest
-  /// `keep`.
-  func point(at epoch: Int, best bestEpoch: Int?, keep: Int) throws {
-    try link("latest", to: CheckpointFolder.name(epoch))
-    if let bestEpoch { try link("best", to: CheckpointFolder.name(bestEpoch)) }
-    for old in epochs().filter({ $0 <= epoch }).dropFirst(max(1, keep)) where old != bestEpoch {
-      try? FileManager.default.removeItem(atPath: "\(path)/\(CheckpointFolder.name(old))")
+  /// Points `latest`, and `best` if asked, at a checkpoint, and removes what is neither best nor among the newest
+  /// `keep` epochs; one within an epoch only lasts until there is a newer one.
+  func point(at mark: Mark, best bestEpoch: Int?, keep: Int) throws {
+    try link("latest", to: mark.name)
+    if let bestEpoch { try link("best", to: Mark(epoch: bestEpoch).name) }
+    let marks = marks()
+    var old = marks.filter { $0 <= mark && $0.step == 0 }.dropFirst(max(1, keep)).filter {
+      $0.epoch != bestEpoch
     }
-    // Epochs after this one were left by a run that went on from a damaged checkpoint; they are of no line.
-    for later in epochs() where later > epoch {
-      try? FileManager.default.removeItem(atPath: "\(path)/\(CheckpointFolder.name(later))")
-    }
+    old += marks.filter { $0 < mark && $0.step > 0 }
+    // Later ones were left by a run that went on from a damaged checkpoint; they are of no line.
+    old += marks.filter { $0 > mark }
+    for old in old { try? FileManager.default.removeItem(atPath: folder(old)) }
     try Checkpoint.sync(path)
   }
 

@@ -9,12 +9,13 @@ public struct Study {
   private let data: TrainingData
   private let communicator: Communicator
   private let workers: Workers
+  private let stop: StopWatch
   private let tell: (TrainingEvent) -> Void
 
   /// `recipe` is the run folder's. All ranks together.
   public init(
     _ recipe: Recipe, _ run: RunFolder, _ data: TrainingData, over communicator: Communicator,
-    _ workers: Workers,
+    _ workers: Workers, stop: StopWatch,
     tell: @escaping (TrainingEvent) -> Void
   ) {
     self.recipe = recipe
@@ -22,12 +23,14 @@ public struct Study {
     self.data = data
     self.communicator = communicator
     self.workers = workers
+    self.stop = stop
     self.tell = tell
   }
 
   /// Trains one stage.
   public func train(_ stage: Stage, resume: Bool) throws {
-    _ = try Trainer(recipe, stage, data, run, over: communicator, workers, tell: tell).train(resume: resume)
+    _ = try Trainer(recipe, stage, data, run, over: communicator, workers, stop: stop, tell: tell)
+      .train(resume: resume)
   }
 
   /// The cases that methods are compared on: the test cases, or, where the split has none, the validation cases.
@@ -37,7 +40,12 @@ public struct Study {
   /// grids, and writes predictions, cases.csv, summary.json and table 1.
   public func evaluate(_ stages: [Stage]) throws {
     var evaluations: [MethodEvaluation] = []
-    for stage in stages { evaluations.append(try evaluate(stage)) }
+    for stage in stages {
+      if try communicator.any(stop.wantsStop()) {
+        throw Unfinished(place: "before \(stage.method)'s evaluation")
+      }
+      evaluations.append(try evaluate(stage))
+    }
     if communicator.rank == 0 {
       let table = try Table1(evaluations)
       try put(table.markdown, "\(run.evaluation)/table1.md")

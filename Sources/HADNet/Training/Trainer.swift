@@ -22,6 +22,7 @@ public final class Trainer {
   private let run: RunFolder
   private let communicator: Communicator
   private let workers: Workers
+  private let stop: StopWatch
   private let tell: (TrainingEvent) -> Void
   private let reduction: Reduction
   private let seed: UInt64
@@ -37,8 +38,9 @@ public final class Trainer {
   /// Networks with their start values; the state of a checkpoint comes in `train`. `recipe` is the run folder's.
   public init(
     _ recipe: Recipe, _ stage: Stage, _ data: TrainingData, _ run: RunFolder, over communicator: Communicator,
-    _ workers: Workers, tell: @escaping (TrainingEvent) -> Void
+    _ workers: Workers, stop: StopWatch, tell: @escaping (TrainingEvent) -> Void
   ) throws {
+    self.stop = stop
     self.recipe = recipe
     self.stage = stage
     self.data = data
@@ -122,14 +124,23 @@ public final class Trainer {
     tell(.began(stage, epochs: epochs, done: state.epoch, steps: steps))
     while state.epoch < epochs {
       let start = ContinuousClock.now
-      var record = try trainEpoch()
+      guard var record = try trainEpoch() else {
+        try save()
+        throw Unfinished(
+          place:
+            "\(stage.method), epoch \(state.epoch + 1) of \(epochs), after step \(state.begun?.steps ?? 0) of \(steps)"
+        )
+      }
       state.epoch += 1
+      state.begun = nil
+      let trained = ContinuousClock.now
       var isBest = false
       if state.epoch % stage.validationInterval(recipe) == 0 || state.epoch == epochs {
         isBest = try validate(&record)
       }
       state.history.append(record)
       try save()
+      stop.noteEpochEnd((ContinuousClock.now - trained) / .seconds(1))
       tell(.epoch(stage, record, seconds: (ContinuousClock.now - start) / .seconds(1), isBest: isBest))
     }
     return state
@@ -165,17 +176,18 @@ public final class Trainer {
 
   // MARK: Epochs
 
-  private func trainEpoch() throws -> EpochRecord {
+  /// The rest of an epoch's steps; nil where the run has to stop before its end.
+  private func trainEpoch() throws -> EpochRecord? {
     let ids = data.split.train, slots = reduction.slots, steps = stepsPerEpoch
     var random = Philox(seed: seed, .permutation, state.epoch)
     let order = random.permutation(ids.count)
     let weights = classWeights()
-    var totals = [Double](repeating: 0, count: 4), updates = 0
+    var begun = state.begun ?? .init()
     func cases(_ step: Int) -> (mine: Range<Int>, filled: Int) {
       let filled = max(0, min(slots.count, ids.count - step * slots.count))
       return (slots.run(of: communicator.rank, filled: filled), filled)
     }
-    for step in 0..<steps {
+    for step in begun.steps..<steps {
       let start = ContinuousClock.now
       let (mine, filled) = cases(step)
       let batch = try mine.map { slot in
@@ -185,34 +197,44 @@ public final class Trainer {
         for slot in cases(step + 1).mine { data.store.prefetch(ids[order[(step + 1) * slots.count + slot]]) }
       }
       let loaded = ContinuousClock.now
-      let values: [Double]
+      let values: [Double], stops: Bool
+      func wantsStop() -> Bool { stop.wantsStop(atEpochEnd: step + 1 == steps) }
       switch program {
       case .pretraining(let program):
-        values = [
-          try program.run(batch, filled: filled, weights: weights, rate: rate, dropout: draw(.dropout)).loss
-        ]
+        let report = try program.run(
+          batch, filled: filled, weights: weights, rate: rate, dropout: draw(.dropout), wantsStop: wantsStop)
+        (values, stops) = ([report.loss], report.stops)
       case .distillation(let program):
         let report = try program.run(
           batch, filled: filled, weights: weights, studentDropout: draw(.dropout),
-          teacherDropout: recipe.hadnet.teacherDropout ? draw(.teacherDropout) : { _ in nil })
+          teacherDropout: recipe.hadnet.teacherDropout ? draw(.teacherDropout) : { _ in nil },
+          wantsStop: wantsStop)
         values = [report.loss, report.crossEntropy, report.discriminatorLoss, report.accuracy]
-        if report.updated { updates += 1 }
+        stops = report.stops
+        if report.updated { begun.updates += 1 }
       }
-      for (i, value) in values.enumerated() { totals[i] += value * Double(filled) }
+      for (i, value) in values.enumerated() { begun.totals[i] += value * Double(filled) }
+      begun.steps += 1
       state.step += 1
+      stop.noteStep((ContinuousClock.now - start) / .seconds(1))
       tell(
         .step(
           stage, epoch: state.epoch + 1, step: step + 1, of: steps, loss: values[0],
           compute: (ContinuousClock.now - loaded) / .seconds(1), dataWait: (loaded - start) / .seconds(1)))
+      if stops {
+        try settle()
+        state.begun = begun
+        return nil
+      }
     }
     try settle()
-    let means = totals.map { $0 / Double(ids.count) }
+    let means = begun.totals.map { $0 / Double(ids.count) }
     var record = EpochRecord(epoch: state.epoch + 1, rate: rate, loss: means[0])
     if case .distillation = program {
       record.crossEntropy = means[1]
       record.discriminatorLoss = means[2]
       record.accuracy = means[3]
-      record.updated = Double(updates) / Double(steps)
+      record.updated = Double(begun.updates) / Double(steps)
     }
     return record
   }
@@ -366,6 +388,8 @@ public final class Trainer {
 
   /// Rank 0 writes; the others wait, so that a fault of the disk ends all ranks at the same epoch.
   private func save() throws {
+    let start = ContinuousClock.now
+    defer { stop.noteCheckpoint((ContinuousClock.now - start) / .seconds(1)) }
     for (name, optimiser) in optimisers { state.updates[name] = optimiser.updates }
     let moments = try moments.map { try $0.vector.whole($0.prefix, over: communicator) }.compactMap { $0 }
     if communicator.rank == 0 {
@@ -375,10 +399,9 @@ public final class Trainer {
         files.append((file, { try Safetensors.encode([.init("", vector)], metadata: [:]) }))
       }
       files.append((Trainer.momentsFile, { try Safetensors.encode(moments, metadata: [:]) }))
-      try Checkpoint.write(
-        state, recipe: recipe.fingerprint, files: files,
-        to: "\(folder.path)/\(CheckpointFolder.name(state.epoch))")
-      try folder.point(at: state.epoch, best: state.bestEpoch, keep: recipe.checkpoints.keep)
+      let mark = CheckpointFolder.Mark(state)
+      try Checkpoint.write(state, recipe: recipe.fingerprint, files: files, to: folder.folder(mark))
+      try folder.point(at: mark, best: state.bestEpoch, keep: recipe.checkpoints.keep)
       try writeHistory()
     }
     try communicator.barrier()

@@ -36,6 +36,18 @@ public struct TrainingState: Codable, Equatable, Sendable {
   public var epoch = 0
   /// Steps done.
   public var step = 0
+  /// The epoch that was begun and not ended when a signal or a time limit came.
+  public var begun: Begun?
+
+  /// What is known of an epoch after some of its steps.
+  public struct Begun: Codable, Equatable, Sendable {
+    public var steps = 0
+    /// Sums over the cases so far: loss, cross-entropy, discriminator's loss, accuracy.
+    public var totals = [Double](repeating: 0, count: 4)
+    /// Steps that updated the discriminator.
+    public var updates = 0
+  }
+
   public var history: [EpochRecord] = []
   public var bestEpoch: Int?
   public var bestScore: Double?

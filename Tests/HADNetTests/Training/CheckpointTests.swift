@@ -26,7 +26,7 @@ import Testing
 
   @discardableResult
   private func write(_ epoch: Int) throws -> String {
-    let path = "\(folder.path)/\(CheckpointFolder.name(epoch))"
+    let path = folder.folder(.init(epoch: epoch))
     try Checkpoint.write(
       state(epoch), recipe: "0123",
       files: [("student.safetensors", { numbers }), ("moments.safetensors", { Data(numbers.reversed()) })],
@@ -157,21 +157,46 @@ import Testing
   func theNewestAndTheBestAreKept(keep: Int, best: Int?, left: [String]) throws {
     for epoch in 1...5 {
       try write(epoch)
-      try folder.point(at: epoch, best: best.map { min($0, epoch) }, keep: keep)
+      try folder.point(at: .init(epoch: epoch), best: best.map { min($0, epoch) }, keep: keep)
     }
     #expect(names(folder.path) == (best == nil ? [] : ["best"]) + left + ["latest"])
     #expect(try Checkpoint(folder.latest).state == state(5))
     if let best { #expect(try Checkpoint(folder.best).state == state(best)) }
-    #expect(folder.epochs().map(CheckpointFolder.name) == left.reversed())
+    #expect(folder.marks().map(\.name) == left.reversed())
   }
 
   @Test func epochsOfAnAbandonedLineAreRemoved() throws {
     for epoch in 1...3 { try write(epoch) }
-    try folder.point(at: 2, best: 1, keep: 5)
+    try folder.point(at: .init(epoch: 2), best: 1, keep: 5)
     #expect(names(folder.path) == ["best", "epoch-0001", "epoch-0002", "latest"])
   }
 
-  @Test func namesSortInTheOrderOfEpochs() {
-    #expect([1, 999, 12345].map(CheckpointFolder.name) == ["epoch-0001", "epoch-0999", "epoch-12345"])
+  /// One within an epoch is the newest until there is a newer one, and does not count among those that are kept.
+  @Test func oneWithinAnEpochLastsUntilTheNext() throws {
+    for epoch in 1...2 { try write(epoch) }
+    var begun = state(2)
+    begun.begun = .init(steps: 7, totals: [1, 1.0 / 3, 0, 0], updates: 3)
+    let mark = CheckpointFolder.Mark(begun)
+    try Checkpoint.write(begun, recipe: "0123", files: [], to: folder.folder(mark))
+    try folder.point(at: mark, best: 1, keep: 1)
+    #expect(names(folder.path) == ["best", "epoch-0001", "epoch-0002", "epoch-0002-step-0007", "latest"])
+    #expect(try folder.newest { Issue.record("\($0)") }?.state == begun)
+    try write(3)
+    try folder.point(at: .init(epoch: 3), best: 1, keep: 1)
+    #expect(names(folder.path) == ["best", "epoch-0001", "epoch-0003", "latest"])
+  }
+
+  @Test func namesSortInTheOrderOfTime() {
+    let marks = [(1, 0), (1, 12), (2, 0), (999, 3), (12345, 0)].map {
+      CheckpointFolder.Mark(epoch: $0, step: $1)
+    }
+    #expect(
+      marks.map(\.name)
+        == ["epoch-0001", "epoch-0001-step-0012", "epoch-0002", "epoch-0999-step-0003", "epoch-12345"])
+    #expect(marks.map { CheckpointFolder.Mark($0.name) } == marks)
+    #expect(marks.sorted() == marks)
+    for name in ["epoch-1", "epoch-0001-step-0000", "epoch-0001-", "latest", ".epoch-0001-writing"] {
+      #expect(CheckpointFolder.Mark(name) == nil)
+    }
   }
 }

@@ -1,0 +1,32 @@
+/// When a run has to stop: a signal has come, or the time that it was given is nearly over.
+public final class StopWatch {
+  private let isSignalled: () -> Bool
+  private let end: ContinuousClock.Instant?
+  /// The longest times so far, in seconds: of a step, of an epoch's end, and of a checkpoint.
+  private var step = 0.0, epochEnd = 0.0, checkpoint = 0.0
+
+  /// `limit`: seconds from now; nil for ever.
+  public init(limit: Double? = nil, isSignalled: @escaping () -> Bool = { false }) {
+    self.isSignalled = isSignalled
+    end = limit.map { ContinuousClock.now + .seconds($0) }
+  }
+
+  func noteStep(_ seconds: Double) { step = max(step, seconds) }
+  func noteEpochEnd(_ seconds: Double) { epochEnd = max(epochEnd, seconds) }
+  func noteCheckpoint(_ seconds: Double) { checkpoint = max(checkpoint, seconds) }
+
+  /// Whether to stop after this step: the one after it, and at an epoch's last step the epoch's end, would leave no time
+  /// for a checkpoint. Times are doubled: machines are not even.
+  func wantsStop(atEpochEnd: Bool = false) -> Bool {
+    if isSignalled() { return true }
+    guard let end else { return false }
+    return ContinuousClock.now + .seconds(2 * (2 * step + (atEpochEnd ? epochEnd : 0) + checkpoint) + 1)
+      >= end
+  }
+}
+
+/// A run has stopped before its end, with a checkpoint; all ranks throw it.
+public struct Unfinished: Error {
+  /// Where it stopped.
+  public let place: String
+}
