@@ -19,6 +19,11 @@ enum Interrupts {
       action.sa_flags = SA_RESTART | (number == SIGINT ? Int32(bitPattern: UInt32(SA_RESETHAND)) : 0)
       sigaction(number, &action, nil)
     }
+    // Who started the program may have blocked them.
+    var all = sigset_t()
+    sigemptyset(&all)
+    for (number, _) in names { sigaddset(&all, number) }
+    pthread_sigmask(SIG_UNBLOCK, &all, nil)
   }
 
   static var isCaught: Bool { caught.load(ordering: .relaxed) != 0 }

@@ -75,6 +75,11 @@ final class Job {
     process.standardInput = FileHandle.nullDevice
     process.standardOutput = try handle("output")
     process.standardError = try handle("errors")
+    // A dispatch thread blocks signals, and a process inherits that from the thread that starts it.
+    var none = sigset_t(), before = sigset_t()
+    sigemptyset(&none)
+    pthread_sigmask(SIG_SETMASK, &none, &before)
+    defer { pthread_sigmask(SIG_SETMASK, &before, nil) }
     try process.run()
   }
 
@@ -95,6 +100,17 @@ final class Job {
     // As a shell has it: 128 + the signal that ended the process.
     let code = process.terminationStatus + (process.terminationReason == .uncaughtSignal ? 128 : 0)
     return Outcome(code: code, output: try text(folder / "output"), errors: try text(folder / "errors"))
+  }
+
+  /// Sends a signal to the process that was started: under mpirun to the launcher.
+  func signal(_ number: Int32) { _ = Foundation.kill(process.processIdentifier, number) }
+
+  /// The processes of the program itself, in the order of their numbers: its ranks under mpirun.
+  var ranks: [Int32] {
+    Job.family(of: process.processIdentifier).filter { id in
+      (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(id)/exe"))
+        == URL(fileURLWithPath: Program.path).resolvingSymlinksInPath().path
+    }.sorted()
   }
 
   /// Ends the process and all it has started with SIGKILL, and waits until they are gone.
