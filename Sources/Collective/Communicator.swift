@@ -238,10 +238,13 @@ public struct Communicator: @unchecked Sendable {
   /// The smallest of all ranks' numbers.
   public func min(_ value: Double) throws(MPIError) -> Double { try reduced(value, cmpi_min()) }
 
-  /// Throws a `Disagreement` on all ranks if they do not all have the same value of `what`.
+  /// Throws a `Disagreement` if the ranks do not all have the same value of `what`: on rank 0, while the others wait for
+  /// their end, so that it is said once.
   public func agree(on what: String, _ value: String) throws {
     let values = try allGather(value)
-    if let disagreement = Disagreement(what, values) { throw disagreement }
+    guard let disagreement = Disagreement(what, values) else { return }
+    if rank != 0 { try barrier() }
+    throw disagreement
   }
 
   // MARK: Parts

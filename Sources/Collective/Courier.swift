@@ -105,6 +105,9 @@ public final class Courier: @unchecked Sendable {
   /// Where this rank is, for whoever waits for it: phase, epoch, step, case.
   public func note(_ place: String) { watch.place.withLock { $0 = place } }
 
+  /// Where it was noted to be; nil: nowhere yet.
+  public var place: String? { watch.place.withLock { $0 == StallWatch.start ? nil : $0 } }
+
   /// Hands an errand over. All ranks start the same errands in the same order.
   public func start(_ body: @escaping () throws(MPIError) -> Void) -> Errand {
     let errand = Errand(body)
@@ -148,6 +151,7 @@ public final class Courier: @unchecked Sendable {
       errand.body = nil
       watch.end()
       errand.done.signal()
+      watch.look(waiting: false)
     }
     ended.signal()
   }

@@ -28,7 +28,8 @@ final class StallWatch: @unchecked Sendable {
 
   let patience: Mutex<Courier.Patience>
   /// Where this rank is.
-  let place = Mutex("starting")
+  let place = Mutex(StallWatch.start)
+  static let start = "starting"
 
   private let handle: MPI_Comm
   private let rank, size: Int
@@ -143,7 +144,7 @@ final class StallWatch: @unchecked Sendable {
       ? []
       : missing.map { rank -> String in
         let place = rank == 0 ? own.place : others[rank].place
-        return "rank \(rank) (\(hosts[rank])): \(place.isEmpty ? "starting" : place)"
+        return "rank \(rank) (\(hosts[rank])): \(place.isEmpty ? StallWatch.start : place)"
       }
     let names =
       who.isEmpty

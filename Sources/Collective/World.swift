@@ -24,16 +24,17 @@ public enum World {
     do {
       var communicator = try start()
       size = communicator.size
+      // One rank has nobody to talk to.
+      let courier = size > 1 ? try Courier(communicator, .init()) : nil
+      communicator.courier = courier
       do {
-        // One rank has nobody to talk to.
-        let courier = size > 1 ? try Courier(communicator, .init()) : nil
-        communicator.courier = courier
         let code = try body(communicator)
         try courier?.finish()
         try finish()
         return code
       } catch  where size > 1 {
-        complain("rank \(communicator.rank) of \(size) (\(communicator.host)): \(error)")
+        let place = courier?.place.map { ", \($0)" } ?? ""
+        complain("rank \(communicator.rank) of \(size) (\(communicator.host))\(place): \(error)")
         abort(code: exitCode(error))
       }
     } catch {

@@ -40,6 +40,19 @@ struct RunOptions: ParsableArguments {
     }
   }
 
+  /// All ranks run the same program on the same recipe, or the job ends.
+  private func agree(_ communicator: Communicator) throws {
+    do {
+      try communicator.agree(on: "the program's version", HADNetDist.version)
+      try communicator.agree(on: "OpenBLAS's kernels, which decide the last bits", BLAS.core)
+      // Rank 0's copy counts; a node that does not see the file has none that could differ.
+      let first = try communicator.broadcast(Recipe.contentHash(recipe, overrides: set) ?? "")
+      try communicator.agree(on: "the recipe \(recipe)", Recipe.contentHash(recipe, overrides: set) ?? first)
+    } catch let disagreement as Disagreement {
+      throw Fault(.recipe, disagreement.description)
+    }
+  }
+
   /// Opens the run folder and calls `body` on all ranks; the run counts as unfinished until `body` has ended.
   func start(_ body: (Study, RunFolder, Narrator) throws -> Void) -> Never {
     Interrupts.watch()
@@ -61,6 +74,7 @@ struct RunOptions: ParsableArguments {
         path = folder ?? "runs/\(recipe.name)"
         text = try RunFolder(path).open(recipe, ranks: communicator.size).yaml
       }
+      try agree(communicator)
       text = try communicator.broadcast(text)
       path = try communicator.broadcast(path)
       let recipe = try Recipe(yaml: text, file: "\(path)/recipe.yaml")
@@ -68,6 +82,7 @@ struct RunOptions: ParsableArguments {
       let workers = try shared.workers(communicator)
       let narrator = try Narrator(runFolder, recipe, communicator, workers, shared)
       if communicator.rank == 0 { try runFolder.mark(unfinished: true) }
+      communicator.courier?.note("reading the data set")
       let data = try TrainingData(
         recipe, root: recipe.data.path ?? "", run: runFolder, cache: shared.cache,
         memoryLimit: memory.map { Int($0 * 0x1p30) }, over: communicator,

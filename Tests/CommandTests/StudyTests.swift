@@ -120,7 +120,7 @@ extension Commands {
     }
 
     /// Whether a small disk can be had: that takes root, and a system that lets it mount.
-    private static let canMount: Bool = {
+    static let canMount: Bool = {
       guard geteuid() == 0, let folder = try? Scratch() else { return false }
       let isMounted = (try? disk(folder.path, "1m").outcome().code) == 0
       if isMounted { _ = try? tool("umount", folder.path) }

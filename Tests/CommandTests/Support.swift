@@ -139,6 +139,15 @@ final class Job {
     return family
   }
 
+  /// Whether none of some processes is left, after a while.
+  static func areGone(_ ids: [Int32]) -> Bool {
+    for _ in 0..<4000 {
+      if !ids.contains(where: isAlive) { return true }
+      usleep(5000)
+    }
+    return false
+  }
+
   private static func isAlive(_ id: Int32) -> Bool { status(id).map { $0[0] != "Z" } ?? false }
 
   /// State, parent and what follows in /proc/ID/stat.

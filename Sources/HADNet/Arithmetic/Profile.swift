@@ -67,6 +67,7 @@ extension Workers {
 
   /// Runs `body` as a phase of the step.
   func phase<Result>(_ phase: Profile.Phase, _ body: () throws -> Result) rethrows -> Result {
+    onPhase?(phase)
     guard let profile else { return try body() }
     return try profile.measure(phase, body)
   }

@@ -13,6 +13,8 @@ public final class Workers: @unchecked Sendable {
   var deal: ((_ turn: Int, _ items: Int) -> Int)?
   /// Kept where a benchmark asks for it.
   public var profile: Profile?
+  /// Hears which phase of a step begins.
+  var onPhase: ((Profile.Phase) -> Void)?
   private var scratch: [Buffer]
   private var shared: [Buffer]
 

@@ -49,6 +49,9 @@ public final class ParameterVector: Sendable {
     UnsafeMutableBufferPointer(rebasing: buffer.values[parameter.range])
   }
 
+  /// A hash of all numbers.
+  var fingerprint: String { ContentHash.of(UnsafeRawBufferPointer(values)) }
+
   public func fill(_ value: Float, _ workers: Workers) {
     let pieces = Pieces(count, least: 1 << 16, limit: 64)
     workers.forEach(pieces.count) { piece, _ in

@@ -106,9 +106,13 @@ public final class PretrainingStep {
 
   /// The loss of a case, whose gradient by the logits is left in the pass.
   private func forward(_ item: SlotCase, weights: [Float], dropout: DropoutDraw?) -> Double {
-    sight.copy(item.images, into: pass.image)
-    network.forward(pass, p, dropout: dropout, workers)
-    return CrossEntropy.loss(pass.logits, item.truth, weights: weights, gradient: pass.dLogits, workers)
+    workers.phase(sight.channels.count == 4 ? .teacher : .student) {
+      sight.copy(item.images, into: pass.image)
+      network.forward(pass, p, dropout: dropout, workers)
+    }
+    return workers.phase(.loss) {
+      CrossEntropy.loss(pass.logits, item.truth, weights: weights, gradient: pass.dLogits, workers)
+    }
   }
 
   private func backward(finished: (Range<Int>) -> Void = { _ in }) {

@@ -34,6 +34,13 @@ extension Recipe {
   /// The whole recipe as YAML, every key in a fixed order; reading it gives an equal recipe.
   public var yaml: String { RecipeWriter(self).text }
 
+  /// A hash of a recipe's file and what is changed of it; nil where it cannot be read.
+  public static func contentHash(_ path: String, overrides: [String]) -> String? {
+    FileManager.default.contents(atPath: path).map {
+      String(ContentHash.of(Array($0) + Array(overrides.joined(separator: "\n").utf8)).prefix(8))
+    }
+  }
+
   /// A hash of all that is in the recipe but the data set's folder, which may differ between two machines.
   public var fingerprint: String {
     var anywhere = self

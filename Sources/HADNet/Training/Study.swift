@@ -81,6 +81,7 @@ public struct Study {
       guard let files = data.dataset[id], let truth = files.segmentation else {
         throw Fault(.missing, "\(id) is in the split but not in \(data.dataset.root)")
       }
+      communicator.courier?.note("\(stage.method)'s evaluation: \(id)")
       let next = i + communicator.size
       let prepared = try data.store.load(id)
       if next < ids.count { data.store.prefetch(ids[next]) }

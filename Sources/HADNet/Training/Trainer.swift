@@ -190,9 +190,16 @@ public final class Trainer {
     for step in begun.steps..<steps {
       let start = ContinuousClock.now
       let (mine, filled) = cases(step)
+      let place = "\(stage.method), epoch \(state.epoch + 1), step \(step + 1) of \(steps)"
       let batch = try mine.map { slot in
-        try load(order[step * slots.count + slot], of: ids, slot: slot)
+        let index = order[step * slots.count + slot]
+        note("\(place): reading \(ids[index])")
+        return try load(index, of: ids, slot: slot)
       }
+      workers.onPhase = { [communicator] phase in
+        communicator.courier?.note("\(place): \(phase.rawValue)" + batch.map { ", \($0.id)" }.joined())
+      }
+      defer { workers.onPhase = nil }
       if step + 1 < steps {
         for slot in cases(step + 1).mine { data.store.prefetch(ids[order[(step + 1) * slots.count + slot]]) }
       }
@@ -228,6 +235,10 @@ public final class Trainer {
       }
     }
     try settle()
+    // Ranks that have drifted apart would go on with another network each.
+    for (vector, file) in parameters {
+      try communicator.agree(on: "\(file) after epoch \(state.epoch + 1)", vector.fingerprint)
+    }
     let means = begun.totals.map { $0 / Double(ids.count) }
     var record = EpochRecord(epoch: state.epoch + 1, rate: rate, loss: means[0])
     if case .distillation = program {
@@ -238,6 +249,9 @@ public final class Trainer {
     }
     return record
   }
+
+  /// Tells who waits for this rank where it is.
+  private func note(_ place: String) { communicator.courier?.note(place) }
 
   /// A training case in its slot, augmented in pre-training.
   private func load(_ index: Int, of ids: [String], slot: Int) throws -> SlotCase {
@@ -292,6 +306,7 @@ public final class Trainer {
   /// Validation cases are dealt over all ranks; rank 0 judges and tells the others. Gives whether the epoch is the
   /// best so far.
   private func validate(_ record: inout EpochRecord) throws -> Bool {
+    note("\(stage.method), epoch \(state.epoch): validation")
     let ids = data.split.validation
     let mine = stride(from: communicator.rank, to: ids.count, by: communicator.size).map { $0 }
     var rows: [Double] = []
@@ -391,6 +406,7 @@ public final class Trainer {
     let start = ContinuousClock.now
     defer { stop.noteCheckpoint((ContinuousClock.now - start) / .seconds(1)) }
     for (name, optimiser) in optimisers { state.updates[name] = optimiser.updates }
+    note("\(stage.method), epoch \(state.epoch): checkpoint")
     let moments = try moments.map { try $0.vector.whole($0.prefix, over: communicator) }.compactMap { $0 }
     if communicator.rank == 0 {
       let folder = run.checkpoints(stage), modelFile = "\(stage.file).safetensors"

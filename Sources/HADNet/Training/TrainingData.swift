@@ -28,6 +28,11 @@ public final class TrainingData {
     over communicator: Communicator, warn: (String) -> Void
   ) throws {
     dataset = try communicator.rootFirst { try Dataset.find(root, needsTruth: true) }
+    do {
+      try communicator.agree(on: "the data set \(root)", TrainingData.fingerprint(dataset))
+    } catch let disagreement as Disagreement {
+      throw Fault(.invalid, "\(disagreement.description): each node must see the same files")
+    }
     preparation = recipe.data.preparation
     survey = try TrainingData.survey(dataset, preparation, run, communicator)
 
@@ -101,6 +106,20 @@ public final class TrainingData {
       try Replacement.write(data, to: run.survey)
     }
     return try communicator.rootFirst { try DatasetSurvey(all.map(\.survey)) }
+  }
+
+  /// Cases, and the sizes of their files.
+  private static func fingerprint(_ dataset: Dataset) -> String {
+    let sizes = dataset.cases.map { item in
+      let paths = Modality.allCases.map { item.files[$0] ?? "" } + [item.segmentation ?? ""]
+      return "\(item.id) "
+        + paths.map { path in
+          var status = stat()
+          return path.isEmpty ? "-" : stat(path, &status) == 0 ? "\(status.st_size)" : "?"
+        }.joined(separator: " ")
+    }
+    let text = Array(sizes.joined(separator: "\n").utf8)
+    return "\(dataset.cases.count) cases, \(ContentHash.of(text).prefix(8))"
   }
 
   /// Sizes and times of a case's files: a changed file is surveyed anew.
