@@ -73,7 +73,8 @@ public final class Courier: @unchecked Sendable {
         #if canImport(Darwin)
           let courier = Unmanaged<Courier>.fromOpaque(raw).takeRetainedValue()
         #else
-          let courier = Unmanaged<Courier>.fromOpaque(raw!).takeRetainedValue()  // what pthread_create was given
+          // What pthread_create was given.
+          let courier = Unmanaged<Courier>.fromOpaque(raw!).takeRetainedValue()
         #endif
         courier.work()
         return nil

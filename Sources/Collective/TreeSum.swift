@@ -100,6 +100,22 @@ public final class TreeSum<Scalar: Summand> {
     }
   }
 
+  /// As `reduceScatter`, but summed by the MPI library in its own order.
+  public func reduceScatterByLibrary(
+    _ nodes: [SumNode<Float>], into sum: UnsafeMutableBufferPointer<Float>
+  ) throws(MPIError) where Scalar == Float {
+    if let first = nodes.first {
+      for node in nodes.dropFirst() where sum.count > 0 {
+        Float.add(node.values.baseAddress!, to: first.values.baseAddress!, count: sum.count)
+      }
+      if first.values.baseAddress != sum.baseAddress { _ = sum.update(fromContentsOf: first.values) }
+    } else {
+      sum.update(repeating: 0)
+    }
+    try communicator.reduceScatter(
+      sum, parts: (0..<communicator.size).map { shard(of: sum.count, rank: $0) })
+  }
+
   /// Fills `vector` on every rank from the shards of all ranks.
   public func allGather(_ vector: UnsafeMutableBufferPointer<Scalar>) throws(MPIError) {
     try communicator.allGather(

@@ -7,7 +7,7 @@ struct BenchCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench", abstract: "Measure this machine.",
     discussion: "Example: hadnet-dist bench step --shape 80x96x80 --k 32",
-    subcommands: [Step.self, Conv.self, Predict.self])
+    subcommands: [Step.self, Conv.self, Predict.self, Allreduce.self])
 
   static func print(_ value: some Encodable) throws {
     let encoder = JSONEncoder()
@@ -52,6 +52,12 @@ struct BenchCommand: ParsableCommand {
           "\(result.shape), k = \(result.k), \(result.ranks) rank(s) × \(result.threads) thread(s), \(result.kernels)"
         )
         Swift.print(String(format: "%.3f s a step, peak %.2f GiB", result.seconds, result.peakGiB))
+        if result.ranks > 1 {
+          Swift.print(
+            String(
+              format: "exposed communication %.3f s (%.1f %%), %.1f MB sent a step", result.exposed,
+              100 * result.exposed / result.seconds, result.megabytesSent))
+        }
         BenchCommand.printPhases(result.phases)
       }
     }
@@ -143,6 +149,46 @@ struct BenchCommand: ParsableCommand {
           format: "%.3f s a pass, %.3f s a sample with dropout, peak %.2f GiB", result.seconds,
           result.sampleSeconds,
           result.peakGiB))
+    }
+  }
+
+  struct Allreduce: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Sums over ranks: the tree against the MPI library's ways, whole and in buckets.",
+      discussion: "Example: mpirun -n 2 hadnet-dist bench allreduce --largest 420")
+    @Option(help: "Megabytes of the longest vector.")
+    var largest = 420
+    @Option(help: "Repetitions; the median counts, and one run before is not counted.")
+    var repeats = 5
+    @Flag(help: "Print JSON.")
+    var json = false
+    @OptionGroup var shared: SharedOptions
+
+    func validate() throws {
+      guard (1...2000).contains(largest) else {
+        throw ValidationError("--largest is \(largest); 1 to 2000 MB are possible")
+      }
+      guard (1...1000).contains(repeats) else { throw ValidationError("--repeats is \(repeats)") }
+    }
+
+    func run() throws {
+      runInWorld { communicator in
+        let rows = try AllreduceBenchmark(largest: largest * 1_000_000, repeats: repeats).run(
+          over: communicator)
+        guard communicator.rank == 0 else { return }
+        if json { return try BenchCommand.print(rows) }
+        Swift.print(
+          "\(communicator.size) rank(s), \(mpiLibrary()); GB of the vector a second, and share of a copy in memory"
+        )
+        for row in rows {
+          let bytes = row.bytes < 1_000_000 ? "\(row.bytes / 1024) KiB" : "\(row.bytes / 1_000_000) MB"
+          let name = (row.method + (row.bucketed ? ", buckets" : "")).padding(
+            toLength: 46, withPad: " ", startingAt: 0)
+          Swift.print(
+            bytes.padding(toLength: 9, withPad: " ", startingAt: 0) + name
+              + String(format: "%9.3f ms %7.2f GB/s  %5.2f", 1000 * row.seconds, row.gigabytes, row.share))
+        }
+      }
     }
   }
 }

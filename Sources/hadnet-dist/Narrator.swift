@@ -77,12 +77,13 @@ final class Narrator {
           "stage": .text(stage.rawValue), "epochs": .whole(epochs), "done": .whole(done),
           "steps": .whole(steps),
         ])
-    case .step(let stage, let epoch, let step, _, let loss, let compute, let dataWait):
+    case .step(let stage, let epoch, let step, _, let loss, let times):
       try journal.write(
         "step",
         [
           "stage": .text(stage.rawValue), "epoch": .whole(epoch), "step": .whole(step), "loss": .number(loss),
-          "compute_s": .number(compute), "data_wait_s": .number(dataWait),
+          "compute_s": .number(times.compute), "exposed_s": .number(times.exposed),
+          "data_wait_s": .number(times.dataWait), "bytes_sent": .whole(times.bytesSent),
         ])
     case .epoch(let stage, let record, let seconds, let isBest):
       var fields: [(String, JournalValue)] = [("stage", .text(stage.rawValue))]
@@ -107,12 +108,14 @@ final class Narrator {
       say(
         "\(stage.method): \(epochs) epochs of \(steps) steps" + (done > 0 ? ", going on after \(done)" : ""))
       bar.start(stage.method, total: (epochs - done) * steps)
-    case .step(_, let epoch, let step, let of, let loss, let compute, let wait):
+    case .step(_, let epoch, let step, let of, let loss, let times):
       bar.advance(detail: "epoch \(epoch), loss " + String(format: "%.4f", loss))
       if isVerbose {
         say(
           "epoch \(epoch) step \(step)/\(of): loss " + String(format: "%.6f", loss)
-            + String(format: ", compute %.3f s, data wait %.3f s", compute, wait))
+            + String(
+              format: ", compute %.3f s, exposed communication %.3f s, data wait %.3f s", times.compute,
+              times.exposed, times.dataWait))
       }
     case .epoch(let stage, let record, let seconds, let isBest):
       var text = "\(stage.method) \(record.epoch)/\(epochs): loss " + String(format: "%.4f", record.loss)

@@ -137,8 +137,9 @@ extension Commands {
       #expect(outcome.code == 0, "\(outcome.errors)")
       let found = try json(outcome.output)
       let keys = [
-        "k", "kernels", "loss", "peak_gib", "phases", "ranks", "runs", "seconds", "shape", "threads",
-        "updated",
+        "exposed_s", "k", "kernels", "loss", "peak_gib", "phases", "ranks", "runs", "seconds", "sent_mb",
+        "shape",
+        "threads", "updated",
       ]
       #expect(found.keys.sorted() == keys)
       #expect(found["shape"] as? [Int] == [32, 32, 32])
@@ -148,6 +149,10 @@ extension Commands {
       #expect((found["runs"] as? [Double])?.count == 2)
       for key in ["seconds", "peak_gib", "loss"] { #expect(try #require(found[key] as? Double) > 0) }
       #expect((found["kernels"] as? String)?.isEmpty == false)
+      // Of each vector a rank sends half of the gradient, and half of the parameters.
+      let sent = try #require(found["sent_mb"] as? Double),
+        exposed = try #require(found["exposed_s"] as? Double)
+      #expect(ranks == nil ? sent == 0 && exposed == 0 : sent > 1.3 && exposed > 0, "\(sent) \(exposed)")
     }
 
     @Test func benchPredictPrintsItsJSON() throws {

@@ -110,14 +110,25 @@ public struct RunReport {
     return all
   }
 
-  /// Sums of the epochs' seconds by stage, as the journal has them.
+  /// Sums of the epochs' seconds by stage and the shares of the steps', as the journal has them.
   private func times() -> [(name: String, value: String)] {
     struct Line: Decodable {
       let event: String
       let stage: String?
       let seconds: Double?
       let ranks, threads: Int?
+      let compute, exposed, dataWait: Double?
+      let bytes: Int?
+
+      private enum CodingKeys: String, CodingKey {
+        case event, stage, seconds, ranks, threads
+        case compute = "compute_s"
+        case exposed = "exposed_s"
+        case dataWait = "data_wait_s"
+        case bytes = "bytes_sent"
+      }
     }
+    var shares: [String: (compute: Double, exposed: Double, wait: Double, bytes: Int)] = [:]
     let text = FileManager.default.contents(atPath: run.log) ?? Data()
     var seconds: [String: Double] = [:], epochs: [String: Int] = [:], starts: [String] = []
     for line in text.split(separator: UInt8(ascii: "\n")) {
@@ -126,13 +137,29 @@ public struct RunReport {
         seconds[stage, default: 0] += line.seconds ?? 0
         epochs[stage, default: 0] += 1
       }
+      if line.event == "step", let stage = line.stage, let compute = line.compute {
+        let known = shares[stage] ?? (0, 0, 0, 0)
+        shares[stage] = (
+          known.compute + compute, known.exposed + (line.exposed ?? 0),
+          known.wait + (line.dataWait ?? 0),
+          known.bytes + (line.bytes ?? 0)
+        )
+      }
       if line.event == "start", let ranks = line.ranks, let threads = line.threads {
         starts.append("\(ranks) × \(threads)")
       }
     }
     var facts: [(name: String, value: String)] = Stage.allCases.compactMap { stage in
       seconds[stage.rawValue].map {
-        (stage.method, "\(ProgressBar.duration($0)) for \(epochs[stage.rawValue] ?? 0) epochs")
+        var text = "\(ProgressBar.duration($0)) for \(epochs[stage.rawValue] ?? 0) epochs"
+        if let share = shares[stage.rawValue] {
+          let all = max(share.compute + share.exposed + share.wait, .leastNormalMagnitude)
+          text += String(
+            format: "; steps: %.1f %% computing, %.1f %% exposed communication, %.1f %% waiting for data",
+            100 * share.compute / all, 100 * share.exposed / all, 100 * share.wait / all)
+          if share.bytes > 0 { text += String(format: "; %.1f GB sent by rank 0", Double(share.bytes) / 1e9) }
+        }
+        return (stage.method, text)
       }
     }
     facts.append(("Ranks × threads", starts.joined(separator: ", ")))

@@ -7,8 +7,10 @@ public struct Reduction: Sendable {
   public let slots: Slots
   /// nil: one rank without MPI.
   public let communicator: Communicator?
+  public let method: SumMethod
 
-  public init(_ slots: Slots, over communicator: Communicator?) {
+  public init(_ slots: Slots, over communicator: Communicator?, method: SumMethod = .tree) {
+    self.method = method
     precondition(communicator.map { $0.size == slots.ranks } ?? (slots.ranks == 1), "\(slots)")
     self.slots = slots
     self.communicator = communicator
@@ -94,11 +96,15 @@ final class GradientReducer {
     while nextBucket < shards.buckets.count, missing[nextBucket] == 0 {
       let bucket = shards.buckets[nextBucket], own = shards.shard(of: bucket, rank: reduction.rank)
       let nodes = partial.nodes.map { $0[bucket] }, sum = sum, filled = filled, outcome = outcome
+      let method = reduction.method
       nonisolated(unsafe) let tree = tree
       underWay.append(
         tree.communicator.start { () throws(MPIError) in
-          try tree.reduceScatter(
-            nodes, filled: filled, into: UnsafeMutableBufferPointer(rebasing: sum[bucket]))
+          let target = UnsafeMutableBufferPointer(rebasing: sum[bucket])
+          switch method {
+          case .tree: try tree.reduceScatter(nodes, filled: filled, into: target)
+          case .mpi: try tree.reduceScatterByLibrary(nodes, into: target)
+          }
           if !allFinite(sum.baseAddress! + own.lowerBound, own.count) { outcome.isFinite = false }
         })
       nextBucket += 1

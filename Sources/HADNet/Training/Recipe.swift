@@ -1,3 +1,5 @@
+import Collective
+
 /// Everything that can change a result, in one value. The defaults are the paper's, and where text and published
 /// code differ, the code's (Vadacchino et al., MIDL 2021; SaverioVad/HAD_Net); no other file repeats these numbers.
 ///
@@ -12,6 +14,8 @@ public struct Recipe: Codable, Equatable, Sendable {
   public var batch: Int?
   /// How the learning rates follow the batch.
   public var scaling = RateScaling.none
+  /// How gradients are summed over ranks; `mpi` gives up the same bits on any number of ranks.
+  public var reduction = SumMethod.tree
   public var network = NetworkSettings()
   /// Pre-training of the teacher, which sees all four sequences.
   public var teacher = Pretraining()

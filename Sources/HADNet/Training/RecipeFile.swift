@@ -68,6 +68,7 @@ extension Recipe: RecipeSection {
     try v.section("data", &data)
     try v.value("batch", &batch, .orNull(.whole(1...100_000), "one case a rank"))
     try v.value("scaling", &scaling, .choice())
+    try v.value("reduction", &reduction, .choice())
     try v.section("network", &network)
     try v.section("teacher", &teacher)
     try v.section("student", &student)

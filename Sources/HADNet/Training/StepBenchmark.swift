@@ -13,6 +13,8 @@ public struct StepBenchmark: Sendable {
     public var runs: [Double]
     /// VmHWM of the largest rank / 2³⁰.
     public var peakGiB: Double
+    /// Mean seconds a step that this rank waited for others or for what it exchanges with them, and MB it sent.
+    public var exposed, megabytesSent: Double
     public var loss: Double
     public var updated: Bool
     public var kernels: String
@@ -22,6 +24,8 @@ public struct StepBenchmark: Sendable {
     private enum CodingKeys: String, CodingKey {
       case shape, k, threads, ranks, seconds, runs, loss, updated, kernels, phases
       case peakGiB = "peak_gib"
+      case exposed = "exposed_s"
+      case megabytesSent = "sent_mb"
     }
   }
 
@@ -49,9 +53,18 @@ public struct StepBenchmark: Sendable {
     var seconds: [Double] = [], report: DistillationStep.Report?
     let profile = Profile()
     defer { workers.profile = nil }
+    var exposedBefore = 0.0, sentBefore = 0
+    let courier = reduction.communicator?.courier
     for i in 0...repeats {
-      try reduction.communicator?.barrier()
-      if i == 1 { workers.profile = profile }
+      if i <= 1 {
+        // Later steps follow each other as in training: what the one before exchanges is hidden behind them.
+        try step.settle()
+        try reduction.communicator?.barrier()
+      }
+      if i == 1 {
+        workers.profile = profile
+        (exposedBefore, sentBefore) = (step.exposed, courier?.bytesSent ?? 0)
+      }
       let start = ContinuousClock.now
       report = try step.run(
         cases, filled: reduction.slots.count, weights: [1, 59.4507, 23.3190, 71.8481],
@@ -60,12 +73,16 @@ public struct StepBenchmark: Sendable {
       let elapsed = (ContinuousClock.now - start) / .seconds(1)
       if i > 0 { seconds.append(elapsed) }
     }
+    try step.settle()
     let sorted = seconds.sorted()
     let median = (sorted[(sorted.count - 1) / 2] + sorted[sorted.count / 2]) / 2
     let peak = StepBenchmark.peakGiB()
     return Result(
       shape: size, k: k, threads: workers.count, ranks: reduction.ranks, seconds: median, runs: seconds,
-      peakGiB: try reduction.communicator?.max(peak) ?? peak, loss: report?.loss ?? .nan,
+      peakGiB: try reduction.communicator?.max(peak) ?? peak,
+      exposed: (step.exposed - exposedBefore) / Double(repeats),
+      megabytesSent: Double((courier?.bytesSent ?? 0) - sentBefore) / 1e6 / Double(repeats),
+      loss: report?.loss ?? .nan,
       updated: report?.updated ?? false, kernels: "Winograd, \(BLAS.name)",
       phases: Dictionary(
         uniqueKeysWithValues: profile.seconds.map { phase, kinds in

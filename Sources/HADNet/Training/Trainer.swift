@@ -5,13 +5,20 @@ import Foundation
 public enum TrainingEvent: Sendable {
   /// A stage begins, or goes on after `done` epochs.
   case began(Stage, epochs: Int, done: Int, steps: Int)
-  /// A step of an epoch has ended; seconds spent computing, reducing included, and waiting for data.
-  case step(Stage, epoch: Int, step: Int, of: Int, loss: Double, compute: Double, dataWait: Double)
+  /// A step of an epoch has ended.
+  case step(Stage, epoch: Int, step: Int, of: Int, loss: Double, StepTimes)
   case epoch(Stage, EpochRecord, seconds: Double, isBest: Bool)
   /// A stage was done before.
   case found(Stage, epochs: Int)
   case evaluating(Stage, cases: Int)
   case warning(String)
+}
+
+/// Where a step's time went on rank 0, in seconds, and what it sent.
+public struct StepTimes: Equatable, Sendable {
+  /// `exposed`: waiting for other ranks, or for what is exchanged with them.
+  public var compute = 0.0, exposed = 0.0, dataWait = 0.0
+  public var bytesSent = 0
 }
 
 /// Trains one stage: epochs of steps, validation, schedule, checkpoint.
@@ -51,7 +58,8 @@ public final class Trainer {
     seed = stage.seed(recipe)
     state = TrainingState(stage)
     let batch = recipe.batch ?? communicator.size
-    reduction = Reduction(Slots(batch, over: communicator.size), over: communicator)
+    reduction = Reduction(
+      Slots(batch, over: communicator.size), over: communicator, method: recipe.reduction)
     let k = recipe.network.k
     switch stage {
     case .teacher, .student:
@@ -203,7 +211,7 @@ public final class Trainer {
       if step + 1 < steps {
         for slot in cases(step + 1).mine { data.store.prefetch(ids[order[(step + 1) * slots.count + slot]]) }
       }
-      let loaded = ContinuousClock.now
+      let loaded = ContinuousClock.now, exposedBefore = exposed, sentBefore = bytesSent
       let values: [Double], stops: Bool
       func wantsStop() -> Bool { stop.wantsStop(atEpochEnd: step + 1 == steps) }
       switch program {
@@ -224,10 +232,13 @@ public final class Trainer {
       begun.steps += 1
       state.step += 1
       stop.noteStep((ContinuousClock.now - start) / .seconds(1))
+      let waited = exposed - exposedBefore
       tell(
         .step(
           stage, epoch: state.epoch + 1, step: step + 1, of: steps, loss: values[0],
-          compute: (ContinuousClock.now - loaded) / .seconds(1), dataWait: (loaded - start) / .seconds(1)))
+          StepTimes(
+            compute: (ContinuousClock.now - loaded) / .seconds(1) - waited, exposed: waited,
+            dataWait: (loaded - start) / .seconds(1), bytesSent: bytesSent - sentBefore)))
       if stops {
         try settle()
         state.begun = begun
@@ -249,6 +260,15 @@ public final class Trainer {
     }
     return record
   }
+
+  /// Seconds that the program has spent waiting for other ranks.
+  private var exposed: Double {
+    switch program {
+    case .pretraining(let step): step.exposed
+    case .distillation(let step): step.exposed
+    }
+  }
+  private var bytesSent: Int { communicator.courier?.bytesSent ?? 0 }
 
   /// Tells who waits for this rank where it is.
   private func note(_ place: String) { communicator.courier?.note(place) }
