@@ -51,6 +51,24 @@ extension Commands {
       try Fixture.expectResults(run)
     }
 
+    /// Two ranks add two sums: the library's order is the tree's, so even its bits are.
+    @Test func theLibrarysReductionGivesTheSameBitsOnTheSameRanks() throws {
+      let folder = try Scratch(), run = folder / "run"
+      let job = try started(run, "--set", "reduction=mpi", ranks: 2)
+      wait(for: "\(run)/student/checkpoints/epoch-0001", job)
+      job.signal(SIGUSR1)
+      expectStopped(try job.outcome(), "SIGUSR1", run)
+      let outcome = try Program.start(Fixture.study(run, "--resume", "--set", "reduction=mpi"), ranks: 2)
+        .outcome()
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      for stage in Fixture.stages {
+        for file in [stage == "teacher" ? "teacher" : "student", "moments"] {
+          let path = "\(stage)/checkpoints/epoch-0002/\(file).safetensors"
+          #expect(try bytes("\(run)/\(path)") == bytes("\(Fixture.run())/\(path)"), "\(path)")
+        }
+      }
+    }
+
     @Test func aTimeLimitIsKept() throws {
       let folder = try Scratch(), run = folder / "run"
       var stops = 0

@@ -187,12 +187,27 @@ extension Commands {
       }
     }
 
+    @Test(arguments: [nil, 3]) func benchAllreducePrintsItsJSON(ranks: Int?) throws {
+      let outcome = try Program.run(
+        "bench", "allreduce", "--largest", "2", "--repeats", "1", "--json", ranks: ranks)
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      let rows = try #require(
+        try JSONSerialization.jsonObject(with: Data(outcome.output.utf8)) as? [[String: Any]])
+      #expect(Set(rows.compactMap { $0["bytes"] as? Int }) == [4096, 65536, 1_048_576])
+      #expect(Set(rows.compactMap { $0["method"] as? String }).count == 3)
+      for row in rows {
+        for key in ["seconds", "gb_per_s", "share_of_memcpy"] {
+          #expect(try #require(row[key] as? Double) > 0)
+        }
+      }
+    }
+
     // MARK: help
 
     @Test(arguments: [
       "phantom", "inspect", "train", "study", "predict", "evaluate", "compare", "report", "bench",
       "bench step",
-      "bench conv", "bench predict", "doctor",
+      "bench conv", "bench predict", "bench allreduce", "doctor",
     ])
     func helpHasAnExample(command: String) throws {
       let outcome = try Program.start(command.split(separator: " ").map(String.init) + ["--help"]).outcome()
