@@ -59,7 +59,6 @@ public final class Courier: @unchecked Sendable {
   /// Set by the thread itself before `init` returns.
   private var thread: pthread_t?
   private let ready = DispatchSemaphore(value: 0)
-  private let ended = DispatchSemaphore(value: 0)
   private let sent = Atomic<Int>(0)
 
   init(_ world: Communicator, _ patience: Patience) throws(MPIError) {
@@ -89,7 +88,7 @@ public final class Courier: @unchecked Sendable {
   /// Ends the thread once all errands are done. MPI may then be called from any thread.
   func finish() throws(MPIError) {
     push(nil)
-    ended.wait()
+    if let thread { pthread_join(thread, nil) }
     try watch.finish()
   }
 
@@ -154,7 +153,6 @@ public final class Courier: @unchecked Sendable {
       errand.done.signal()
       watch.look(waiting: false)
     }
-    ended.signal()
   }
 
   /// Waits until all of `requests` are done: short waits in a few tests, long ones asleep.
