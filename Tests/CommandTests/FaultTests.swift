@@ -11,6 +11,18 @@ extension Commands {
         ], ranks: ranks)
     }
 
+    /// Sends a signal to one of three ranks in training, and gives how the job ended, with no process left.
+    private func signal(_ number: Int32, toRank rank: Int) throws -> Outcome {
+      let folder = try Scratch(), job = try run(folder)
+      waitForTraining(folder, job)
+      let ranks = job.ranks
+      try #require(ranks.count == 3)
+      kill(ranks[rank], number)
+      let outcome = try job.outcome()
+      #expect(Job.areGone(ranks))
+      return outcome
+    }
+
     private func waitForTraining(_ folder: Scratch, _ job: Job) {
       while job.isRunning, !exists(folder / "run/teacher/checkpoints/epoch-0001") { usleep(2000) }
       // Until everyone has told where it is.
@@ -18,12 +30,7 @@ extension Commands {
     }
 
     @Test func aRankThatSleepsIsNamed() throws {
-      let folder = try Scratch(), job = try run(folder)
-      waitForTraining(folder, job)
-      let ranks = job.ranks
-      try #require(ranks.count == 3)
-      kill(ranks[2], SIGSTOP)
-      let start = Date(), outcome = try job.outcome()
+      let start = Date(), outcome = try signal(SIGSTOP, toRank: 2)
       #expect(outcome.code == 1, "\(outcome.code)")
       // The limit, MPI's abort, and a busy machine.
       #expect(Date().timeIntervalSince(start) < 60)
@@ -31,33 +38,20 @@ extension Commands {
       let last = try #require(outcome.messages.last { $0.contains("--stall-limit 3") })
       #expect(last.contains("rank 2 ("), "\(last)")
       #expect(last.contains("Teacher, epoch "), "\(last)")
-      #expect(Job.areGone(ranks))
     }
 
     /// Nobody is left to say who is missing: another rank gives up by itself.
     @Test func rankZeroAsleepEndsTheJobToo() throws {
-      let folder = try Scratch(), job = try run(folder)
-      waitForTraining(folder, job)
-      let ranks = job.ranks
-      try #require(ranks.count == 3)
-      kill(ranks[0], SIGSTOP)
-      let outcome = try job.outcome()
+      let outcome = try signal(SIGSTOP, toRank: 0)
       #expect(outcome.code != 0)
       #expect(
         outcome.errors.contains("rank 0 (") && outcome.errors.contains("does not answer"), "\(outcome.errors)"
       )
-      #expect(Job.areGone(ranks))
     }
 
     @Test func aKilledRankEndsTheJob() throws {
-      let folder = try Scratch(), job = try run(folder)
-      waitForTraining(folder, job)
-      let ranks = job.ranks
-      try #require(ranks.count == 3)
-      kill(ranks[1], SIGKILL)
-      let outcome = try job.outcome()
+      let outcome = try signal(SIGKILL, toRank: 1)
       #expect(outcome.code == 137)
-      #expect(Job.areGone(ranks))
     }
 
     @Test func anotherRecipeOnOneRankIsRefused() throws {

@@ -43,7 +43,8 @@ public final class DistillationStep {
   private let workers: Workers
   private var cases: [SlotCase] = []
   /// Seconds spent waiting for other ranks or for what is exchanged with them.
-  public private(set) var exposed = 0.0
+  public var exposed: Double { exposure.seconds }
+  private let exposure: Exposure
 
   public init(
     student: UNet, _ studentP: ParameterVector, teacher: UNet, _ teacherP: ParameterVector,
@@ -60,6 +61,7 @@ public final class DistillationStep {
     self.workers = workers
     teacherP.freeze()
     self.reduction = reduction
+    exposure = Exposure(reduction)
     // One plan for the whole step: what teacher and student need only for themselves, and the discriminator on its way
     // back, takes turns in the same memory.
     var plan = WorkspacePlan()
@@ -128,7 +130,7 @@ public final class DistillationStep {
       discriminatorReducer.begin(filled: filled)
     }
     let numbers = tally ?? Tally(rows, width: 4, filled: filled, stops: wantsStop(), reduction)
-    let (means, stops) = try measured { try numbers.wait() }
+    let (means, stops) = try exposure.measure { try numbers.wait() }
     try guardFinite(
       means, ["student's loss", "cross-entropy", "discriminator's loss", "accuracy"], rows, cases, reduction)
     try workers.phase(.update) { try studentReducer.update(rate: settings.rate) }
@@ -154,7 +156,7 @@ public final class DistillationStep {
   }
 
   private func settleStudent() throws {
-    try measured {
+    try exposure.measure {
       try named(cases, reduction) {
         try studentReducer.settle()
       } blame: {
@@ -164,19 +166,13 @@ public final class DistillationStep {
   }
 
   private func settleDiscriminator(_ cases: [SlotCase]) throws {
-    try measured {
+    try exposure.measure {
       try named(cases, reduction) {
         try discriminatorReducer.settle()
       } blame: {
         discriminatorReducer.isToBlame
       }
     }
-  }
-
-  private func measured<Result>(_ body: () throws -> Result) rethrows -> Result {
-    let start = ContinuousClock.now
-    defer { if reduction.ranks > 1 { exposed += (ContinuousClock.now - start) / .seconds(1) } }
-    return try body()
   }
 
   /// The student's segmentation of a case as it stands, dropout off.

@@ -37,7 +37,8 @@ public final class PretrainingStep {
   private let workers: Workers
   private var cases: [SlotCase] = []
   /// Seconds spent waiting for other ranks or for what is exchanged with them.
-  public private(set) var exposed = 0.0
+  public var exposed: Double { exposure.seconds }
+  private let exposure: Exposure
 
   public init(
     _ network: UNet, _ sight: Sight, _ p: ParameterVector, _ settings: Adam.Settings, size: Size,
@@ -47,6 +48,7 @@ public final class PretrainingStep {
     self.sight = sight
     self.p = p
     self.reduction = reduction
+    exposure = Exposure(reduction)
     self.workers = workers
     pass = UNetPass(network, size, .training(features: false))
     reducer = GradientReducer(p, settings, reduction, workers)
@@ -74,7 +76,7 @@ public final class PretrainingStep {
       reducer.addLast()
       backward { self.reducer.finished($0) }
     }
-    let (means, stops) = try measured { try tally.wait() }
+    let (means, stops) = try exposure.measure { try tally.wait() }
     try guardFinite(means, ["loss"], losses, cases, reduction)
     try reducer.update(rate: rate)
     return Report(loss: means[0], stops: stops)
@@ -82,19 +84,13 @@ public final class PretrainingStep {
 
   /// Waits until the parameters are those after the last step.
   public func settle() throws {
-    try measured {
+    try exposure.measure {
       try named(cases, reduction) {
         try reducer.settle()
       } blame: {
         reducer.isToBlame
       }
     }
-  }
-
-  private func measured<Result>(_ body: () throws -> Result) rethrows -> Result {
-    let start = ContinuousClock.now
-    defer { if reduction.ranks > 1 { exposed += (ContinuousClock.now - start) / .seconds(1) } }
-    return try body()
   }
 
   /// The network's segmentation of a case as it stands, dropout off.

@@ -32,3 +32,17 @@ final class Tally {
     return (box.means, box.stops)
   }
 }
+
+/// Seconds that a step has spent waiting for other ranks, or for what is exchanged with them.
+final class Exposure {
+  private(set) var seconds = 0.0
+  private let counts: Bool
+
+  init(_ reduction: Reduction) { counts = reduction.ranks > 1 }
+
+  func measure<Result>(_ body: () throws -> Result) rethrows -> Result {
+    let start = ContinuousClock.now
+    defer { if counts { seconds += (ContinuousClock.now - start) / .seconds(1) } }
+    return try body()
+  }
+}
