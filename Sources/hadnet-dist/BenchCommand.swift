@@ -89,11 +89,13 @@ struct BenchCommand: ParsableCommand {
       abstract: "Every distinct convolution of the networks: forward, data gradient, weight gradient.",
       discussion: "Example: hadnet-dist bench conv --shape 80x96x80 --k 32 --threads 2")
     @OptionGroup var options: Options
+    @Option(help: "Only layers with this in their names.") var layer: String?
 
     func run() throws {
       let workers = try options.shared.workers(nil)
       let rows = ConvolutionBenchmark(size: options.shape, k: options.k, repeats: options.repeats).run(
-        workers)
+        workers, only: layer)
+      if rows.isEmpty, let layer { throw ValidationError("No layer has '\(layer)' in its name.") }
       if options.json { return try BenchCommand.print(rows) }
       guard let first = rows.first else { return }
       Swift.print(

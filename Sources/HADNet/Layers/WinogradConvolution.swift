@@ -582,7 +582,8 @@ enum WinogradConvolution {
     let gradients = (0..<columnPanels.count).map { TileReader([Source(dy)], columnPanels[$0]) }
     let size = dy.size
     let blocks = Blocks(size, most: 32), most = blocks.largest, tiles = most.voxels
-    let pieces = Pieces(blocks.count, least: 4, limit: max(1, 16 / panels))
+    // Each piece has sums of its own, which are written and read once more: few of them where blocks are few.
+    let pieces = Pieces(blocks.count, least: 4, limit: max(1, min(16, max(4, blocks.count / 10)) / panels))
     let xPitch = readers.map(\.pitch).max()!, gPitch = gradients.map(\.pitch).max()!
     let xRow = (4 * most.x + 2) * xPitch + lanes, xPlane = (4 * most.y + 2) * xRow
     let gRow = 4 * most.x * gPitch + lanes, gPlane = 4 * most.y * gRow

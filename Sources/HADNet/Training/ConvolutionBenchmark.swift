@@ -97,10 +97,12 @@ public struct ConvolutionBenchmark: Sendable {
     return all
   }
 
-  public func run(_ workers: Workers) -> [Row] {
+  /// Measures all layers, or those with `part` in their names.
+  public func run(_ workers: Workers, only part: String? = nil) -> [Row] {
     // On a shared machine one measurement may fall into a bad moment: the best of all is the peak.
     var peak = 0.0, products = 0.0
-    var rows = subjects.map { subject in
+    let chosen = subjects.filter { subject in part.map { subject.name.contains($0) } ?? true }
+    var rows = chosen.map { subject in
       peak = max(peak, Peak.multiplyAdd(workers))
       products = max(products, Peak.products(workers))
       return row(subject, workers)
