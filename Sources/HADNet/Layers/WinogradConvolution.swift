@@ -593,9 +593,8 @@ enum WinogradConvolution {
       plane * gPoint, points * gPitch + (108 + 54 + 27) * lanes,
     ].map { ($0 + 15) / 16 * 16 }
     let scratch = workers.scratch(counts.reduce(0, +))
-    // [row, point, column], so that a row's points lie together when they are transformed back; a little more, so that
-    // rows of a product don't share cache sets.
-    let sumRow = points * gPitch + 16, sumCount = xPitch * sumRow
+    // [point, row, column]: a product writes one stretch of memory.
+    let sumPoint = xPitch * gPitch + 16, sumCount = points * sumPoint
     let sums = workers.sharedScratch(panels * pieces.count * sumCount)
     workers.forEach(panels * pieces.count) { item, worker in
       let piece = item / panels, reader = readers[item % panels / columnPanels.count]
@@ -655,7 +654,7 @@ enum WinogradConvolution {
               m: reader.count, n: gradient.pitch, k: count, v + point * xPoint, reader.pitch,
               transposedA: true,
               d + point * gPoint, gradient.pitch, beta: index > pieces[piece].lowerBound ? 1 : 0,
-              sum + (zeta * plane + point) * gradient.pitch, sumRow)
+              sum + (zeta * plane + point) * sumPoint, gradient.pitch)
           }
         }
       }
@@ -670,11 +669,14 @@ enum WinogradConvolution {
       let pitch = gradients[p % columnPanels.count].pitch
       let total = scratch[worker], one = total + points * gPitch, two = one + 108 * lanes,
         taps = two + 54 * lanes
-      let at = sums + p * sumCount + row * sumRow
-      for i in stride(from: 0, to: points * pitch, by: lanes) {
-        var value = load(at + i)
-        for piece in 1..<max(pieces.count, 1) { value += load(at + i + piece * panels * sumCount) }
-        store(value, total + i)
+      let at = sums + p * sumCount + row * pitch
+      for point in 0..<points {
+        for i in stride(from: 0, to: pitch, by: lanes) {
+          let from = at + point * sumPoint + i
+          var value = load(from)
+          for piece in 1..<max(pieces.count, 1) { value += load(from + piece * panels * sumCount) }
+          store(value, total + point * pitch + i)
+        }
       }
       for column in stride(from: 0, to: outputs.count, by: lanes) {
         for line in 0..<36 {
