@@ -173,6 +173,30 @@ enum WinogradConvolution {
     return weights
   }
 
+  /// From this many tiles on it pays to leave out channels that dropout dropped by copying the others' transformed
+  /// weights together; below, zeros are multiplied along.
+  private static let tilesWorthPicking = 200
+
+  /// Copies the `kept` rows of each bank, which have `channels` of them, out of transformed filters.
+  private static func pick(
+    _ kept: [[Int]], of channels: [Int], from whole: Weights, into target: UnsafeMutablePointer<Float>,
+    _ workers: Workers
+  ) -> Weights {
+    var rows: [Int] = [], first = 0
+    for (kept, channels) in zip(kept, channels) {
+      rows += kept.map { first + $0 }
+      first += channels
+    }
+    let picked = Weights(base: UnsafePointer(target), rows: rows.count, columns: whole.columns)
+    workers.forEach(points * whole.panels) { item, _ in
+      let point = item / whole.panels, p = item % whole.panels, width = whole.width(p)
+      let from = whole.panelStart(point, p)
+      let to = target + point * picked.pointCount + p * panel * rows.count
+      for (i, row) in rows.enumerated() { copyValues(from + row * width, into: to + i * width, width) }
+    }
+    return picked
+  }
+
   // MARK: Forward and data gradient
 
   /// A source and the layer whose input channels from `first` on it is.
@@ -187,20 +211,34 @@ enum WinogradConvolution {
     _ inputs: [Input], _ p: ParameterVector, into y: Volume, bias: UnsafePointer<Float>?, moments: Bool,
     _ workers: Workers
   ) -> Moments? {
-    let banks = inputs.map { Filters($0.layer, p, inputs: TileReader.kept($0.source), first: $0.first) }
+    var inputs = inputs
+    if p.isFrozen, inputs.contains(where: { $0.source.mask != nil }),
+      Blocks(y.size, most: 1).tiles.voxels < tilesWorthPicking
+    {
+      inputs = inputs.map { Input(layer: $0.layer, source: $0.source.keepingAll, first: $0.first) }
+    }
     let sources = inputs.map { $0.layer.stride == 2 ? $0.source.asStored : $0.source }
-    let rows = banks.reduce(0) { $0 + $1.rows.count }, count = Weights.count(rows: rows, columns: y.channels)
+    let kept = inputs.map { TileReader.kept($0.source) }, rows = kept.reduce(0) { $0 + $1.count }
+    let count = Weights.count(rows: rows, columns: y.channels)
     func scratch() -> UnsafeMutablePointer<Float> { workers.sharedScratch(count) }
-    // With dropout only kept channels' weights are wanted, others each time.
     let weights: Weights
-    if inputs.allSatisfy({ $0.source.mask == nil }) {
-      let base = p.derived(
-        inputs.flatMap { [$0.layer.weight.range.lowerBound, $0.first, $0.source.channels] }, count: count,
-        scratch: scratch
-      ) { _ = transform(banks, into: $0, workers) }
-      weights = Weights(base: base, rows: rows, columns: y.channels)
-    } else {
+    if !p.isFrozen, inputs.contains(where: { $0.source.mask != nil }) {
+      // Only kept channels' weights are wanted, others each time.
+      let banks = zip(inputs, kept).map { Filters($0.layer, p, inputs: $1, first: $0.first) }
       weights = transform(banks, into: scratch(), workers)
+    } else {
+      let banks = inputs.map {
+        Filters($0.layer, p, inputs: Array(0..<$0.source.channels), first: $0.first)
+      }
+      let all = banks.reduce(0) { $0 + $1.rows.count }
+      let base = p.derived(
+        inputs.flatMap { [$0.layer.weight.range.lowerBound, $0.first, $0.source.channels] },
+        count: Weights.count(rows: all, columns: y.channels), scratch: scratch
+      ) { _ = transform(banks, into: $0, workers) }
+      let whole = Weights(base: base, rows: all, columns: y.channels)
+      weights =
+        rows == all
+        ? whole : pick(kept, of: inputs.map(\.source.channels), from: whole, into: scratch(), workers)
     }
     return convolve(
       TileReader(sources), weights,

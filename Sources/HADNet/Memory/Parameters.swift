@@ -62,6 +62,7 @@ public final class ParameterVector: Sendable {
   /// Declares that the numbers stay as they are (a frozen teacher, a network that only infers): kernels may keep what
   /// they derive from them.
   public func freeze() { derived.withLock { $0 = $0 ?? [:] } }
+  var isFrozen: Bool { derived.withLock { $0 != nil } }
 
   /// What `make` derives from the numbers, [`count`]: made once for a `key` and kept if they are frozen, else made anew
   /// in `scratch`.
