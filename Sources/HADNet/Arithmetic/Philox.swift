@@ -12,7 +12,8 @@ public struct Philox: Sendable {
   private let key: (UInt32, UInt32)
   private let stream: (UInt32, UInt32)
   private var counter: UInt32 = 0
-  private var pending: [UInt32] = []
+  /// Words of the last block that are still to be given, the last ones of `pending`.
+  private var pending = SIMD4<UInt32>.zero, left = 0
 
   /// The stream of numbers for `purpose` at (`a`, `b`), e.g. (epoch, case) or (step, slot); `part` tells apart
   /// draws of the same kind at the same place, e.g. the layers of a network.
@@ -53,11 +54,14 @@ public struct Philox: Sendable {
 
   /// The next 32 random bits.
   public mutating func next() -> UInt32 {
-    if let word = pending.popLast() { return word }
-    let b = Philox.block((counter, 0, stream.0, stream.1), key: key)
-    counter += 1
-    pending = [b.3, b.2, b.1]
-    return b.0
+    if left == 0 {
+      let b = Philox.block((counter, 0, stream.0, stream.1), key: key)
+      counter += 1
+      pending = SIMD4(b.0, b.1, b.2, b.3)
+      left = 4
+    }
+    left -= 1
+    return pending[3 - left]
   }
 
   /// Uniform in [0, 1), 24 bits.
