@@ -28,20 +28,9 @@ public enum Replacement {
 
   /// Writes a file and makes sure it is on the disk; faults name `path`, its final place.
   static func put(_ data: Data, to temporary: String, as path: String) throws {
-    let file = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
-    guard file >= 0 else { throw failure("write", path, errno) }
-    defer { close(file) }
-    try data.withUnsafeBytes { bytes in
-      var done = 0
-      while done < bytes.count {
-        let count = Foundation.write(
-          file, bytes.baseAddress.map { $0 + done }, min(bytes.count - done, 1 << 30))
-        if count < 0 && errno == EINTR { continue }
-        guard count > 0 else { throw failure("write", path, errno) }
-        done += count
-      }
-    }
-    guard fsync(file) == 0 else { throw failure("write", path, errno) }
+    let file = try OutputFile(temporary, as: path)
+    try file.put(data)
+    try file.sync()
   }
 
   /// Makes a folder and those above it.
@@ -77,5 +66,42 @@ public enum Replacement {
       default: ""
       }
     return Fault(.storage, "cannot \(what) \(path): \(reason)\(remedy)")
+  }
+}
+
+/// A new file that is written; closed with the last reference. Faults name its final place.
+final class OutputFile {
+  private let descriptor: Int32
+  private let path: String
+
+  init(_ temporary: String, as path: String) throws {
+    self.path = path
+    descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+    guard descriptor >= 0 else { throw Replacement.failure("write", path, errno) }
+  }
+
+  deinit { close(descriptor) }
+
+  func put(_ data: Data, at offset: Int? = nil) throws {
+    try data.withUnsafeBytes { try put($0, at: offset) }
+  }
+
+  /// Writes behind what was written before, or over what stands at `offset`.
+  func put(_ bytes: UnsafeRawBufferPointer, at offset: Int? = nil) throws {
+    var done = 0
+    while done < bytes.count {
+      let from = bytes.baseAddress.map { $0 + done }, some = min(bytes.count - done, 1 << 30)
+      let count =
+        offset.map { pwrite(descriptor, from, some, off_t($0 + done)) }
+        ?? Foundation.write(descriptor, from, some)
+      if count < 0 && errno == EINTR { continue }
+      guard count > 0 else { throw Replacement.failure("write", path, errno) }
+      done += count
+    }
+  }
+
+  /// Waits until all of it is on the disk.
+  func sync() throws {
+    guard fsync(descriptor) == 0 else { throw Replacement.failure("write", path, errno) }
   }
 }

@@ -16,4 +16,18 @@ enum ContentHash {
       return String(repeating: "0", count: 16 - digits.count) + digits
     }.joined()
   }
+
+  /// A hash of bytes that come one after the other.
+  final class Running {
+    private let state = XXH3_createState()
+
+    init() { XXH3_128bits_reset(state) }
+    deinit { XXH3_freeState(state) }
+
+    func update(_ bytes: UnsafeRawBufferPointer) {
+      XXH3_128bits_update(state, bytes.baseAddress, bytes.count)
+    }
+    /// Of all bytes so far.
+    var text: String { ContentHash.text(XXH3_128bits_digest(state)) }
+  }
 }

@@ -1,4 +1,4 @@
-import CXXHash
+import Collective
 import Foundation
 
 /// A safetensors file: named tensors, little-endian, behind a JSON header. Safe to read from anywhere: nothing in
@@ -176,7 +176,8 @@ public struct Safetensors: Sendable {
   struct Content {
     let prefix: String
     let layout: ParameterLayout
-    let values: (Range<Int>) -> UnsafeMutableBufferPointer<Float>
+    /// The numbers of a range, valid until the next call.
+    let values: (Range<Int>) throws -> UnsafeMutableBufferPointer<Float>
 
     init(_ prefix: String, _ vector: ParameterVector) {
       self.init(prefix, vector.layout) { UnsafeMutableBufferPointer(rebasing: vector.values[$0]) }
@@ -184,7 +185,7 @@ public struct Safetensors: Sendable {
 
     init(
       _ prefix: String, _ layout: ParameterLayout,
-      values: @escaping (Range<Int>) -> UnsafeMutableBufferPointer<Float>
+      values: @escaping (Range<Int>) throws -> UnsafeMutableBufferPointer<Float>
     ) {
       self.prefix = prefix
       self.layout = layout
@@ -192,44 +193,65 @@ public struct Safetensors: Sendable {
     }
   }
 
-  /// The file's bytes for vectors and metadata; names in order, so that equal contents give equal bytes.
-  static func encode(_ contents: [Content], metadata: [String: String]) throws -> Data {
-    var names: [(name: String, parameter: Parameter, content: Content)] = []
-    for content in contents {
-      for parameter in content.layout.parameters {
-        names.append((content.prefix + parameter.name, parameter, content))
+  /// What is to be written: names in order, so that equal contents give equal bytes.
+  struct Draft {
+    /// Numbers that are asked for at a time.
+    static let pieceLength = Shards.bucketLength
+    private let tensors: [(name: String, parameter: Parameter, content: Content)]
+    private let metadata: [String: String]
+
+    init(_ contents: [Content], metadata: [String: String] = [:]) {
+      self.metadata = metadata
+      tensors = contents.flatMap { content in
+        content.layout.parameters.map { (content.prefix + $0.name, $0, content) }
+      }.sorted { $0.0 < $1.0 }
+    }
+
+    /// Asks for all numbers in the file's order, a piece at a time. Where contents lie over ranks, all ranks ask.
+    func forEachPiece(_ take: (UnsafeRawBufferPointer) throws -> Void) throws {
+      for tensor in tensors {
+        let range = tensor.parameter.range
+        for start in stride(from: range.lowerBound, to: range.upperBound, by: Draft.pieceLength) {
+          let piece = start..<min(start + Draft.pieceLength, range.upperBound)
+          try take(UnsafeRawBufferPointer(try tensor.content.values(piece)))
+        }
       }
     }
-    names.sort { $0.name < $1.name }
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    func json(_ value: some Encodable) throws -> String {
-      String(decoding: try encoder.encode(value), as: UTF8.self)
+
+    /// All bytes before the numbers; their length does not depend on the numbers' `hash`.
+    private func header(_ hash: String) throws -> Data {
+      let encoder = JSONEncoder()
+      encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+      func json(_ value: some Encodable) throws -> String {
+        String(decoding: try encoder.encode(value), as: UTF8.self)
+      }
+      var metadata = metadata
+      metadata[hashKey] = hash
+      var fields = ["\"__metadata__\":\(try json(metadata))"], offset = 0
+      for (name, parameter, _) in tensors {
+        let header = Header(
+          dtype: Element.float32.rawValue, shape: parameter.extents,
+          offsets: [offset, offset + 4 * parameter.count])
+        fields.append("\(try json(name)):\(try json(header))")
+        offset += 4 * parameter.count
+      }
+      var text = Data("{\(fields.joined(separator: ","))}".utf8)
+      // The data start at a multiple of 8, padded with spaces as the format allows.
+      while text.count % 8 != 0 { text.append(0x20) }
+      let length = Data((0..<8).map { UInt8(truncatingIfNeeded: text.count >> (8 * $0)) })
+      return length + text
     }
-    var fields: [String] = [], offset = 0
-    let state = XXH3_createState()
-    defer { XXH3_freeState(state) }
-    XXH3_128bits_reset(state)
-    for (name, parameter, content) in names {
-      let values = content.values(parameter.range)
-      XXH3_128bits_update(state, values.baseAddress, 4 * values.count)
-      let header = Header(
-        dtype: Element.float32.rawValue, shape: parameter.extents,
-        offsets: [offset, offset + 4 * parameter.count])
-      fields.append("\(try json(name)):\(try json(header))")
-      offset += 4 * parameter.count
+
+    /// Writes the file, not yet to the disk for good; faults name `path`, its final place.
+    func write(to temporary: String, as path: String) throws {
+      let file = try OutputFile(temporary, as: path), hash = ContentHash.Running()
+      try file.put(try header(hash.text))
+      try forEachPiece {
+        hash.update($0)
+        try file.put($0)
+      }
+      try file.put(try header(hash.text), at: 0)
     }
-    var metadata = metadata
-    metadata[hashKey] = ContentHash.text(XXH3_128bits_digest(state))
-    fields.insert("\"__metadata__\":\(try json(metadata))", at: 0)
-    var header = Data("{\(fields.joined(separator: ","))}".utf8)
-    // The data start at a multiple of 8, padded with spaces as the format allows.
-    while header.count % 8 != 0 { header.append(0x20) }
-    var file = Data(capacity: 8 + header.count + offset)
-    for shift in 0..<8 { file.append(UInt8(truncatingIfNeeded: header.count >> (8 * shift))) }
-    file.append(header)
-    for (_, parameter, content) in names { file.append(Data(buffer: content.values(parameter.range))) }
-    return file
   }
 
   /// Metadata key of the numbers' XXH3-128, which tells a damaged file.

@@ -41,9 +41,9 @@ public struct Model {
     self.p = p
   }
 
-  /// The file's bytes: parameters under the published names, facts as metadata.
-  public func encoded() throws -> Data {
-    try Safetensors.encode(
+  /// The file: parameters under the published names, facts as metadata.
+  var draft: Safetensors.Draft {
+    Safetensors.Draft(
       [.init("", p)],
       metadata: [
         "format": Model.formatVersion, "method": facts.method, "k": "\(facts.k)",

@@ -36,38 +36,85 @@ public struct Checkpoint: Sendable {
 
   private static func hash(_ data: Data) -> String { data.withUnsafeBytes { ContentHash.of($0) } }
 
-  /// Writes a checkpoint as FOLDER: files beside under another name, each on the disk, then one rename. Where it
-  /// throws (`.storage`), what was there before is untouched.
-  static func write(
-    _ state: TrainingState, recipe: String, files: [(name: String, data: () throws -> Data)],
-    to folder: String
-  ) throws {
-    let parent = URL(fileURLWithPath: folder).deletingLastPathComponent().path
-    try Replacement.makeFolder(parent)
-    let temporary = "\(parent)/.\(URL(fileURLWithPath: folder).lastPathComponent)-writing"
-    try? FileManager.default.removeItem(atPath: temporary)
-    do {
-      try Replacement.makeFolder(temporary)
-      var facts: [String: FileFacts] = [:]
-      for (name, make) in files {
-        let data = try make()
-        try Replacement.put(data, to: "\(temporary)/\(name)", as: "\(folder)/\(name)")
-        facts[name] = FileFacts(bytes: data.count, xxh3: hash(data))
-      }
-      let contents = Contents(recipe: recipe, state: state, files: facts)
-      let envelope = Envelope(contents: contents, xxh3: hash(try encoder().encode(contents)))
-      try Replacement.put(
-        try encoder().encode(envelope), to: "\(temporary)/state.json", as: "\(folder)/state.json")
-      try sync(temporary)
-      if FileManager.default.fileExists(atPath: folder) {
-        // A damaged one, gone back before: its epoch has been trained again.
-        try FileManager.default.removeItem(atPath: folder)
-      }
-      guard rename(temporary, folder) == 0 else { throw Replacement.failure("write", folder, errno) }
-      try sync(parent)
-    } catch {
+  /// Size and hash of a file; with `sync` once it is on the disk.
+  private static func facts(_ path: String, sync: Bool = false, as name: String) throws -> FileFacts {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw Replacement.failure("read", name, errno) }
+    defer { close(descriptor) }
+    guard !sync || fsync(descriptor) == 0 else { throw Replacement.failure("write", name, errno) }
+    let hash = ContentHash.Running()
+    let piece = UnsafeMutableRawBufferPointer.allocate(byteCount: 4 << 20, alignment: 64)
+    defer { piece.deallocate() }
+    var bytes = 0
+    while true {
+      let count = Foundation.read(descriptor, piece.baseAddress, piece.count)
+      if count < 0 && errno == EINTR { continue }
+      guard count >= 0 else { throw Replacement.failure("read", name, errno) }
+      if count == 0 { return FileFacts(bytes: bytes, xxh3: hash.text) }
+      hash.update(UnsafeRawBufferPointer(rebasing: piece[..<count]))
+      bytes += count
+    }
+  }
+
+  /// A checkpoint whose files are written, though perhaps not on the disk yet.
+  struct Draft: Sendable {
+    let folder: String
+    private let state: TrainingState
+    private let recipe: String
+    private let names: [String]
+    private let parent, temporary: String
+
+    /// Writes the files beside FOLDER under another name; each is told where it is written and its final place.
+    init(
+      _ state: TrainingState, recipe: String,
+      files: [(name: String, write: (_ temporary: String, _ path: String) throws -> Void)], to folder: String
+    ) throws {
+      self.folder = folder
+      self.state = state
+      self.recipe = recipe
+      names = files.map(\.name)
+      let url = URL(fileURLWithPath: folder)
+      parent = url.deletingLastPathComponent().path
+      temporary = "\(parent)/.\(url.lastPathComponent)-writing"
+      try Replacement.makeFolder(parent)
       try? FileManager.default.removeItem(atPath: temporary)
-      throw error
+      try undoing {
+        try Replacement.makeFolder(temporary)
+        for (name, write) in files { try write("\(temporary)/\(name)", "\(folder)/\(name)") }
+      }
+    }
+
+    /// Waits until every file is on the disk, then makes them the checkpoint FOLDER by one rename. Where it throws
+    /// (`.storage`), what was there before is untouched.
+    func seal() throws {
+      try undoing {
+        var facts: [String: FileFacts] = [:]
+        for name in names {
+          facts[name] = try Checkpoint.facts("\(temporary)/\(name)", sync: true, as: "\(folder)/\(name)")
+        }
+        let contents = Contents(recipe: recipe, state: state, files: facts)
+        let envelope = Envelope(
+          contents: contents, xxh3: Checkpoint.hash(try Checkpoint.encoder().encode(contents)))
+        try Replacement.put(
+          try Checkpoint.encoder().encode(envelope), to: "\(temporary)/state.json", as: "\(folder)/state.json"
+        )
+        try Checkpoint.sync(temporary)
+        if FileManager.default.fileExists(atPath: folder) {
+          // A damaged one, gone back before: its epoch has been trained again.
+          try FileManager.default.removeItem(atPath: folder)
+        }
+        guard rename(temporary, folder) == 0 else { throw Replacement.failure("write", folder, errno) }
+        try Checkpoint.sync(parent)
+      }
+    }
+
+    private func undoing(_ body: () throws -> Void) throws {
+      do {
+        try body()
+      } catch {
+        try? FileManager.default.removeItem(atPath: temporary)
+        throw error
+      }
     }
   }
 
@@ -94,13 +141,13 @@ public struct Checkpoint: Sendable {
       throw damaged("state.json is altered")
     }
     for (name, facts) in envelope.contents.files.sorted(by: { $0.key < $1.key }) {
-      guard let data = FileManager.default.contents(atPath: "\(folder)/\(name)") else {
+      guard let found = try? Checkpoint.facts("\(folder)/\(name)", as: name) else {
         throw damaged("\(name) is missing")
       }
-      guard data.count == facts.bytes else {
-        throw damaged("\(name) has \(data.count) bytes, \(facts.bytes) were written")
+      guard found.bytes == facts.bytes else {
+        throw damaged("\(name) has \(found.bytes) bytes, \(facts.bytes) were written")
       }
-      guard Checkpoint.hash(data) == facts.xxh3 else { throw damaged("\(name) is altered") }
+      guard found == facts else { throw damaged("\(name) is altered") }
     }
     self.folder = folder
     state = envelope.contents.state

@@ -46,15 +46,18 @@ public final class ShardedVector {
     }
   }
 
-  /// The whole vector on rank 0, under names with `prefix`; nil on the others. All ranks together.
-  func whole(_ prefix: String, over communicator: Communicator) throws -> Safetensors.Content? {
+  /// The whole vector under names with `prefix`, of which rank 0 gets the numbers piece by piece and the others none.
+  /// All ranks together.
+  func whole(_ prefix: String, over communicator: Communicator) -> Safetensors.Content {
     if communicator.size == 1 { return Safetensors.Content(prefix, layout) { self.own($0) } }
-    let target = communicator.rank == 0 ? ParameterVector(zeros: layout) : nil
-    for bucket in shards.buckets {
+    let piece = Buffer(zeros: communicator.rank == 0 ? min(layout.count, Safetensors.Draft.pieceLength) : 0)
+    return Safetensors.Content(prefix, layout) { range in
+      let target = UnsafeMutableBufferPointer(
+        rebasing: piece.values[..<(communicator.rank == 0 ? range.count : 0)])
       try communicator.collect(
-        bucket, of: shards, own: { UnsafeBufferPointer(self.own($0)) },
-        into: target.map { UnsafeMutableBufferPointer(rebasing: $0.values[bucket]) })
+        range, of: self.shards, own: { UnsafeBufferPointer(self.own($0)) },
+        into: communicator.rank == 0 ? target : nil)
+      return target
     }
-    return target.map { Safetensors.Content(prefix, $0) }
   }
 }

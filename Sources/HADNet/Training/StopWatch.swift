@@ -2,8 +2,9 @@
 public final class StopWatch {
   private let isSignalled: () -> Bool
   private let end: ContinuousClock.Instant?
-  /// The longest times so far, in seconds: of a step, of an epoch's end, and of a checkpoint.
-  private var step = 0.0, epochEnd = 0.0, checkpoint = 0.0
+  /// The longest times so far, in seconds: of a step, of an epoch's end, and of a checkpoint's files and
+  /// their way to the disk.
+  private var step = 0.0, epochEnd = 0.0, checkpoint = 0.0, sealing = 0.0
 
   /// `limit`: seconds from now; nil for ever.
   public init(limit: Double? = nil, isSignalled: @escaping () -> Bool = { false }) {
@@ -14,13 +15,15 @@ public final class StopWatch {
   func noteStep(_ seconds: Double) { step = max(step, seconds) }
   func noteEpochEnd(_ seconds: Double) { epochEnd = max(epochEnd, seconds) }
   func noteCheckpoint(_ seconds: Double) { checkpoint = max(checkpoint, seconds) }
+  func noteSealing(_ seconds: Double) { sealing = max(sealing, seconds) }
 
   /// Whether to stop after this step: the one after it, and at an epoch's last step the epoch's end, would leave no time
   /// for a checkpoint. Times are doubled: machines are not even.
   func wantsStop(atEpochEnd: Bool = false) -> Bool {
     if isSignalled() { return true }
     guard let end else { return false }
-    return ContinuousClock.now + .seconds(2 * (2 * step + (atEpochEnd ? epochEnd : 0) + checkpoint) + 1)
+    return ContinuousClock.now
+      + .seconds(2 * (2 * step + (atEpochEnd ? epochEnd : 0) + checkpoint + sealing) + 1)
       >= end
   }
 }

@@ -35,6 +35,8 @@ public final class Trainer {
   private let seed: UInt64
   private var state: TrainingState
   private var program: Program
+  /// The last checkpoint, while it is not known to be on the disk. Rank 0 only.
+  private var saving: BackgroundWork?
 
   /// The step that is run, with the networks and optimisers it owns.
   private enum Program {
@@ -124,6 +126,8 @@ public final class Trainer {
   /// the end; a stage that was done before is not trained again.
   public func train(resume: Bool) throws -> TrainingState {
     let epochs = stage.epochs(recipe), steps = stepsPerEpoch
+    // Whatever ends the run, an epoch that was trained is not lost.
+    defer { _ = try? saving?.wait() }
     try takeUp(epochs: epochs, resume: resume)
     if state.epoch >= epochs {
       tell(.found(stage, epochs: state.epoch))
@@ -134,6 +138,8 @@ public final class Trainer {
       let start = ContinuousClock.now
       guard var record = try trainEpoch() else {
         try save()
+        try finishSaving()
+        try communicator.barrier()
         throw Unfinished(
           place:
             "\(stage.method), epoch \(state.epoch + 1) of \(epochs), after step \(state.begun?.steps ?? 0) of \(steps)"
@@ -151,6 +157,8 @@ public final class Trainer {
       stop.noteEpochEnd((ContinuousClock.now - trained) / .seconds(1))
       tell(.epoch(stage, record, seconds: (ContinuousClock.now - start) / .seconds(1), isBest: isBest))
     }
+    try finishSaving()
+    try communicator.barrier()
     return state
   }
 
@@ -196,6 +204,7 @@ public final class Trainer {
       return (slots.run(of: communicator.rank, filled: filled), filled)
     }
     for step in begun.steps..<steps {
+      if saving?.isOver ?? false { try finishSaving() }
       let start = ContinuousClock.now
       let (mine, filled) = cases(step)
       let place = "\(stage.method), epoch \(state.epoch + 1), step \(step + 1) of \(steps)"
@@ -421,31 +430,43 @@ public final class Trainer {
           readsTruth: false, ceiling: data.preparation.ceiling)), network, p)
   }
 
-  /// Rank 0 writes; the others wait, so that a fault of the disk ends all ranks at the same epoch.
+  /// Rank 0 writes the files, the moments as they come from the other ranks. That they reach the disk and become the
+  /// newest checkpoint goes on behind the next steps; a fault of it ends the run at the next step.
   private func save() throws {
+    try finishSaving()
     let start = ContinuousClock.now
-    defer { stop.noteCheckpoint((ContinuousClock.now - start) / .seconds(1)) }
     for (name, optimiser) in optimisers { state.updates[name] = optimiser.updates }
     note("\(stage.method), epoch \(state.epoch): checkpoint")
-    let moments = try moments.map { try $0.vector.whole($0.prefix, over: communicator) }.compactMap { $0 }
-    if communicator.rank == 0 {
-      let folder = run.checkpoints(stage), modelFile = "\(stage.file).safetensors"
-      var files: [(name: String, data: () throws -> Data)] = [(modelFile, model.encoded)]
-      for (vector, file) in parameters where file != modelFile {
-        files.append((file, { try Safetensors.encode([.init("", vector)], metadata: [:]) }))
-      }
-      files.append((Trainer.momentsFile, { try Safetensors.encode(moments, metadata: [:]) }))
-      let mark = CheckpointFolder.Mark(state)
-      try Checkpoint.write(state, recipe: recipe.fingerprint, files: files, to: folder.folder(mark))
-      try folder.point(at: mark, best: state.bestEpoch, keep: recipe.checkpoints.keep)
-      try writeHistory()
+    let moments = Safetensors.Draft(moments.map { $0.vector.whole($0.prefix, over: communicator) })
+    guard communicator.rank == 0 else { return try moments.forEachPiece { _ in } }
+    let folder = run.checkpoints(stage), modelFile = "\(stage.file).safetensors"
+    var files = [(name: modelFile, write: model.draft.write)]
+    for (vector, file) in parameters where file != modelFile {
+      files.append((file, Safetensors.Draft([.init("", vector)]).write))
     }
-    try communicator.barrier()
+    files.append((Trainer.momentsFile, moments.write))
+    let state = state, mark = CheckpointFolder.Mark(state), keep = recipe.checkpoints.keep
+    let draft = try Checkpoint.Draft(
+      state, recipe: recipe.fingerprint, files: files, to: folder.folder(mark))
+    let history = run.history(stage)
+    saving = BackgroundWork {
+      try draft.seal()
+      try folder.point(at: mark, best: state.bestEpoch, keep: keep)
+      try Trainer.writeHistory(state, to: history)
+    }
+    stop.noteCheckpoint((ContinuousClock.now - start) / .seconds(1))
   }
 
-  private func writeHistory() throws {
+  /// Waits until the last checkpoint is on the disk.
+  private func finishSaving() throws {
+    guard let saving else { return }
+    self.saving = nil
+    stop.noteSealing(try saving.wait())
+  }
+
+  private static func writeHistory(_ state: TrainingState, to path: String) throws {
     var history = History(columns: EpochRecord.columns)
     for record in state.history { history.append(record.values) }
-    try history.write(to: run.history(stage))
+    try history.write(to: path)
   }
 }

@@ -20,19 +20,19 @@ import Testing
 
   @Test(arguments: [Modality.student, Modality.allCases])
   func whatIsWrittenIsRead(modalities: [Modality]) throws {
-    let model = model(modalities), path = scratch.file("model.safetensors"), bytes = try model.encoded()
+    let model = model(modalities), path = scratch.file("model.safetensors"), bytes = try model.draft.encoded()
     try bytes.write(to: URL(fileURLWithPath: path))
     let read = try Model.load(path)
     #expect(read.facts == model.facts)
     #expect(read.facts.sight == (modalities.count == 4 ? .all : .withoutContrast))
     #expect(firstDifference(read.p.array, model.p.array) == nil)
-    #expect(try read.encoded() == bytes)
+    #expect(try read.draft.encoded() == bytes)
   }
 
   @Test func aCheckpointsFolderIsReadAsItsNetwork() throws {
-    try scratch.put("a/teacher.safetensors", [UInt8](try model(Modality.allCases).encoded()))
+    try scratch.put("a/teacher.safetensors", [UInt8](try model(Modality.allCases).draft.encoded()))
     #expect(try Model.load(scratch.file("a")).facts.sequences == Modality.allCases)
-    try scratch.put("a/student.safetensors", [UInt8](try model().encoded()))
+    try scratch.put("a/student.safetensors", [UInt8](try model().draft.encoded()))
     #expect(try Model.load(scratch.file("a")).facts.sequences == Modality.student)
     try scratch.put("b/other")
     let folder = scratch.file("b")
@@ -46,7 +46,7 @@ import Testing
   }
 
   @Test func aCutFileIsSaid() throws {
-    let bytes = [UInt8](try model().encoded())
+    let bytes = [UInt8](try model().draft.encoded())
     let path = try scratch.put("m", Array(bytes.prefix(5))),
       end = "; the file is damaged or is no safetensors file"
     #expect(fault { _ = try Model.load(path) } == Fault(.invalid, "\(path): it has 5 bytes\(end)"))
@@ -97,13 +97,14 @@ import Testing
     ),
   ])
   func factsThatMakeNoSenseAreSaid(key: String, value: String, why: String) throws {
-    let model = model(), good = try Safetensors(try model.encoded(), path: "m")
+    let model = model(), good = try Safetensors(try model.draft.encoded(), path: "m")
     var metadata = good.metadata
     metadata[key] = value
-    let path = try scratch.put("m", [UInt8](try Safetensors.encode([.init("", model.p)], metadata: metadata)))
+    let path = try scratch.put(
+      "m", [UInt8](try Safetensors.Draft([.init("", model.p)], metadata: metadata).encoded()))
     #expect(fault { _ = try Model.load(path) } == Fault(.invalid, "\(path): \(why)"))
     metadata[key] = nil
-    try scratch.put("m", [UInt8](try Safetensors.encode([.init("", model.p)], metadata: metadata)))
+    try scratch.put("m", [UInt8](try Safetensors.Draft([.init("", model.p)], metadata: metadata).encoded()))
     #expect(
       fault { _ = try Model.load(path) }
         == Fault(.invalid, "\(path): no model file of this program: its metadata lack \(key)"))

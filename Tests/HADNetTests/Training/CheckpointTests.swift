@@ -24,13 +24,19 @@ import Testing
 
   private let numbers = Data((0..<1000).map { UInt8(truncatingIfNeeded: $0 * $0) })
 
+  private func draft(_ epoch: Int, recipe: String = "0123") throws -> Checkpoint.Draft {
+    try Checkpoint.Draft(
+      state(epoch), recipe: recipe,
+      files: [
+        ("student.safetensors", { try Replacement.put(numbers, to: $0, as: $1) }),
+        ("moments.safetensors", { try Replacement.put(Data(numbers.reversed()), to: $0, as: $1) }),
+      ], to: folder.folder(.init(epoch: epoch)))
+  }
+
   @discardableResult
   private func write(_ epoch: Int) throws -> String {
     let path = folder.folder(.init(epoch: epoch))
-    try Checkpoint.write(
-      state(epoch), recipe: "0123",
-      files: [("student.safetensors", { numbers }), ("moments.safetensors", { Data(numbers.reversed()) })],
-      to: path)
+    try draft(epoch).seal()
     return path
   }
 
@@ -56,12 +62,30 @@ import Testing
     struct Full: Error {}
     let path = try write(1)
     #expect(throws: Full.self) {
-      try Checkpoint.write(
+      _ = try Checkpoint.Draft(
         state(1), recipe: "4567",
-        files: [("student.safetensors", { numbers }), ("moments", { throw Full() })], to: path)
+        files: [
+          ("student.safetensors", { try Replacement.put(numbers, to: $0, as: $1) }),
+          ("moments", { _, _ in throw Full() }),
+        ], to: path)
     }
     #expect(try Checkpoint(path).recipe == "0123")
     #expect(names(folder.path) == ["epoch-0001"])
+    // A file that is gone before it has reached the disk.
+    let draft = try draft(1, recipe: "4567")
+    try FileManager.default.removeItem(atPath: "\(folder.path)/.epoch-0001-writing/moments.safetensors")
+    #expect(fault { try draft.seal() }?.description.contains("\(path)/moments.safetensors") == true)
+    #expect(try Checkpoint(path).recipe == "0123")
+    #expect(names(folder.path) == ["epoch-0001"])
+  }
+
+  @Test func untilItIsSealedTheOneBeforeIsTheNewest() throws {
+    try write(1)
+    let draft = try draft(2)
+    #expect(try folder.newest { Issue.record("\($0)") }?.state == state(1))
+    try draft.seal()
+    #expect(try folder.newest { Issue.record("\($0)") }?.state == state(2))
+    #expect(names(folder.path) == ["epoch-0001", "epoch-0002"])
   }
 
   @Test func alteredBytesAreFound() throws {
@@ -177,7 +201,7 @@ import Testing
     var begun = state(2)
     begun.begun = .init(steps: 7, totals: [1, 1.0 / 3, 0, 0], updates: 3)
     let mark = CheckpointFolder.Mark(begun)
-    try Checkpoint.write(begun, recipe: "0123", files: [], to: folder.folder(mark))
+    try Checkpoint.Draft(begun, recipe: "0123", files: [], to: folder.folder(mark)).seal()
     try folder.point(at: mark, best: 1, keep: 1)
     #expect(names(folder.path) == ["best", "epoch-0001", "epoch-0002", "epoch-0002-step-0007", "latest"])
     #expect(try folder.newest { Issue.record("\($0)") }?.state == begun)
