@@ -1,18 +1,25 @@
 /// The sum of a batch's vectors over all ranks, along the tree of the slots: the same bits for any number of
 /// ranks.
 ///
-/// A direct reduce-scatter: the vector is cut into one shard a rank, every rank sends its nodes of a shard to
-/// the shard's owner, and the owner adds along the tree. With one node a rank each rank sends and receives
-/// (N − 1)/N of the vector. Between `reduceScatter` and `allGather` an optimiser can work on its shard alone.
+/// A reduce-scatter: the vector is cut into one shard a rank, and each shard's sum ends with its owner. Direct: every
+/// rank sends its nodes of a shard to the owner, who adds along the tree; with one node a rank each sends and receives
+/// (N − 1)/N of the vector in N − 1 messages. By recursive halving: ranks 1, 2, 4, … apart exchange half of what they
+/// still have and add, which is the tree's own order; as many bytes in log2 N messages. Between `reduceScatter` and
+/// `allGather` an optimiser can work on its shard alone.
 public final class TreeSum<Scalar: Summand> {
   public let communicator: Communicator
   /// How the batch is dealt to the ranks.
   public let slots: Slots
+  /// Shards of fewer bytes than this go by recursive halving, where ranks and slots allow it.
+  private let halvingLimit: Int
   /// What the other ranks sent for one piece of the shard, kept from call to call.
   private var scratch = UnsafeMutableBufferPointer<Scalar>(start: nil, count: 0)
 
-  public init(_ slots: Slots, over communicator: Communicator) {
+  public init(
+    _ slots: Slots, over communicator: Communicator, halvingLimit: Int = TreeSum.usualHalvingLimit
+  ) {
     precondition(slots.ranks == communicator.size, "slots for \(slots.ranks) of \(communicator.size) ranks")
+    self.halvingLimit = halvingLimit
     self.slots = slots
     self.communicator = communicator
   }
@@ -52,6 +59,9 @@ public final class TreeSum<Scalar: Summand> {
     let first = nodesOfRank.prefix(rank).map(\.count).reduce(0, +)  // of this rank's nodes among all nodes
     let all = nodesOfRank.flatMap { $0 }
     let (additions, result) = tree.additions(from: all, preferred: nodes.isEmpty ? nil : first)
+    if sum.count * MemoryLayout<Scalar>.stride < halvingLimit * size, halves(tree, nodesOfRank) {
+      return try reduceScatterByHalving(nodes[0].values, shards, into: sum)
+    }
     let length = pieceLength(nodes: all.count)
     let pieces = (shards.map(\.count).max()! + length - 1) / length
     makeRoom(all.count * min(length, own.count))
@@ -100,6 +110,61 @@ public final class TreeSum<Scalar: Summand> {
     }
   }
 
+  /// Whether ranks 1, 2, 4, … apart hold the halves of the tree's nodes: a power of two of them, with a node each.
+  private func halves(_ tree: SumTree, _ nodesOfRank: [[Range<Int>]]) -> Bool {
+    guard nodesOfRank.count > 2, nodesOfRank.allSatisfy({ $0.count == 1 }) else { return false }
+    var level = nodesOfRank.map { $0[0] }
+    while level.count > 1 {
+      guard level.count % 2 == 0 else { return false }
+      let pairs = stride(from: 0, to: level.count, by: 2).map { (level[$0], level[$0 + 1]) }
+      guard pairs.allSatisfy({ tree.areSiblings($0, $1) }) else { return false }
+      level = pairs.map { $0.lowerBound..<$1.upperBound }
+    }
+    return true
+  }
+
+  private func reduceScatterByHalving(
+    _ values: UnsafeMutableBufferPointer<Scalar>, _ shards: [Range<Int>],
+    into sum: UnsafeMutableBufferPointer<Scalar>
+  ) throws(MPIError) {
+    let rank = communicator.rank, size = communicator.size
+    makeRoom(sum.count + 1)
+    var distance = 1
+    while distance < size {
+      let partner = rank ^ distance
+      /// The shards whose owners are `rank` or as far from it as what is still to be halved.
+      func shardsTowards(_ rank: Int) -> [Range<Int>] {
+        stride(from: rank % (2 * distance), to: size, by: 2 * distance).map { shards[$0] }
+      }
+      let given = shardsTowards(partner), kept = shardsTowards(rank)
+      let givenCount = given.reduce(0) { $0 + $1.count }, keptCount = kept.reduce(0) { $0 + $1.count }
+      let outbox = UnsafeMutableBufferPointer(rebasing: scratch[..<givenCount])
+      let inbox = UnsafeMutableBufferPointer(rebasing: scratch[givenCount..<givenCount + keptCount])
+      var end = 0
+      for shard in given {
+        _ = UnsafeMutableBufferPointer(rebasing: outbox[end..<end + shard.count]).update(
+          fromContentsOf: values[shard])
+        end += shard.count
+      }
+      try communicator.perform { () throws(MPIError) in
+        var messages = Messages(communicator)
+        try messages.receive(into: inbox, from: partner)
+        try messages.send(UnsafeBufferPointer(outbox), to: partner)
+        try messages.complete()
+      }
+      end = 0
+      for shard in kept where !shard.isEmpty {
+        Scalar.add(
+          inbox.baseAddress! + end, to: values.baseAddress! + shard.lowerBound, count: shard.count)
+        end += shard.count
+      }
+      distance *= 2
+    }
+    let own = UnsafeMutableBufferPointer(rebasing: values[shards[rank]])
+    let target = UnsafeMutableBufferPointer(rebasing: sum[shards[rank]])
+    if own.baseAddress != target.baseAddress { _ = target.update(fromContentsOf: own) }
+  }
+
   /// As `reduceScatter`, but summed by the MPI library in its own order.
   public func reduceScatterByLibrary(
     _ nodes: [SumNode<Float>], into sum: UnsafeMutableBufferPointer<Float>
@@ -129,6 +194,9 @@ public final class TreeSum<Scalar: Summand> {
     try reduceScatter(nodes, filled: filled, into: sum)
     try allGather(sum)
   }
+
+  /// Measured: below it messages' number counts, above it the copies that halving needs.
+  public static var usualHalvingLimit: Int { 64 << 10 }
 
   /// Numbers in a piece: at most 4 MiB, and 64 MiB of scratch memory for all nodes as long as pieces stay
   /// above 256 KiB.

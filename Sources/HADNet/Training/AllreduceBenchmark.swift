@@ -35,7 +35,8 @@ public struct AllreduceBenchmark: Sendable {
   /// On rank 0 all rows; on the others none. All ranks together, one slot a rank.
   public func run(over communicator: Communicator) throws -> [Row] {
     let size = communicator.size, slots = Slots(size, over: size)
-    let tree = TreeSum<Float>(slots, over: communicator)
+    let tree = TreeSum<Float>(slots, over: communicator, halvingLimit: 0)
+    let halving = TreeSum<Float>(slots, over: communicator, halvingLimit: Int.max / 4096)
     let longest = (sizes.last ?? 0) / 4
     let source = Buffer(zeros: longest), vector = Buffer(zeros: longest), scratch = Buffer(zeros: longest)
     for i in 0..<longest { source.base[i] = Float(i % 1000) * 0.001 + Float(communicator.rank) }
@@ -62,6 +63,14 @@ public struct AllreduceBenchmark: Sendable {
             "tree",
             { piece in
               try tree.reduce(
+                [SumNode(slots: communicator.rank..<communicator.rank + 1, values: part(piece))],
+                filled: size, into: part(piece))
+            }
+          ),
+          (
+            "tree by halving",
+            { piece in
+              try halving.reduce(
                 [SumNode(slots: communicator.rank..<communicator.rank + 1, values: part(piece))],
                 filled: size, into: part(piece))
             }
