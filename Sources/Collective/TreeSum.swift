@@ -10,16 +10,16 @@ public final class TreeSum<Scalar: Summand> {
   public let communicator: Communicator
   /// How the batch is dealt to the ranks.
   public let slots: Slots
-  /// Shards of fewer bytes than this go by recursive halving, where ranks and slots allow it.
-  private let halvingLimit: Int
+  /// From this many ranks on short shards go by recursive halving, where ranks and slots allow it.
+  private let halvingRanks: Int
   /// What the other ranks sent for one piece of the shard, kept from call to call.
   private var scratch = UnsafeMutableBufferPointer<Scalar>(start: nil, count: 0)
 
   public init(
-    _ slots: Slots, over communicator: Communicator, halvingLimit: Int = TreeSum.usualHalvingLimit
+    _ slots: Slots, over communicator: Communicator, halvingRanks: Int = TreeSum.usualHalvingRanks
   ) {
     precondition(slots.ranks == communicator.size, "slots for \(slots.ranks) of \(communicator.size) ranks")
-    self.halvingLimit = halvingLimit
+    self.halvingRanks = halvingRanks
     self.slots = slots
     self.communicator = communicator
   }
@@ -59,7 +59,7 @@ public final class TreeSum<Scalar: Summand> {
     let first = nodesOfRank.prefix(rank).map(\.count).reduce(0, +)  // of this rank's nodes among all nodes
     let all = nodesOfRank.flatMap { $0 }
     let (additions, result) = tree.additions(from: all, preferred: nodes.isEmpty ? nil : first)
-    if sum.count * MemoryLayout<Scalar>.stride < halvingLimit * size, halves(tree, nodesOfRank) {
+    if size >= halvingRanks, sum.count * MemoryLayout<Scalar>.stride < size << 16, halves(tree, nodesOfRank) {
       return try reduceScatterByHalving(nodes[0].values, shards, into: sum)
     }
     let length = pieceLength(nodes: all.count)
@@ -195,8 +195,10 @@ public final class TreeSum<Scalar: Summand> {
     try allGather(sum)
   }
 
-  /// Measured: below it messages' number counts, above it the copies that halving needs.
-  public static var usualHalvingLimit: Int { 64 << 10 }
+  /// A message of many at once costs some microseconds, a round of waiting 0.2 ms since the communication thread sleeps
+  /// between its tests: N − 1 of the one against log2 N of the other. With 4, 8 and 16 ranks halving was slower at
+  /// every length (`bench allreduce`).
+  public static var usualHalvingRanks: Int { 512 }
 
   /// Numbers in a piece: at most 4 MiB, and 64 MiB of scratch memory for all nodes as long as pieces stay
   /// above 256 KiB.

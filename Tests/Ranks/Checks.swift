@@ -133,11 +133,13 @@ func checkSums(_ communicator: Communicator) throws {
   for count in 1...9 {
     let slots = Slots(count, over: size)
     let sum = TreeSum<Float>(slots, over: communicator)
+    let halving = TreeSum<Float>(slots, over: communicator, halvingRanks: 2)
     for filled in 0...count {
       // The long one has several pieces a shard on few ranks; one batch of it is enough.
       let long = filled == count && [1, 3, 8].contains(count) ? [3_000_017] : []
       for length in lengths(size) + long {
         try checkSum(communicator, sum, filled: filled, length: length)
+        try checkSum(communicator, halving, filled: filled, length: length)
       }
       try checkRows(communicator, slots, filled: filled)
     }
