@@ -21,8 +21,9 @@ public struct Communicator: @unchecked Sendable {
   /// The thread that makes the calls; nil: the caller's.
   public internal(set) var courier: Courier?
 
-  /// Bytes in a piece of a long message: pieces of 1 to 25 MB are the fastest, one huge message is slow.
-  public static let pieceBytes = 16 << 20
+  /// Bytes in a piece of a long message: pieces of 1 to 25 MB are the fastest, one huge message is slow, and over TCP
+  /// each may need a buffer of its length.
+  public static let pieceBytes = 4 << 20
 
   init(world handle: MPI_Comm) throws(MPIError) {
     try check("MPI_Comm_set_errhandler", cmpi_return_errors(handle))

@@ -44,6 +44,15 @@ public enum World {
     }
   }
 
+  /// Open MPI's TCP hardly sends both ways at once, unless messages may be sent before the other side has said where to:
+  /// then exchanges over Ethernet take half the time. A setting of the user's stays.
+  private static func useBothWays() {
+    for name in ["btl_tcp_eager_limit", "btl_tcp_rndv_eager_limit", "btl_tcp_max_send_size"] {
+      // A little more than a message, for its envelope.
+      setenv("OMPI_MCA_\(name)", "\(Communicator.pieceBytes + 4096)", 0)
+    }
+  }
+
   /// Initialises MPI, once; later calls return the same world. `run` is the better way where a program has
   /// one scope.
   ///
@@ -55,6 +64,7 @@ public enum World {
       if mpiLibrary().hasPrefix("Open MPI"), let error = LaunchError(openMPIBeforeInit: environmentVariable) {
         throw error
       }
+      useBothWays()
       var level: Int32 = 0
       try check("MPI_Init_thread", MPI_Init_thread(nil, nil, cmpi_thread_serialized(), &level))
       if level < cmpi_thread_serialized() {

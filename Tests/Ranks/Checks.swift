@@ -31,9 +31,9 @@ func checkMessages(_ communicator: Communicator) throws {
   let size = communicator.size
   try communicator.barrier()
 
-  // More than one piece: 16 MiB are 4,194,304 floats.
-  for length in lengths(size) + [4_194_304, 4_194_305] {
-    let long = length > 1 << 20
+  // More than one piece: 4 MiB are 1,048,576 floats.
+  for length in lengths(size) + [1_048_576, 4_194_305] {
+    let long = length >= 1 << 20
     for root in long ? [size - 1] : Array(0..<size) {
       let expected = (0..<length).map { Float($0 % 8191) + Float(root) }
       var values = rank == root ? expected : [Float](repeating: -1, count: length)
