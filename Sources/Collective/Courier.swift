@@ -34,18 +34,27 @@ public final class Courier: @unchecked Sendable {
     fileprivate let done = DispatchSemaphore(value: 0)
     fileprivate var failure: MPIError?
     private var isOver = false
+    private let courier: Courier?
 
-    fileprivate init(_ body: @escaping () throws(MPIError) -> Void) { self.body = body }
+    fileprivate init(_ body: @escaping () throws(MPIError) -> Void, _ courier: Courier) {
+      self.body = body
+      self.courier = courier
+    }
 
     /// One that is over.
     fileprivate init(_ failure: MPIError?) {
       self.failure = failure
       isOver = true
+      courier = nil
     }
 
     /// Waits for its end. Only one thread waits.
     public func wait() throws(MPIError) {
-      if !isOver { done.wait() }
+      if !isOver {
+        courier?.awaited.wrappingAdd(1, ordering: .relaxed)
+        done.wait()
+        courier?.awaited.wrappingSubtract(1, ordering: .relaxed)
+      }
       isOver = true
       if let failure { throw failure }
     }
@@ -60,6 +69,8 @@ public final class Courier: @unchecked Sendable {
   private var thread: pthread_t?
   private let ready = DispatchSemaphore(value: 0)
   private let sent = Atomic<Int>(0)
+  /// How many wait for an errand of theirs.
+  private let awaited = Atomic<Int>(0)
 
   init(_ world: Communicator, _ patience: Patience) throws(MPIError) {
     self.world = world
@@ -110,7 +121,7 @@ public final class Courier: @unchecked Sendable {
 
   /// Hands an errand over. All ranks start the same errands in the same order.
   public func start(_ body: @escaping () throws(MPIError) -> Void) -> Errand {
-    let errand = Errand(body)
+    let errand = Errand(body, self)
     push(errand)
     return errand
   }
@@ -155,9 +166,11 @@ public final class Courier: @unchecked Sendable {
     }
   }
 
-  /// Waits until all of `requests` are done: short waits in a few tests, long ones asleep.
+  /// Waits until all of `requests` are done, asleep between tests while this rank computes. Where it waits too, its core
+  /// is free for a while of testing without sleep, which moves more.
   func complete(_ requests: inout [cmpi_request]) throws(MPIError) {
-    var tests = 0
+    let start = ContinuousClock.now
+    var tests = 0, looked = start
     while true {
       var flag: Int32 = 0
       try check(
@@ -165,8 +178,16 @@ public final class Courier: @unchecked Sendable {
       if flag != 0 { return }
       tests += 1
       if tests < 50 { continue }
-      usleep(tests < 250 ? 50 : 200)
-      if tests % 64 == 0 { watch.look(waiting: true) }
+      let now = ContinuousClock.now, waited = now - start
+      if awaited.load(ordering: .relaxed) > 0, waited < .milliseconds(50) {
+        sched_yield()
+      } else {
+        usleep(waited < .milliseconds(10) ? 50 : 200)
+      }
+      if now - looked > .milliseconds(10) {
+        looked = now
+        watch.look(waiting: true)
+      }
     }
   }
 }
