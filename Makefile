@@ -13,7 +13,7 @@ demo: build  ## the main job on a synthetic data set, 2 ranks, a few minutes; en
 	  $(PROGRAM) phantom demo/data.part --cases $(CASES) --shape 48x48x48 --seed 1 --layout brats2019 && \
 	  mv demo/data.part demo/data; }
 	@if [ -e demo/run/unfinished ] || [ ! -e demo/run/evaluation/table1.md ]; then \
-	  scripts/mpirun -n $(RANKS) $(PROGRAM) study recipes/demo.yaml --data demo/data --run demo/run --threads 1 \
+	  scripts/mpirun -n $(RANKS) $(PROGRAM) study recipes/demo.yaml --stages teacher,student,hadnet --data demo/data --run demo/run --threads 1 \
 	    $$(test -e demo/run/recipe.yaml && echo --resume); \
 	fi
 	@echo; cat demo/run/evaluation/table1.md; echo; echo "Report: demo/run/report.html"

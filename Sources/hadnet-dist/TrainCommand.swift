@@ -112,7 +112,11 @@ struct TrainCommand: ParsableCommand {
       "Example: mpirun -n 4 hadnet-dist train recipes/paper.yaml --data BraTS2019 --run run --stage teacher")
 
   @OptionGroup var options: RunOptions
-  @Option(help: "teacher, student or hadnet; hadnet needs the other two of the same run.")
+  @Option(
+    help: """
+      teacher, student, hadnet, adnet, or control (the student trained on with λ = 0). The last three start from \
+      teacher and student of the same run.
+      """)
   var stage = Stage.teacher
 
   func run() throws {
@@ -131,11 +135,13 @@ struct StudyCommand: ParsableCommand {
       """)
 
   @OptionGroup var options: RunOptions
+  @Option(help: "Which of them, such as teacher,student,hadnet; default: all.")
+  var stages = StageList(stages: Stage.allCases)
 
   func run() throws {
     options.start { study, folder, narrator in
-      for stage in Stage.allCases { try study.train(stage, resume: options.resume) }
-      try study.evaluate(Stage.allCases)
+      for stage in stages.stages { try study.train(stage, resume: options.resume) }
+      try study.evaluate(stages.stages)
       guard narrator.isFirst else { return }
       try folder.mark(unfinished: false)
       let report = RunReport(folder)
@@ -148,4 +154,22 @@ struct StudyCommand: ParsableCommand {
 
 extension TimeLimit: ExpressibleByArgument {
   init?(argument: String) { self.init(argument) }
+}
+
+/// Stages of a study, in their order, with what they build on.
+struct StageList: ExpressibleByArgument {
+  let stages: [Stage]
+
+  init(stages: [Stage]) { self.stages = stages }
+
+  init?(argument: String) {
+    let named = argument.split(separator: ",", omittingEmptySubsequences: false).map {
+      Stage(rawValue: String($0))
+    }
+    guard !named.contains(nil) else { return nil }
+    let wanted = Set(named.compactMap { $0 }.flatMap { [$0] + $0.builds })
+    stages = Stage.allCases.filter { wanted.contains($0) }
+  }
+
+  var defaultValueDescription: String { stages.map(\.rawValue).joined(separator: ",") }
 }

@@ -68,8 +68,8 @@ enum Fixture {
   /// A whole study on one rank and one thread, which all others are compared with.
   static func run() throws -> String { try finished.get() }
 
-  static let stages = ["teacher", "student", "hadnet"]
-  static let methods = ["Teacher", "Student", "HAD-Net"]
+  static let stages = ["teacher", "student", "hadnet", "control", "adnet"]
+  static let methods = ["Teacher", "Student", "HAD-Net", "Control", "AD-Net"]
 
   /// Expects all that the finished study has in its last checkpoints, predictions and tables, byte for byte.
   static func expectResults(_ run: String, sourceLocation: SourceLocation = #_sourceLocation) throws {

@@ -119,7 +119,7 @@ extension Commands {
         try expectSame(
           "\(Fixture.run())/\(stage)/checkpoints/epoch-0002", "\(run)/\(stage)/checkpoints/epoch-0002")
       }
-      for job in 1...3 { unlink("\(Program.root)/hadnet-train-\(job).log") }
+      for job in 1...5 { unlink("\(Program.root)/hadnet-train-\(job).log") }
     }
 
     @Test func anArrayHasItsSeeds() throws {

@@ -60,7 +60,10 @@ public struct Table1: Sendable {
 
   /// What the stars mean, and over how many cases.
   public var note: String {
-    let base = "Dice in percent, mean ± standard deviation over \(cases) \(cases == 1 ? "case" : "cases")."
+    var base = "Dice in percent, mean ± standard deviation over \(cases) \(cases == 1 ? "case" : "cases")."
+    if methods.contains("Control") {
+      base += " Control: the student trained on as long as HAD-Net, without the adversarial term."
+    }
     guard !tests.isEmpty else { return base }
     return base
       + " * p < 0.05, ** p < 0.001: HAD-Net better than each other method that sees no T1ce "

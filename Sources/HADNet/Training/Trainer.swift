@@ -63,9 +63,7 @@ public final class Trainer {
     reduction = Reduction(
       Slots(batch, over: communicator.size), over: communicator, method: recipe.reduction)
     let k = recipe.network.k
-    switch stage {
-    case .teacher, .student:
-      let settings = stage == .teacher ? recipe.teacher : recipe.student
+    if let settings = stage.pretraining(recipe) {
       let network = UNet(inputs: stage.sight.channels.count, k: k)
       program = .pretraining(
         PretrainingStep(
@@ -74,22 +72,29 @@ public final class Trainer {
             beta1: settings.beta1, beta2: settings.beta2, epsilon: settings.epsilon, decay: settings.decay),
           size: data.commonSize, reduction, workers))
       state.plateau = Plateau(patience: settings.plateau.patience, factor: settings.plateau.factor)
-    case .hadnet:
-      let settings = recipe.hadnet
-      let (teacher, student) = try communicator.rootFirst {
-        (try Trainer.best(.teacher, recipe, data, run), try Trainer.best(.student, recipe, data, run))
-      }
-      let discriminator = Discriminator(k: k)
-      program = .distillation(
-        DistillationStep(
-          student: student.network, student.p, teacher: teacher.network, teacher.p, discriminator,
-          discriminator.initialParameters(seed: seed, part: 0),
-          .init(
-            lambda: Float(settings.lambda), gate: settings.gate,
-            rate: settings.rate * Trainer.factor(recipe.scaling, batch),
-            optimiser: .init(beta1: settings.beta1, beta2: settings.beta2, epsilon: settings.epsilon)),
-          size: data.commonSize, reduction, workers))
+      return
     }
+    let settings = recipe.hadnet
+    let optimiser = Adam.Settings(beta1: settings.beta1, beta2: settings.beta2, epsilon: settings.epsilon)
+    if stage == .control {
+      let student = try communicator.rootFirst { try Trainer.best(.student, recipe, data, run) }
+      program = .pretraining(
+        PretrainingStep(
+          student.network, stage.sight, student.p, optimiser, size: data.commonSize, reduction, workers))
+      return
+    }
+    let (teacher, student) = try communicator.rootFirst {
+      (try Trainer.best(.teacher, recipe, data, run), try Trainer.best(.student, recipe, data, run))
+    }
+    let discriminator = Discriminator(k: k, hierarchical: stage == .hadnet)
+    program = .distillation(
+      DistillationStep(
+        student: student.network, student.p, teacher: teacher.network, teacher.p, discriminator,
+        discriminator.initialParameters(seed: seed, part: 0),
+        .init(
+          lambda: Float(settings.lambda), gate: settings.gate,
+          rate: settings.rate * Trainer.factor(recipe.scaling, batch), optimiser: optimiser),
+        size: data.commonSize, reduction, workers))
   }
 
   /// The best network of an earlier stage of this run.
@@ -286,11 +291,7 @@ public final class Trainer {
   private func load(_ index: Int, of ids: [String], slot: Int) throws -> SlotCase {
     let prepared = try data.store.load(ids[index])
     guard let truth = prepared.labels else { throw Fault(.missing, "\(prepared.id) has no truth") }
-    guard stage != .hadnet else {
-      return SlotCase(slot: slot, id: prepared.id, images: prepared.images, truth: truth)
-    }
-    let settings = stage == .teacher ? recipe.teacher.augmentation : recipe.student.augmentation
-    guard settings.enabled else {
+    guard let settings = stage.pretraining(recipe)?.augmentation, settings.enabled else {
       return SlotCase(slot: slot, id: prepared.id, images: prepared.images, truth: truth)
     }
     var random = Philox(seed: seed, .augmentation, state.epoch, index)
@@ -308,27 +309,20 @@ public final class Trainer {
   }
 
   private var rate: Double {
-    switch stage {
-    case .teacher, .student:
-      (stage == .teacher ? recipe.teacher : recipe.student).rate * (state.plateau?.scale ?? 1)
-        * Trainer.factor(recipe.scaling, reduction.slots.count)
-    case .hadnet: recipe.hadnet.rate * Trainer.factor(recipe.scaling, reduction.slots.count)
-    }
+    (stage.pretraining(recipe)?.rate ?? recipe.hadnet.rate) * (state.plateau?.scale ?? 1)
+      * Trainer.factor(recipe.scaling, reduction.slots.count)
   }
 
   private func classWeights() -> [Float] {
-    switch stage {
-    case .teacher, .student:
-      let settings = stage == .teacher ? recipe.teacher : recipe.student
+    if let settings = stage.pretraining(recipe) {
       return DecayingWeights(
         data.startWeights, decay: settings.classWeightDecay, floor: settings.classWeightFloor
       ).weights(epoch: state.epoch)
-    case .hadnet:
-      switch recipe.hadnet.classWeights {
-      case .fixed(let weights)?: return weights
-      case .data?: return data.survey.classWeights(data.split.train)
-      case nil: return data.startWeights
-      }
+    }
+    switch recipe.hadnet.classWeights {
+    case .fixed(let weights)?: return weights
+    case .data?: return data.survey.classWeights(data.split.train)
+    case nil: return data.startWeights
     }
   }
 

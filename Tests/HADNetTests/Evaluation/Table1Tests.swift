@@ -17,7 +17,8 @@ import Testing
         | TC | 87.5 ± 6.5 | 30.0 ± 8.2 | 50.5 ± 7.8\\* | 41.2 ± 9.1 |
         | ET | 87.5 ± 6.5 | 30.0 ± 8.2 | 50.5 ± 7.8\\* | 41.2 ± 9.1 |
 
-        Dice in percent, mean ± standard deviation over 4 cases. \\* p < 0.05, \\*\\* p < 0.001: HAD-Net better than \
+        Dice in percent, mean ± standard deviation over 4 cases. Control: the student trained on as long as HAD-Net, \
+        without the adversarial term. \\* p < 0.05, \\*\\* p < 0.001: HAD-Net better than \
         each other method that sees no T1ce (two-sided paired t-tests, not corrected for multiple tests).
 
         | HAD-Net minus | WT | TC | ET |

@@ -85,15 +85,35 @@ private func treeSum(_ g: [[Float]]) -> [Float] { g[0].indices.map { (g[0][$0] +
   private let student = UNet(inputs: 3, k: 1), teacher = UNet(inputs: 4, k: 1)
 
   private func step(
-    slots: Int, gate: Double = 1, hierarchical: Bool = true, _ workers: Workers = Workers(1)
+    slots: Int, gate: Double = 1, hierarchical: Bool = true, lambda: Float = 0.2,
+    _ workers: Workers = Workers(1)
   ) -> DistillationStep {
     let discriminator = Discriminator(k: 1, hierarchical: hierarchical)
     return DistillationStep(
       student: student, student.initialParameters(seed: 1, part: 0), teacher: teacher,
       teacher.initialParameters(seed: 1, part: 1), discriminator,
       discriminator.initialParameters(seed: 1, part: 2),
-      .init(lambda: 0.2, gate: gate, rate: 1e-3, optimiser: .init(beta1: 0.5, beta2: 0.999)), size: size,
+      .init(lambda: lambda, gate: gate, rate: 1e-3, optimiser: .init(beta1: 0.5, beta2: 0.999)), size: size,
       .single(slots), workers)
+  }
+
+  /// So the control needs neither teacher nor discriminator.
+  @Test func withoutTheAdversarialTermTheStudentTrainsOn() throws {
+    let distillation = step(slots: 1, gate: 0, lambda: 0)
+    let control = PretrainingStep(
+      student, .withoutContrast, student.initialParameters(seed: 1, part: 0),
+      .init(beta1: 0.5, beta2: 0.999), size: size, .single(), Workers(1))
+    for i in 0..<3 {
+      let item = makeCase(i)
+      let report = try run(
+        distillation, [SlotCase(slot: 0, id: item.id, images: item.images, truth: item.truth)], number: i)
+      let loss = try control.run(
+        [SlotCase(slot: 0, id: item.id, images: item.images, truth: item.truth)], filled: 1, weights: weights,
+        rate: 1e-3, dropout: draw(.dropout, step: i)
+      ).loss
+      #expect(report.crossEntropy == loss)
+    }
+    #expect(firstDifference(distillation.studentP.array, control.p.array) == nil)
   }
 
   private func run(_ step: DistillationStep, _ cases: [SlotCase], number: Int = 0) throws
