@@ -207,7 +207,7 @@ extension Commands {
     @Test(arguments: [
       "phantom", "inspect", "train", "study", "predict", "evaluate", "compare", "report", "bench",
       "bench step",
-      "bench conv", "bench predict", "bench allreduce", "doctor",
+      "bench conv", "bench predict", "bench allreduce", "doctor", "slurm",
     ])
     func helpHasAnExample(command: String) throws {
       let outcome = try Program.start(command.split(separator: " ").map(String.init) + ["--help"]).outcome()
@@ -220,7 +220,8 @@ extension Commands {
       let outcome = try Program.run("--help")
       #expect(outcome.code == 0)
       for command in [
-        "phantom", "inspect", "train", "study", "predict", "evaluate", "compare", "report", "bench", "doctor",
+        "phantom", "inspect", "train", "study", "predict", "evaluate", "compare", "report", "slurm", "bench",
+        "doctor",
       ] { #expect(outcome.output.contains("\n  \(command) "), "\(outcome.output)") }
     }
 

@@ -11,13 +11,14 @@ struct RankMemoryTests {
     RankMemory(stage, k: k, size: size, slots: Slots(batch, over: ranks), threads: threads)
   }
 
-  /// Peaks of `bench step` in GiB, one rank and two threads: the estimate is a tenth above them, and not a third.
+  /// Peaks of `bench step` in GiB, one rank and two threads: the estimate is a tenth above them, and not more than
+  /// a fifth and what is put down for the program.
   @Test(arguments: [
     (Size(80, 96, 80), 32, 2.80), (Size(160, 192, 160), 32, 7.96), (Size(48, 64, 48), 16, 0.605),
   ])
   func isALittleMoreThanMeasured(size: Size, k: Int, measured: Double) {
     let estimate = Double(memory(k: k, size: size).training) / 0x1p30
-    #expect(estimate > 1.1 * measured && estimate < 1.33 * measured, "\(estimate) for \(measured) GiB")
+    #expect(estimate > 1.1 * measured && estimate < 1.2 * measured + 0.125, "\(estimate) for \(measured) GiB")
   }
 
   @Test func ranksShareTheMoments() {
