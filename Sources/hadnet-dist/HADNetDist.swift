@@ -82,6 +82,12 @@ struct SharedOptions: ParsableArguments {
     Workers(try threads ?? Cores.threads(communicator))
   }
 
+  /// Says on rank 0, unless --quiet, where threads have too few cores; all ranks together.
+  func warnOfCores(_ workers: Workers, _ communicator: Communicator) throws {
+    let warnings = try Cores.warnings(threads: workers.count, communicator)
+    for text in warnings { bar(rank: communicator.rank).line("warning: \(text)") }
+  }
+
   /// What shows progress and messages; only rank 0 shows any.
   func bar(rank: Int = 0) -> ProgressBar {
     guard log == .json, !quiet, rank == 0 else { return ProgressBar(quiet: quiet || rank > 0) }
