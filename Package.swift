@@ -37,7 +37,9 @@ let package = Package(
       name: "hadnet-dist",
       dependencies: [
         "HADNet", "COpenBLAS", .product(name: "ArgumentParser", package: "swift-argument-parser"),
-      ]),
+      ],
+      // A link to slurm/run.sh, whose text `slurm` prints.
+      resources: [.embedInCode("run.sh")]),
     .executableTarget(name: "Ranks", dependencies: ["Collective"], path: "Tests/Ranks"),
     .testTarget(name: "CollectiveTests", dependencies: ["Collective", "Ranks"]),
     .testTarget(name: "HADNetTests", dependencies: ["HADNet"], exclude: []),

@@ -10,6 +10,7 @@ shift 2
 if [[ -z ${SLURM_JOB_ID-} ]]; then
   exec "$(dirname "$0")/../scripts/mpirun" -n 2 "$@"
 fi
+# What follows ends every script that `hadnet-dist slurm` prints as well.
 threads=${SLURM_CPUS_PER_TASK:-1}
 checkpoints() { readlink "$run"/*/checkpoints/latest; }
 before=$(checkpoints 2> /dev/null)

@@ -15,8 +15,8 @@ public struct Disagreement: Error, CustomStringConvertible, Equatable, Sendable 
     description = "the ranks differ in \(what): " + groups.joined(separator: ", ")
   }
 
-  /// "rank 3 has", "ranks 0–2, 5 have".
-  private static func list(_ ranks: [Int]) -> String {
+  /// "rank 3 has", "ranks 0–2, 5 have"; in rising order.
+  public static func list(_ ranks: [Int]) -> String {
     var runs: [ClosedRange<Int>] = []
     for rank in ranks {
       if let last = runs.last, last.upperBound == rank - 1 {

@@ -44,8 +44,10 @@ struct BenchCommand: ParsableCommand {
     func run() throws {
       runInWorld { communicator in
         let reduction = Reduction(Slots(communicator.size, over: communicator.size), over: communicator)
+        let workers = try options.shared.workers(communicator)
+        try options.shared.warnOfCores(workers, communicator)
         let result = try StepBenchmark(size: options.shape, k: options.k, repeats: options.repeats)
-          .run(reduction, try options.shared.workers(communicator))
+          .run(reduction, workers)
         guard communicator.rank == 0 else { return }
         if options.json { return try BenchCommand.print(result) }
         Swift.print(

@@ -34,4 +34,59 @@ enum Cores {
     }
     return share
   }
+
+  /// Where threads share cores, and the option of the launcher that cures it, a line each; on rank 0, while the
+  /// others get none. All ranks together.
+  static func warnings(threads: Int, _ communicator: Communicator) throws -> [String] {
+    let mine = Place(host: communicator.host, cores: mask(), threads: threads)
+    let places = try communicator.gather(String(decoding: try JSONEncoder().encode(mine), as: UTF8.self))
+      .map { try JSONDecoder().decode(Place.self, from: Data($0.utf8)) }
+    // One line for all ranks, or hosts, of which the same is true.
+    var short: [[Int]: [Int]] = [:], crowded: [[Int]: [String]] = [:]
+    for (rank, place) in places.enumerated() where place.threads > place.cores.count {
+      short[[place.threads, place.cores.count], default: []].append(rank)
+    }
+    for (host, here) in Dictionary(grouping: places, by: \.host) {
+      let asked = here.reduce(0) { $0 + $1.threads }, cores = Set(here.flatMap(\.cores)).count
+      if asked > cores, here.allSatisfy({ $0.threads <= $0.cores.count }) {
+        crowded[[here.count, asked, cores], default: []].append(host)
+      }
+    }
+    return short.sorted { $0.value[0] < $1.value[0] }.map { facts, ranks in
+      "\(Disagreement.list(ranks)) \(count(facts[0], "thread")) on \(count(facts[1], "core")): "
+        + cure(threads: facts[0], cores: facts[1])
+    }
+      + crowded.sorted { $0.value[0] < $1.value[0] }.map { facts, hosts in
+        let others = hosts.count > 1 ? " and of \(count(hosts.count - 1, "other node"))" : ""
+        return "the \(facts[0]) ranks of \(hosts.sorted()[0])\(others) have \(count(facts[1], "thread")) on "
+          + "\(count(facts[2], "core")): start fewer ranks there, or with --threads \(max(1, facts[2] / facts[0]))"
+      }
+  }
+
+  private struct Place: Codable {
+    let host: String
+    let cores: [Int]
+    let threads: Int
+  }
+
+  private static func count(_ n: Int, _ noun: String) -> String { "\(n) \(noun)\(n == 1 ? "" : "s")" }
+
+  /// What to start the program with, so that a rank has a core for each of its threads.
+  private static func cure(threads: Int, cores: Int) -> String {
+    func isSet(_ name: String) -> Bool { ProcessInfo.processInfo.environment[name] != nil }
+    let way =
+      // An mpirun inside a job comes first: its daemons are a step too, whose variables its ranks inherit.
+      if isSet("OMPI_COMM_WORLD_SIZE") {
+        "mpirun --bind-to none, or --map-by slot:PE=\(threads)"
+      } else if isSet("SLURM_STEP_ID") {
+        "srun --cpus-per-task=\(threads), or --cpu-bind=none"
+      } else if isSet("PMI_SIZE") {
+        "mpirun -bind-to none"
+      } else if isSet("SLURM_JOB_ID") {
+        "sbatch --cpus-per-task=\(threads)"
+      } else {
+        "taskset -c and a list of \(threads) cores"
+      }
+    return "start with \(way), or with --threads \(cores)"
+  }
 }

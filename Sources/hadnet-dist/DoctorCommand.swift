@@ -57,8 +57,7 @@ struct DoctorCommand: ParsableCommand {
     let mask = Cores.mask()
     say(
       workers.count > mask.count ? .warning : .ok,
-      "threads    \(workers.count) on \(mask.count) core(s) that this rank may use"
-        + (workers.count > mask.count ? ": start with mpirun --bind-to none, or fewer --threads" : ""))
+      "threads    \(workers.count) on \(mask.count) core(s) that this rank may use")
     say(.ok, "mpi        \(mpiLibrary())")
     let error = BLAS.selfTest(workers)
     say(
@@ -82,6 +81,9 @@ struct DoctorCommand: ParsableCommand {
     // Ranks one after the other.
     let text = lines.map { "\($0.level.rawValue) \($0.text)" }.joined(separator: "\n")
     for part in try communicator.gather(text) { print(part) }
+    for text in try Cores.warnings(threads: workers.count, communicator) {
+      print("\(Level.warning.rawValue) \(text)")
+    }
     let cores = try communicator.gather(BLAS.core)
     if Set(cores).count > 1 {
       print(

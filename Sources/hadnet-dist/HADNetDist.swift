@@ -17,7 +17,8 @@ struct HADNetDist: ParsableCommand {
     version: version,
     subcommands: [
       PhantomCommand.self, InspectCommand.self, TrainCommand.self, StudyCommand.self, PredictCommand.self,
-      EvaluateCommand.self, CompareCommand.self, ReportCommand.self, BenchCommand.self, DoctorCommand.self,
+      EvaluateCommand.self, CompareCommand.self, ReportCommand.self, SlurmCommand.self, BenchCommand.self,
+      DoctorCommand.self,
     ])
 
   static func main() {
@@ -79,6 +80,12 @@ struct SharedOptions: ParsableArguments {
   /// The threads of this rank; all ranks together.
   func workers(_ communicator: Communicator?) throws -> Workers {
     Workers(try threads ?? Cores.threads(communicator))
+  }
+
+  /// Says on rank 0, unless --quiet, where threads have too few cores; all ranks together.
+  func warnOfCores(_ workers: Workers, _ communicator: Communicator) throws {
+    let warnings = try Cores.warnings(threads: workers.count, communicator)
+    for text in warnings { bar(rank: communicator.rank).line("warning: \(text)") }
   }
 
   /// What shows progress and messages; only rank 0 shows any.

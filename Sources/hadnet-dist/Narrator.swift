@@ -36,12 +36,7 @@ final class Narrator {
         + "thread\(workers.count == 1 ? "" : "s"), batch \(recipe.batch ?? communicator.size), \(BLAS.name)")
     if isFirst, let choice = Startup.kernelChoice { say(choice) }
     if isFirst, let warning = Startup.kernelWarning { tell(.warning(warning)) }
-    if workers.count > Cores.mask().count, isFirst {
-      tell(
-        .warning(
-          "\(workers.count) threads share \(Cores.mask().count) core(s) that this rank may use: start with "
-            + "mpirun --bind-to none, or fewer --threads"))
-    }
+    for text in try Cores.warnings(threads: workers.count, communicator) { tell(.warning(text)) }
   }
 
   /// A line for a person.

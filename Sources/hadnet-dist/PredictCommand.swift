@@ -28,7 +28,8 @@ struct PredictCommand: ParsableCommand {
         try Replacement.makeFolder(out)
         return (model, dataset)
       }
-      let predictor = Predictor(model, try shared.workers(communicator))
+      let workers = try shared.workers(communicator), predictor = Predictor(model, workers)
+      try shared.warnOfCores(workers, communicator)
       let bar = shared.bar(rank: communicator.rank)
       let mine = stride(from: communicator.rank, to: dataset.cases.count, by: communicator.size).map {
         dataset.cases[$0]

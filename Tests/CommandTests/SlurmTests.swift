@@ -80,6 +80,28 @@ extension Commands {
       return outcome
     }
 
+    /// What `hadnet-dist slurm` prints, submitted as it is from another folder.
+    @Test(arguments: ["srun", "mpirun"]) func aPrintedScriptRunsTheStudy(launcher: String) throws {
+      let spaced = folder / "a run's"
+      let printed = try Program.run(
+        "slurm", folder / "recipe.yaml", "--nodes", "2", "--cores-per-node", "1", "--data", Fixture.data(),
+        "--run", spaced, "--launcher", launcher)
+      #expect(printed.code == 0 && printed.errors == "", "\(printed.errors)")
+      let script = try folder.put(printed.output, "job.sbatch")
+      let job = try cluster.run("sbatch", "--parsable", "--output=\(log)", script)
+      for _ in 0..<20_000 where !exists("\(spaced)/student/checkpoints/epoch-0001") { usleep(3000) }
+      if launcher == "srun" {
+        try cluster.run("scancel", "--signal=USR1", job)
+      } else {
+        try cluster.run("scancel", "--signal=USR1", "--batch", job)
+      }
+      try cluster.waitForAll()
+      let said = try text(log)
+      #expect(said.contains("job \(job) goes back into the queue"), "\(said)")
+      try Fixture.expectResults(spaced)
+      #expect(try text("\(spaced)/log.jsonl").contains("\"hosts\": 2"))
+    }
+
     private func waitForFirstEpoch(_ stage: String) {
       for _ in 0..<20_000 where !exists("\(run)/\(stage)/checkpoints/epoch-0001") { usleep(3000) }
     }

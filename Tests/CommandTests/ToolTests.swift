@@ -94,6 +94,47 @@ extension Commands {
       #expect(!plain.output.contains("without AVX2, as"), "\(plain.output)")
     }
 
+    // MARK: cores
+
+    private static let step = ["bench", "step", "--shape", "32x32x32", "--k", "2", "--repeats", "1"]
+
+    /// Each way to start the program, what it makes of two threads, and what the warning says of it.
+    @Test(arguments: [
+      (
+        ["taskset", "-c", "0"],
+        "rank 0 has 2 threads on 1 core: start with taskset -c and a list of 2 cores"
+      ),
+      (
+        ["\(Program.root)/scripts/mpirun", "-n", "2", "taskset", "-c", "0"],
+        "ranks 0–1 have 2 threads on 1 core: start with mpirun --bind-to none, or --map-by slot:PE=2"
+      ),
+    ])
+    func fewerCoresThanThreadsAreSaidOnce(launcher: [String], words: String) throws {
+      let command = launcher + Program.command(ToolTests.step + ["--threads", "2"])
+      let outcome = try Job(command).outcome()
+      #expect(outcome.code == 0)
+      #expect(outcome.messages == ["warning: \(words), or with --threads 1"], "\(outcome.errors)")
+      let quiet = try Job(command + ["--quiet"]).outcome()
+      #expect(quiet.code == 0 && quiet.messages.isEmpty, "\(quiet.errors)")
+      let doctor = try Job(launcher + Program.command(["doctor", "--threads", "2"])).outcome()
+      #expect(doctor.code == 0 && doctor.output.contains("warning \(words)"), "\(doctor.output)")
+    }
+
+    @Test func ranksOfAHostThatShareTooFewCoresAreSaid() throws {
+      let ranks = ["\(Program.root)/scripts/mpirun", "-n", "2", "taskset", "-c", "0"]
+      let outcome = try Job(ranks + Program.command(ToolTests.step + ["--threads", "1"])).outcome()
+      #expect(outcome.code == 0 && outcome.messages.count == 1, "\(outcome.errors)")
+      #expect(outcome.errors.contains("warning: the 2 ranks of "), "\(outcome.errors)")
+      #expect(
+        outcome.errors.contains(
+          "have 2 threads on 1 core: start fewer ranks there, or with --threads 1"), "\(outcome.errors)")
+    }
+
+    @Test func enoughCoresAreNoMatter() throws {
+      let outcome = try Job(["taskset", "-c", "0"] + Program.command(ToolTests.step)).outcome()
+      #expect(outcome.code == 0 && outcome.errors == "", "\(outcome.errors)")
+    }
+
     @Test func doctorNamesAFolderThatCannotBeWritten() throws {
       let outcome = try Program.run("doctor", "--folder", "/proc", ranks: 2)
       expectFault(outcome, 70, ["a check failed"])
@@ -208,7 +249,7 @@ extension Commands {
     @Test(arguments: [
       "phantom", "inspect", "train", "study", "predict", "evaluate", "compare", "report", "bench",
       "bench step",
-      "bench conv", "bench predict", "bench allreduce", "doctor",
+      "bench conv", "bench predict", "bench allreduce", "doctor", "slurm",
     ])
     func helpHasAnExample(command: String) throws {
       let outcome = try Program.start(command.split(separator: " ").map(String.init) + ["--help"]).outcome()
@@ -221,7 +262,8 @@ extension Commands {
       let outcome = try Program.run("--help")
       #expect(outcome.code == 0)
       for command in [
-        "phantom", "inspect", "train", "study", "predict", "evaluate", "compare", "report", "bench", "doctor",
+        "phantom", "inspect", "train", "study", "predict", "evaluate", "compare", "report", "slurm", "bench",
+        "doctor",
       ] { #expect(outcome.output.contains("\n  \(command) "), "\(outcome.output)") }
     }
 

@@ -47,7 +47,7 @@ public struct Convolution: Sendable {
 
   /// The method for `rows` channels read and `columns` written; `size` is the larger volume's, `tiled` the one that is
   /// cut into tiles.
-  private func method(_ rows: Int, _ columns: Int, width: Int, tiled: Size, upsampled: Bool) -> Method {
+  func method(_ rows: Int, _ columns: Int, width: Int, tiled: Size, upsampled: Bool) -> Method {
     let tiles = WinogradConvolution.Blocks(tiled, most: 1).tiles.voxels
     if stride == 1 {
       // Measured: from 8 outputs and 4 inputs on transforms win even over the kernel made for few channels.

@@ -20,9 +20,13 @@ enum StridedConvolution {
   /// data gradient reads dy.
   private static let forwardTaps = [(0, 2), (1, 3)], backwardTaps = [(2, 0), (3, 1)]
 
-  /// Tiles taken together, so many that their transforms have at most 2²⁴ floats.
+  /// Tiles that may be taken together, so many that their transforms have at most 2²⁴ floats.
+  private static func most(channels: Int) -> Int {
+    max(32, min(128, (1 << 24) / (points * rows / lanes * max(channels, 1))))
+  }
+
   private static func groups(_ tiles: Int, channels: Int) -> Pieces {
-    let most = max(32, min(128, (1 << 24) / (points * rows / lanes * max(channels, 1))))
+    let most = most(channels: channels)
     return Pieces(tiles, least: 1, limit: (tiles + most - 1) / most)
   }
 
@@ -39,6 +43,15 @@ enum StridedConvolution {
       let sources = sources.map(\.keepingAll)
       return stride(from: 0, to: channels, by: 64).map { TileReader(sources, $0..<min($0 + 64, channels)) }
     }
+  }
+
+  /// The most floats that the workers share for a layer's transforms of volumes.
+  static func sharedScratch(_ layer: Convolution) -> Int {
+    let chunks = (layer.inputs + 63) / 64 * 64 / channels, panels = (layer.outputs + panel - 1) / panel
+    return points
+      * max(
+        (most(channels: layer.inputs) * rows + 16) * (chunks + panels),
+        (most(channels: layer.outputs / 8) * panel + 16) * panels)
   }
 
   // MARK: Transforms of volumes

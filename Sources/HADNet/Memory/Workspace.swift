@@ -45,6 +45,9 @@ public struct WorkspacePlan {
     return (offsets, total)
   }
 
+  /// Numbers of 4 bytes in the memory.
+  public var count: Int { offsets().total }
+
   /// The memory itself: one volume a request, in the order of the requests.
   public func volumes() -> [Volume] {
     let (offsets, total) = offsets()

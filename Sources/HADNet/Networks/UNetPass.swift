@@ -42,6 +42,19 @@ public final class UNetPass {
     /// Moments of a backward pass: the losses 0, the logits 1, five for each level up, and five for each down.
     static let backwardMoments = 2 + 4 * 5 + 5 * 5
 
+    /// Reserves the volumes of a pass by itself.
+    init(_ network: UNet, _ size: Size, _ purpose: Purpose, in plan: inout WorkspacePlan) {
+      // A discriminator's turn lies between forward and backward, and after it.
+      let judged = Places.forwardMoments, backward = judged + 1, end = backward + Places.backwardMoments + 1
+      switch purpose {
+      case .training(let features):
+        self.init(
+          network, size, in: &plan, forward: 0, backward: backward, features: features ? (end, judged) : nil)
+      case .inference(let features):
+        self.init(network, size, in: &plan, forward: 0, features: features ? (end, judged) : nil)
+      }
+    }
+
     /// Reserves the volumes of a pass whose forward starts at `forward`; `backward`: when its backward starts.
     /// `features`: a discriminator reads logits and features until that moment, and writes features' gradients from
     /// `gradients` on.
@@ -121,16 +134,7 @@ public final class UNetPass {
   /// A pass with memory of its own.
   public convenience init(_ network: UNet, _ size: Size, _ purpose: Purpose) {
     var plan = WorkspacePlan()
-    let places: Places
-    // A discriminator's turn lies between forward and backward, and after it.
-    let judged = Places.forwardMoments, backward = judged + 1, end = backward + Places.backwardMoments + 1
-    switch purpose {
-    case .training(let features):
-      places = Places(
-        network, size, in: &plan, forward: 0, backward: backward, features: features ? (end, judged) : nil)
-    case .inference(let features):
-      places = Places(network, size, in: &plan, forward: 0, features: features ? (end, judged) : nil)
-    }
+    let places = Places(network, size, purpose, in: &plan)
     self.init(places, plan.volumes())
   }
 

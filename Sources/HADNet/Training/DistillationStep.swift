@@ -62,28 +62,35 @@ public final class DistillationStep {
     teacherP.freeze()
     self.reduction = reduction
     exposure = Exposure(reduction)
-    // One plan for the whole step: what teacher and student need only for themselves, and the discriminator on its way
-    // back, takes turns in the same memory.
-    var plan = WorkspacePlan()
-    let judged = 2 * UNetPass.Places.forwardMoments, through = judged + 1
-    let backward = through + DiscriminatorPass.Places.backwardMoments + 1
-    let learns = backward + UNetPass.Places.backwardMoments + 1
-    let end = learns + DiscriminatorPass.Places.backwardMoments + 1
-    let teacherPlaces = UNetPass.Places(teacher, size, in: &plan, forward: 0, features: (end, judged))
-    let studentPlaces = UNetPass.Places(
-      student, size, in: &plan, forward: UNetPass.Places.forwardMoments, backward: backward,
-      features: (end, through))
-    let fakePlaces = DiscriminatorPass.Places(
-      discriminator, size, in: &plan, forward: judged, backwards: [through, learns])
-    let realPlaces = DiscriminatorPass.Places(
-      discriminator, size, in: &plan, forward: judged, backwards: [learns])
-    let volumes = plan.volumes()
-    teacherPass = UNetPass(teacherPlaces, volumes)
-    studentPass = UNetPass(studentPlaces, volumes)
-    fake = DiscriminatorPass(fakePlaces, volumes)
-    real = DiscriminatorPass(realPlaces, volumes)
+    let places = Places(student, teacher, discriminator, size), volumes = places.plan.volumes()
+    teacherPass = UNetPass(places.teacher, volumes)
+    studentPass = UNetPass(places.student, volumes)
+    fake = DiscriminatorPass(places.fake, volumes)
+    real = DiscriminatorPass(places.real, volumes)
     studentReducer = GradientReducer(studentP, settings.optimiser, reduction, workers)
     discriminatorReducer = GradientReducer(discriminatorP, settings.optimiser, reduction, workers)
+  }
+
+  /// One plan for the whole step: what teacher and student need only for themselves, and the discriminator on its way
+  /// back, takes turns in the same memory.
+  struct Places {
+    private(set) var plan = WorkspacePlan()
+    let student, teacher: UNetPass.Places
+    let fake, real: DiscriminatorPass.Places
+
+    init(_ student: UNet, _ teacher: UNet, _ discriminator: Discriminator, _ size: Size) {
+      let judged = 2 * UNetPass.Places.forwardMoments, through = judged + 1
+      let backward = through + DiscriminatorPass.Places.backwardMoments + 1
+      let learns = backward + UNetPass.Places.backwardMoments + 1
+      let end = learns + DiscriminatorPass.Places.backwardMoments + 1
+      self.teacher = UNetPass.Places(teacher, size, in: &plan, forward: 0, features: (end, judged))
+      self.student = UNetPass.Places(
+        student, size, in: &plan, forward: UNetPass.Places.forwardMoments, backward: backward,
+        features: (end, through))
+      fake = DiscriminatorPass.Places(
+        discriminator, size, in: &plan, forward: judged, backwards: [through, learns])
+      real = DiscriminatorPass.Places(discriminator, size, in: &plan, forward: judged, backwards: [learns])
+    }
   }
 
   /// A step over `filled` slots of the batch, of which `cases` are this rank's. `studentDropout` and

@@ -1,0 +1,103 @@
+import Collective
+
+/// The memory that one rank needs to train a stage, in bytes, counted from what the stage allocates; nothing is
+/// allocated to find it.
+///
+/// Exact are networks, gradients, moments, the step's volumes (its own `WorkspacePlan`), the frozen teacher's
+/// transformed weights and sums of several slots. Scratch, what ranks exchange and a checkpoint's way to the disk are
+/// bounds; `program`, `threadScratch` and `margin` are measured. On one rank with two threads and k = 32, in GiB,
+/// estimated : measured: a step of 80×96×80 voxels 3.3 : 2.80, of 160×192×160 8.9 : 7.96; a whole study of 32×32×32,
+/// checkpoints included, 3.6 : 3.09.
+public struct RankMemory: Equatable, Sendable {
+  /// Parameters, gradients and this rank's part of the moments.
+  public private(set) var vectors = 0
+  /// Volumes of the step.
+  public private(set) var volumes = 0
+  /// Transformed weights that are kept, and scratch of all threads.
+  public private(set) var transforms = 0
+  /// Sums of slots, and what other ranks have sent.
+  public private(set) var sums = 0
+  /// Cases of two steps: this one's and the next one's, which are read meanwhile.
+  public private(set) var cases = 0
+  /// What rank 0 needs besides while it writes a checkpoint: the moments of all ranks, and the file's bytes.
+  public private(set) var checkpoint = 0
+
+  /// Code, libraries and small pieces.
+  static let program = 128 << 20
+  /// A thread's scratch at k = 32, of which 20 MiB were measured; it grows with the channels.
+  static let threadScratch = 32 << 20
+  /// For pages that allocators hold back, in percent.
+  static let margin = 12
+
+  /// Bytes of any rank while it trains.
+  public var training: Int {
+    let counted = vectors + volumes + transforms + sums + cases + RankMemory.program
+    return counted + counted / 100 * RankMemory.margin
+  }
+
+  /// Bytes of one prepared case: four sequences of floats, the brain's mask, the truth.
+  public static func ofCase(_ size: Size) -> Int { size.voxels * (4 * Modality.allCases.count + 2) }
+
+  /// For cases of `size` voxels, on the rank that has most to do.
+  public init(_ stage: Stage, k: Int, size: Size, slots: Slots, threads: Int) {
+    let student = UNet(inputs: Sight.withoutContrast.channels.count, k: k)
+    let teacher = UNet(inputs: Sight.all.channels.count, k: k), discriminator = Discriminator(k: k)
+    let trained: Int, frozen: Int, floats: Int, kept: Int, layers: [Int]
+    switch stage {
+    case .teacher, .student:
+      let network = stage == .teacher ? teacher : student
+      var plan = WorkspacePlan()
+      _ = UNetPass.Places(network, size, .training(features: false), in: &plan)
+      (trained, frozen, floats, kept) = (network.layout.count, 0, plan.count, 0)
+      layers = network.transforms(size)
+    case .hadnet:
+      (trained, frozen) = (student.layout.count + discriminator.layout.count, teacher.layout.count)
+      floats = DistillationStep.Places(student, teacher, discriminator, size).plan.count
+      kept = teacher.transforms(size).reduce(0, +)
+      layers = student.transforms(size) + discriminator.transforms(size)
+    }
+    let ranks = slots.ranks, run = (slots.count + ranks - 1) / ranks
+    vectors = 4 * (frozen + 2 * trained + 2 * ((trained + ranks - 1) / ranks))
+    volumes = 4 * floats
+    transforms = 4 * (kept + (layers.max() ?? 0)) + threads * RankMemory.threadScratch * max(k, 4) / 32
+    // Nodes of the sum's tree on the way, and the pieces of them that other ranks send.
+    let nodes = run > 1 ? Int.bitWidth - (run - 1).leadingZeroBitCount : 0
+    sums = 4 * nodes * trained + (ranks > 1 ? 2 * max(64 << 20, slots.count << 18) : 0)
+    cases = 2 * run * RankMemory.ofCase(size)
+    checkpoint = 4 * 2 * trained * (ranks > 1 ? 2 : 1)
+  }
+}
+
+extension UNet {
+  /// Floats of the transformed weights of each sum that Winograd computes, for an input of `size`.
+  fileprivate func transforms(_ size: Size) -> [Int] {
+    var counts: [Int] = [], size = size
+    for level in 0..<5 {
+      var units = [down[level].first, down[level].second]
+      if level < 4 { units += [up[level].first, up[level].second] }
+      for unit in units {
+        let rows = unit.convolutions.filter { layer in
+          layer.method(layer.inputs, layer.outputs, width: size.x, tiled: size, upsampled: false) == .winograd
+        }.reduce(0) { $0 + $1.inputs }
+        counts.append(
+          WinogradConvolution.Weights.count(rows: rows, columns: unit.convolutions[0].outputs))
+      }
+      if level < 4 { size = size.halved }
+    }
+    return counts
+  }
+}
+
+extension Discriminator {
+  /// Floats that the workers share for each block, for networks' outputs of `size`: decoder features, which are read
+  /// upsampled, are computed as 3³ by Winograd, the rest by parities.
+  fileprivate func transforms(_ size: Size) -> [Int] {
+    blocks.enumerated().flatMap { i, block in
+      let layer = block.convolutions[0], features = hierarchical && i > 0 ? k << i : 0
+      return [
+        WinogradConvolution.Weights.count(rows: features, columns: layer.outputs),
+        StridedConvolution.sharedScratch(layer),
+      ]
+    }
+  }
+}

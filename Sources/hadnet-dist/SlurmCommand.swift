@@ -1,0 +1,236 @@
+import ArgumentParser
+import Collective
+import Foundation
+import HADNet
+
+struct SlurmCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "slurm",
+    abstract: "Print a batch script for Slurm, fitted to a recipe; nothing is submitted.",
+    discussion: """
+      Ranks, threads and memory follow from the recipe and the nodes; a head of comments says how. The script puts its \
+      job back into the queue until the run is done.
+
+      Example: hadnet-dist slurm recipes/paper.yaml --nodes 4 --cores-per-node 64 --data BraTS2019 > job.sbatch
+      """)
+
+  enum Task: String, ExpressibleByArgument, CaseIterable { case study, train }
+  enum Launcher: String, ExpressibleByArgument, CaseIterable { case srun, mpirun }
+
+  @Argument(help: "The recipe, a YAML file.")
+  var recipe: String
+  @Option(help: "Nodes of the job.")
+  var nodes: Int
+  @Option(help: "Cores of a node that the job takes; default: those this process may use here.")
+  var coresPerNode: Int?
+  @Option(
+    help: "Threads of a rank; default: the largest divisor of the cores up to 8, more where ranks are few.")
+  var threads: Int?
+  @Option(help: "Ranks on a node; default: as many as have cores, and a case of the batch.")
+  var ranksPerNode: Int?
+  @Option(help: "Memory of a node that the job takes, as sbatch has it (180G); default: what the ranks need.")
+  var memoryPerNode: String?
+  @Option(help: "The job's time limit, as sbatch has it; a job that reaches it is queued again.")
+  var time = "24:00:00"
+  @Option(help: "Partition, if it is not the cluster's default.")
+  var partition: String?
+  @Option(help: "Account that the job is charged to.")
+  var account: String?
+  @Option(help: "What starts the ranks: srun, or mpirun where srun knows no pmix.")
+  var launcher = Launcher.srun
+  @Option(help: "study: every stage and the evaluation; train: one stage.")
+  var command = Task.study
+  @Option(help: "The stage for --command train: teacher, student or hadnet.")
+  var stage: Stage?
+  @Option(help: "The data set's folder; default: the recipe's data.path.")
+  var data: String?
+  @Option(name: .customLong("run"), help: "The run's folder; default: runs/ and the recipe's name.")
+  var folder: String?
+  @Option(help: "The job's name; default: hadnet- and the recipe's name.")
+  var name: String?
+  @Option(name: .customLong("set"), help: "Change a value of the recipe: key=value, e.g. batch=8.")
+  var set: [String] = []
+
+  func run() throws {
+    try checkOptions()
+    let recipe = try Recipe.load(self.recipe, overrides: set)
+    guard let root = data ?? recipe.data.path else {
+      throw Fault(.usage, "no data set: give --data DIR, or data.path in \(self.recipe)")
+    }
+    let (ranks, threads) = try layout(cores: coresPerNode ?? Cores.mask().count, batch: recipe.batch)
+    let slots = Slots(recipe.batch ?? nodes * ranks, over: nodes * ranks)
+    let (size, sizeIsFrom) = SlurmCommand.size(recipe, root)
+    let memory = RankMemory(
+      command == .study ? .hadnet : stage ?? .teacher, k: recipe.network.k, size: size, slots: slots,
+      threads: threads)
+    let (wanted, kept) = try share(memory, ranks: ranks)
+    let head = [
+      "\(command.rawValue) of the recipe \(self.recipe), printed by hadnet-dist \(HADNetDist.version); submit it with "
+        + "sbatch.",
+      "Nodes × ranks × threads: \(nodes) × \(ranks) × \(threads); batch \(slots.count)"
+        + (recipe.batch == nil ? ", one case a rank: fixed when the run begins." : "."),
+      "A case has \(size) voxels (\(sizeIsFrom)), k is \(recipe.network.k).",
+      "Memory of a rank: \(SlurmCommand.gib(memory.training, .up)) GiB to train, \(SlurmCommand.gib(kept, .down)) GiB of "
+        + "prepared cases; rank 0 \(SlurmCommand.gib(memory.checkpoint, .up)) GiB more for a checkpoint.",
+    ]
+    let plainName = String(recipe.name.map { SlurmCommand.isPlain("\($0)") ? $0 : "-" })
+    var options = [
+      "job-name=\(name ?? "hadnet-\(plainName)")", "nodes=\(nodes)", "ntasks-per-node=\(ranks)",
+      "cpus-per-task=\(threads)", "mem=\((wanted + 0xFFFFF) >> 20)M", "time=\(time)", "output=%x-%j.log",
+      // With mpirun the script gets the signal, and hands it on.
+      launcher == .mpirun ? "signal=B:USR1@120" : "signal=USR1@120", "requeue", "open-mode=append",
+    ]
+    if let partition { options.append("partition=\(partition)") }
+    if let account { options.append("account=\(account)") }
+    // The job may be submitted from any folder.
+    let run = SlurmCommand.absolute(folder ?? "runs/\(recipe.name)")
+    var words = [
+      SlurmCommand.program, command.rawValue, SlurmCommand.absolute(self.recipe), "--data",
+      SlurmCommand.absolute(root), "--run", run, "--memory", SlurmCommand.gib(kept, .down), "--resume",
+    ]
+    if command == .train { words += ["--stage", (stage ?? .teacher).rawValue] }
+    for change in set { words += ["--set", change] }
+    print(
+      """
+      #!/bin/bash
+      \(head.map { "# " + $0.split(whereSeparator: \.isNewline).joined(separator: " ") }.joined(separator: "\n"))
+      \(options.map { "#SBATCH --" + $0 }.joined(separator: "\n"))
+      set -uo pipefail
+      [[ -n ${SLURM_JOB_ID-} ]] || { echo "submit this script with sbatch" >&2; exit 64; }
+      launcher=\(launcher.rawValue) run=\(SlurmCommand.quoted(run))
+      set -- \(words.map(SlurmCommand.quoted).joined(separator: " "))
+      \(SlurmCommand.ending)
+      """, terminator: "")
+  }
+
+  /// Bytes of a node that the job asks for, and how many of them each rank keeps for prepared cases.
+  private func share(_ memory: RankMemory, ranks: Int) throws -> (wanted: Int, kept: Int) {
+    // Rank 0 alone writes checkpoints.
+    let needed = ranks * memory.training + memory.checkpoint
+    guard let memoryPerNode else {
+      // A gigabyte of cases a rank; the others are read anew from the cache folder.
+      return (needed + ranks << 30, 1 << 30)
+    }
+    let given = try SlurmCommand.bytes(memoryPerNode)
+    guard given >= needed else {
+      throw Fault(
+        .usage,
+        "--memory-per-node is \(memoryPerNode), but \(ranks == 1 ? "a rank needs" : "\(ranks) ranks need") "
+          + "\(SlurmCommand.gib(needed, .up)) GiB"
+          + (ranks == 1 ? "" : ": take fewer --ranks-per-node with more --threads"))
+    }
+    return (given, (given - needed) / ranks)
+  }
+
+  // MARK: Checks
+
+  private func checkOptions() throws {
+    for (option, value, most) in [
+      ("--nodes", nodes, 100_000), ("--cores-per-node", coresPerNode, 4096), ("--threads", threads, 4096),
+      ("--ranks-per-node", ranksPerNode, 4096),
+    ] {
+      if let value, !(1...most).contains(value) {
+        throw Fault(.usage, "\(option) is \(value); 1 to \(most) are possible")
+      }
+    }
+    guard let limit = TimeLimit(time) else {
+      throw Fault(.usage, "--time is \(time); write minutes, HH:MM:SS, D-HH or D-HH:MM:SS")
+    }
+    guard limit.seconds >= 300 else {
+      throw Fault(.usage, "--time is \(time); five minutes at least, as two are for the last checkpoint")
+    }
+    for (option, value) in [("--partition", partition), ("--account", account), ("--name", name)] {
+      if let value, !SlurmCommand.isPlain(value) {
+        throw Fault(.usage, "\(option) is '\(value)'; letters, digits and . _ , + @ - are possible")
+      }
+    }
+    if stage != nil, command != .train { throw Fault(.usage, "--stage needs --command train") }
+  }
+
+  private static func isPlain(_ text: String) -> Bool { text.wholeMatch(of: /[A-Za-z0-9._,+@\-]+/) != nil }
+
+  /// Ranks of a node and threads of a rank. Every rank has a case of the batch at least.
+  private func layout(cores: Int, batch: Int?) throws -> (ranks: Int, threads: Int) {
+    if let threads, threads > cores {
+      throw Fault(
+        .usage, "--threads \(threads) are more than the \(cores) cores of a node (--cores-per-node)")
+    }
+    if let batch, nodes * (ranksPerNode ?? 1) > batch {
+      let ranks = nodes * (ranksPerNode ?? 1)
+      throw Fault(
+        .recipe,
+        "\(ranks) ranks share a batch of \(batch) cases; start at most \(batch) ranks, or set batch: \(ranks)"
+      )
+    }
+    guard let ranks = ranksPerNode else {
+      let wish = threads ?? (1...8).last { cores % $0 == 0 } ?? 1
+      var ranks = cores / wish
+      if let batch {
+        // The fewest ranks with which none has more cases than it must.
+        ranks = min(ranks, batch / nodes)
+        let cases = (batch + nodes * ranks - 1) / (nodes * ranks)
+        ranks = ((batch + cases - 1) / cases + nodes - 1) / nodes
+      }
+      return (ranks, threads ?? cores / ranks)
+    }
+    guard ranks * (threads ?? 1) <= cores else {
+      throw Fault(
+        .usage,
+        "\(ranks) ranks × \(threads ?? 1) threads are more than the \(cores) cores of a node (--cores-per-node)"
+      )
+    }
+    return (ranks, threads ?? cores / ranks)
+  }
+
+  // MARK: Sizes
+
+  /// The size of a case, and how it is known. Of a data set that can be seen only one header is read: a brain is not
+  /// larger than its file, nor than those of BraTS 2019.
+  private static func size(_ recipe: Recipe, _ root: String) -> (Size, String) {
+    if let size = recipe.data.size { return (size, "data.size") }
+    let brats = Size(160, 192, 160)
+    guard let path = (try? Dataset.inspect(root))?.cases.first?.files[.flair],
+      let file = try? NIfTIHeader.read(path).size
+    else { return (brats, "as in BraTS 2019: data.size sets another") }
+    let least = Discriminator.leastSide
+    func side(_ n: Int, _ most: Int) -> Int { max(least, min(n, most)) }
+    let box = Size(side(file.z, brats.z), side(file.y, brats.y), side(file.x, brats.x))
+    return (Preparation.commonSize([box]), "at most, after the data set's first file")
+  }
+
+  /// Bytes of a number as sbatch's --mem has it: mebibytes, or with K, M, G or T.
+  private static func bytes(_ text: String) throws -> Int {
+    guard let match = text.wholeMatch(of: /([1-9][0-9]{0,9})([KMGT]?)/.ignoresCase()),
+      let number = Int(match.1), let unit = "KMGT".firstIndex(of: match.2.uppercased().first ?? "M")
+    else { throw Fault(.usage, "--memory-per-node is \(text); write it as 180G or 184320M") }
+    return number << (10 * (1 + "KMGT".distance(from: "KMGT".startIndex, to: unit)))
+  }
+
+  /// GiB with one decimal.
+  private static func gib(_ bytes: Int, _ rounding: FloatingPointRoundingRule) -> String {
+    String(format: "%.1f", (Double(bytes) / 0x1p30 * 10).rounded(rounding) / 10)
+  }
+
+  // MARK: Text
+
+  /// The last part of slurm/run.sh: starts the ranks, hands signals on, and queues the job again.
+  private static var ending: String {
+    let text = String(decoding: PackageResources.run_sh, as: UTF8.self)
+    guard let start = text.range(of: "\nthreads=") else { preconditionFailure("run.sh is another script") }
+    return String(text[text.index(after: start.lowerBound)...])
+  }
+
+  private static var program: String {
+    (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
+  }
+
+  private static func absolute(_ path: String) -> String {
+    URL(fileURLWithPath: path).standardizedFileURL.path
+  }
+
+  /// One word for the shell.
+  private static func quoted(_ word: String) -> String {
+    word.wholeMatch(of: /[A-Za-z0-9._,+@\/=:\-]+/) != nil
+      ? word : "'" + word.replacing("'", with: #"'\''"#) + "'"
+  }
+}

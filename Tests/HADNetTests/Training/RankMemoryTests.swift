@@ -1,0 +1,43 @@
+import Collective
+import Testing
+
+@testable import HADNet
+
+struct RankMemoryTests {
+  private func memory(
+    _ stage: Stage = .hadnet, k: Int = 32, size: Size = Size(80, 96, 80), batch: Int = 1, ranks: Int = 1,
+    threads: Int = 2
+  ) -> RankMemory {
+    RankMemory(stage, k: k, size: size, slots: Slots(batch, over: ranks), threads: threads)
+  }
+
+  /// Peaks of `bench step` in GiB, one rank and two threads: the estimate is a tenth above them, and not more than
+  /// a fifth and what is put down for the program.
+  @Test(arguments: [
+    (Size(80, 96, 80), 32, 2.80), (Size(160, 192, 160), 32, 7.96), (Size(48, 64, 48), 16, 0.605),
+  ])
+  func isALittleMoreThanMeasured(size: Size, k: Int, measured: Double) {
+    let estimate = Double(memory(k: k, size: size).training) / 0x1p30
+    #expect(estimate > 1.1 * measured && estimate < 1.2 * measured + 0.125, "\(estimate) for \(measured) GiB")
+  }
+
+  @Test func ranksShareTheMoments() {
+    let one = memory(), four = memory(batch: 4, ranks: 4)
+    // The student's 66 MB and the discriminator's 353 MB, twice: three quarters lie elsewhere.
+    #expect(abs(one.vectors - four.vectors - 628_000_000) < 2_000_000)
+    // Rank 0 brings them together for a checkpoint.
+    #expect(four.checkpoint == 2 * one.checkpoint)
+  }
+
+  @Test func slotsOfARankNeedTheirSums() {
+    let two = memory(batch: 2), five = memory(batch: 5)
+    #expect(memory().sums == 0)
+    #expect(five.sums == 3 * two.sums && five.cases == 5 * memory().cases)
+    #expect(five.volumes == memory().volumes)
+  }
+
+  @Test func pretrainingNeedsLess() {
+    #expect(memory(.student).training < memory(.teacher).training)
+    #expect(memory(.teacher).training < memory().training / 2)
+  }
+}
