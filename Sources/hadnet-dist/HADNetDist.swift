@@ -43,8 +43,17 @@ struct HADNetDist: ParsableCommand {
       complain(fault.description)
       Foundation.exit(fault.kind.rawValue)
     } catch {
+      // All ranks were typed the same: the first one says it.
+      guard isFirst else { Foundation.exit(exitCode(for: error).rawValue) }
       exit(withError: error)
     }
+  }
+
+  /// Whether this is rank 0, or alone, as far as its environment tells before MPI does.
+  private static var isFirst: Bool {
+    let environment = ProcessInfo.processInfo.environment
+    let names = ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"]
+    return names.compactMap { environment[$0] }.first.map { $0 == "0" } ?? true
   }
 
   static func complain(_ message: String) { FileHandle.standardError.write(Data((message + "\n").utf8)) }

@@ -40,7 +40,7 @@ struct SlurmCommand: ParsableCommand {
   var launcher = Launcher.srun
   @Option(help: "study: every stage and the evaluation; train: one stage.")
   var command = Task.study
-  @Option(help: "The stage for --command train: teacher, student or hadnet.")
+  @Option(help: "The stage for --command train.")
   var stage: Stage?
   @Option(help: "The data set's folder; default: the recipe's data.path.")
   var data: String?
@@ -71,7 +71,7 @@ struct SlurmCommand: ParsableCommand {
         + (recipe.batch == nil ? ", one case a rank: fixed when the run begins." : "."),
       "A case has \(size) voxels (\(sizeIsFrom)), k is \(recipe.network.k).",
       "Memory of a rank: \(SlurmCommand.gib(memory.training, .up)) GiB to train, \(SlurmCommand.gib(kept, .down)) GiB of "
-        + "prepared cases; rank 0 \(SlurmCommand.gib(memory.checkpoint, .up)) GiB more for a checkpoint.",
+        + "prepared cases.",
     ]
     let plainName = String(recipe.name.map { SlurmCommand.isPlain("\($0)") ? $0 : "-" })
     var options = [
@@ -105,8 +105,7 @@ struct SlurmCommand: ParsableCommand {
 
   /// Bytes of a node that the job asks for, and how many of them each rank keeps for prepared cases.
   private func share(_ memory: RankMemory, ranks: Int) throws -> (wanted: Int, kept: Int) {
-    // Rank 0 alone writes checkpoints.
-    let needed = ranks * memory.training + memory.checkpoint
+    let needed = ranks * memory.training
     guard let memoryPerNode else {
       // A gigabyte of cases a rank; the others are read anew from the cache folder.
       return (needed + ranks << 30, 1 << 30)

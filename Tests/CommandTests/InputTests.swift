@@ -297,6 +297,13 @@ extension Commands {
       #expect(outcome.errors.contains("Usage: hadnet-dist"), "\(outcome.errors)")
     }
 
+    @Test func aMistakeThatAllRanksSeeIsSaidOnce() throws {
+      let outcome = try Program.start(["study", "--nonsense"], ranks: 3).outcome()
+      #expect(outcome.code == 64)
+      #expect(
+        outcome.errors.components(separatedBy: "Unknown option '--nonsense'").count == 2, "\(outcome.errors)")
+    }
+
     @Test func phantomInAFolderWithFiles() throws {
       let data = try Fixture.data()
       expectFault(try Program.run("phantom", data), 64, [data, "not empty"])

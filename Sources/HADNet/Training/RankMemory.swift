@@ -4,10 +4,9 @@ import Collective
 /// allocated to find it.
 ///
 /// Exact are networks, gradients, moments, the step's volumes (its own `WorkspacePlan`), the frozen teacher's
-/// transformed weights and sums of several slots. Scratch, what ranks exchange and a checkpoint's way to the disk are
-/// bounds; `program`, `threadScratch` and `margin` are measured. On one rank with two threads and k = 32, in GiB,
-/// estimated : measured: a step of 80×96×80 voxels 3.3 : 2.80, of 160×192×160 8.9 : 7.96; a whole study of 32×32×32,
-/// checkpoints included, 3.6 : 3.09.
+/// transformed weights and sums of several slots. Scratch and what ranks exchange are bounds; `program`, `threadScratch`
+/// and `margin` are measured. On one rank with two threads and k = 32, in GiB, estimated : measured: a step of 80×96×80
+/// voxels 3.3 : 2.80, of 160×192×160 8.9 : 7.96. A checkpoint's files are streamed.
 public struct RankMemory: Equatable, Sendable {
   /// Parameters, gradients and this rank's part of the moments.
   public private(set) var vectors = 0
@@ -19,8 +18,6 @@ public struct RankMemory: Equatable, Sendable {
   public private(set) var sums = 0
   /// Cases of two steps: this one's and the next one's, which are read meanwhile.
   public private(set) var cases = 0
-  /// What rank 0 needs besides while it writes a checkpoint: the moments of all ranks, and the file's bytes.
-  public private(set) var checkpoint = 0
 
   /// Code, libraries and small pieces.
   static let program = 128 << 20
@@ -41,16 +38,17 @@ public struct RankMemory: Equatable, Sendable {
   /// For cases of `size` voxels, on the rank that has most to do.
   public init(_ stage: Stage, k: Int, size: Size, slots: Slots, threads: Int) {
     let student = UNet(inputs: Sight.withoutContrast.channels.count, k: k)
-    let teacher = UNet(inputs: Sight.all.channels.count, k: k), discriminator = Discriminator(k: k)
+    let teacher = UNet(inputs: Sight.all.channels.count, k: k)
     let trained: Int, frozen: Int, floats: Int, kept: Int, layers: [Int]
     switch stage {
-    case .teacher, .student:
+    case .teacher, .student, .control:
       let network = stage == .teacher ? teacher : student
       var plan = WorkspacePlan()
       _ = UNetPass.Places(network, size, .training(features: false), in: &plan)
       (trained, frozen, floats, kept) = (network.layout.count, 0, plan.count, 0)
       layers = network.transforms(size)
-    case .hadnet:
+    case .hadnet, .adnet:
+      let discriminator = Discriminator(k: k, hierarchical: stage == .hadnet)
       (trained, frozen) = (student.layout.count + discriminator.layout.count, teacher.layout.count)
       floats = DistillationStep.Places(student, teacher, discriminator, size).plan.count
       kept = teacher.transforms(size).reduce(0, +)
@@ -64,7 +62,6 @@ public struct RankMemory: Equatable, Sendable {
     let nodes = run > 1 ? Int.bitWidth - (run - 1).leadingZeroBitCount : 0
     sums = 4 * nodes * trained + (ranks > 1 ? 2 * max(64 << 20, slots.count << 18) : 0)
     cases = 2 * run * RankMemory.ofCase(size)
-    checkpoint = 4 * 2 * trained * (ranks > 1 ? 2 : 1)
   }
 }
 
