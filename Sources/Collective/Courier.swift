@@ -60,6 +60,8 @@ public final class Courier: @unchecked Sendable {
   private var thread: pthread_t?
   private let ready = DispatchSemaphore(value: 0)
   private let sent = Atomic<Int>(0)
+  /// With which code the job is to end at once.
+  private let end = Mutex<Int32?>(nil)
 
   init(_ world: Communicator, _ patience: Patience) throws(MPIError) {
     self.world = world
@@ -91,6 +93,19 @@ public final class Courier: @unchecked Sendable {
     if let thread { pthread_join(thread, nil) }
     try watch.finish()
   }
+
+  /// Ends all ranks at once; mpirun returns `code`. The thread does it: two threads in MPI at a time may crash.
+  func abort(code: Int32) -> Never {
+    if !isCurrent {
+      end.withLock { $0 = code }
+      arrivals.signal()
+      // Within this time it looks, unless it is stuck or has much to compute.
+      sleep(5)
+    }
+    World.abort(code: code)
+  }
+
+  private func endIfAsked() { if let code = end.withLock({ $0 }) { World.abort(code: code) } }
 
   /// Bytes that this rank has sent.
   public var bytesSent: Int { sent.load(ordering: .relaxed) }
@@ -141,6 +156,7 @@ public final class Courier: @unchecked Sendable {
         watch.look(waiting: false)
         continue
       }
+      endIfAsked()
       guard let errand = queue.withLock({ $0.removeFirst() }) else { break }
       watch.begin()
       do throws(MPIError) {
@@ -163,6 +179,7 @@ public final class Courier: @unchecked Sendable {
       try check(
         "MPI_Testall", cmpi_test_all(Int32(requests.count), &requests, &flag))
       if flag != 0 { return }
+      endIfAsked()
       tests += 1
       if tests < 50 { continue }
       usleep(tests < 250 ? 50 : 200)
