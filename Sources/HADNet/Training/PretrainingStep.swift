@@ -162,5 +162,6 @@ private func notFinite(_ what: String, _ cases: [SlotCase]) -> Fault {
   return Fault(
     .other,
     "\(what) in a step with \(places.isEmpty ? "no case of this rank" : places); the last checkpoint is good: "
-      + "lower the learning rate, or look at the case, and run again with --resume")
+      + "look at the case and run again with --resume, or choose another --run for a recipe with a lower rate"
+  )
 }
