@@ -14,29 +14,64 @@ fi
 threads=${SLURM_CPUS_PER_TASK:-1}
 checkpoints() { readlink "$run"/*/checkpoints/latest; }
 before=$(checkpoints 2> /dev/null)
+# A line for each start in a row that made no progress.
+idle=$run/idle
+[[ -n ${SLURM_RESTART_COUNT-} ]] || rm -f "$idle"
+is_running() { scontrol --oneliner show job "$SLURM_JOB_ID" | grep -q 'JobState=RUNNING '; }
+put_back() {
+  echo "job $SLURM_JOB_ID goes back into the queue"
+  scontrol requeue "$SLURM_JOB_ID"
+}
 
-case $launcher in
-  # pmix: without it the ranks do not find each other. kill-on-bad-exit: without it the others wait for ever when one
-  # rank is killed, for want of memory for example. cpus-per-task: srun does not take it from sbatch.
-  srun) srun --mpi=pmix --kill-on-bad-exit=1 --cpus-per-task="$threads" "$@" --threads "$threads" & ;;
-  # Slurm has given the cores; bound to one, a rank's threads would share it.
-  mpirun) mpirun --bind-to none -n "${SLURM_NTASKS:-1}" "$@" --threads "$threads" & ;;
-  *) echo "run.sh: srun or mpirun, not $launcher" >&2; exit 64 ;;
-esac
-step=$!
+# Runs the command on all ranks, as a step of the job; sets `code`.
+run_step() {
+  case $launcher in
+    # pmix: without it the ranks do not find each other. kill-on-bad-exit: without it the others wait for ever when one
+    # rank is killed, for want of memory for example. cpus-per-task: srun does not take it from sbatch.
+    srun) srun --mpi=pmix --kill-on-bad-exit=1 --cpus-per-task="$threads" "$@" --threads "$threads" & ;;
+    # Slurm has given the cores; bound to one, a rank's threads would share it.
+    mpirun) mpirun --bind-to none -n "${SLURM_NTASKS:-1}" "$@" --threads "$threads" & ;;
+    *) echo "run.sh: srun or mpirun, not $launcher" >&2; exit 64 ;;
+  esac
+  step=$!
+  code=0
+  while kill -0 $step 2> /dev/null; do
+    wait $step
+    code=$?
+  done
+}
 # Slurm's signals go to the step, or, with --signal=B:USR1, to this script, which passes them on.
 trap 'kill -USR1 $step' USR1
 trap 'kill -TERM $step' TERM
-code=0
-while kill -0 $step 2> /dev/null; do
-  wait $step
-  code=$?
+# Whether the program itself says that it would fail again: usage, data, files, a check, the disk, the recipe.
+is_fault() { [[ $code =~ ^(64|65|66|70|74|78)$ ]]; }
+# Every start of the program notes itself there.
+notes() { stat --format=%s "$run/log.jsonl"; }
+noted=$(notes 2> /dev/null)
+run_step "$@"
+# On a node that lost power, a socket of this step's number may be left, and srun's pmix can't start it there; the next
+# step has another number.
+for ((again = 1; again < 3; again++)); do
+  [[ $launcher == srun && $code != 0 && $(notes 2> /dev/null) == "$noted" ]] && ! is_fault && is_running || break
+  echo "the ranks did not start: trying again"
+  run_step "$@"
 done
 
-# 75: stopped by a signal or the time limit. srun says 143 where one rank ends a moment before the others. Whoever has
-# made no progress would not make any the next time.
-if [[ -e $run/unfinished && $code =~ ^(75|143)$ && $(checkpoints 2> /dev/null) != "$before" ]]; then
-  echo "job $SLURM_JOB_ID goes back into the queue"
-  scontrol requeue "$SLURM_JOB_ID"
+# What else ends a run before its end may not come again: a signal or the time limit (75), a rank or a node that was lost
+# (srun says 137, 143 or its own), a stall (1). Whoever has made no progress in three starts in a row would not in a
+# fourth.
+if [[ ! -e $run/unfinished || $code == 0 ]] || is_fault; then
+  rm -f "$idle"
+elif ! is_running; then
+  # Cancelled, or put back by Slurm itself: not ours to decide.
+  :
+elif [[ $(checkpoints 2> /dev/null) != "$before" ]]; then
+  rm -f "$idle"
+  put_back
+elif echo "$SLURM_JOB_ID" >> "$idle"; (($(wc -l < "$idle") < 3)); then
+  put_back
+else
+  echo "job $SLURM_JOB_ID made no progress in three starts: it does not go back into the queue"
+  rm -f "$idle"
 fi
 exit $code

@@ -71,6 +71,8 @@ public final class Courier: @unchecked Sendable {
   private let sent = Atomic<Int>(0)
   /// How many wait for an errand of theirs.
   private let awaited = Atomic<Int>(0)
+  /// With which code the job is to end at once.
+  private let end = Mutex<Int32?>(nil)
 
   init(_ world: Communicator, _ patience: Patience) throws(MPIError) {
     self.world = world
@@ -102,6 +104,19 @@ public final class Courier: @unchecked Sendable {
     if let thread { pthread_join(thread, nil) }
     try watch.finish()
   }
+
+  /// Ends all ranks at once; mpirun returns `code`. The thread does it: two threads in MPI at a time may crash.
+  func abort(code: Int32) -> Never {
+    if !isCurrent {
+      end.withLock { $0 = code }
+      arrivals.signal()
+      // Within this time it looks, unless it is stuck or has much to compute.
+      sleep(5)
+    }
+    World.abort(code: code)
+  }
+
+  private func endIfAsked() { if let code = end.withLock({ $0 }) { World.abort(code: code) } }
 
   /// Bytes that this rank has sent.
   public var bytesSent: Int { sent.load(ordering: .relaxed) }
@@ -152,6 +167,7 @@ public final class Courier: @unchecked Sendable {
         watch.look(waiting: false)
         continue
       }
+      endIfAsked()
       guard let errand = queue.withLock({ $0.removeFirst() }) else { break }
       watch.begin()
       do throws(MPIError) {
@@ -176,6 +192,7 @@ public final class Courier: @unchecked Sendable {
       try check(
         "MPI_Testall", cmpi_test_all(Int32(requests.count), &requests, &flag))
       if flag != 0 { return }
+      endIfAsked()
       tests += 1
       if tests < 50 { continue }
       let now = ContinuousClock.now, waited = now - start

@@ -35,6 +35,7 @@ public enum World {
       } catch  where size > 1 {
         let place = courier?.place.map { ", \($0)" } ?? ""
         complain("rank \(communicator.rank) of \(size) (\(communicator.host))\(place): \(error)")
+        courier?.abort(code: exitCode(error))
         abort(code: exitCode(error))
       }
     } catch {

@@ -43,9 +43,9 @@ struct HADNetDist: ParsableCommand {
       complain(fault.description)
       Foundation.exit(fault.kind.rawValue)
     } catch {
-      // All ranks were typed the same: the first one says it.
-      guard isFirst else { Foundation.exit(exitCode(for: error).rawValue) }
-      exit(withError: error)
+      // All ranks were typed the same: the first one says it. An earlier end of another would end it too.
+      if !isFirst { sleep(1) } else { exit(withError: error) }
+      Foundation.exit(exitCode(for: error).rawValue)
     }
   }
 

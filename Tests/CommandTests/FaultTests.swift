@@ -64,6 +64,7 @@ extension Commands {
       let job = try Job(first + [":", "-n", "2", Program.path] + arguments(other))
       let outcome = try job.outcome()
       expectFault(outcome, 78, ["the ranks differ in the recipe", "rank 0 has", "ranks 1–2 have"])
+      #expect(Job.areGone(folder))
       #expect(!exists(folder / "run/unfinished"))
     }
 
@@ -87,6 +88,145 @@ extension Commands {
       let command = Program.command(try Fixture.study(folder / "run"), ranks: 2)
       let outcome = try Job(Array(command.prefix(3)) + [script] + command.dropFirst(3)).outcome()
       expectFault(outcome, 65, ["the ranks differ in the data set", "each node must see the same files"])
+      #expect(Job.areGone(folder))
+    }
+
+    // MARK: What fails under way
+
+    /// Weights that shrink to nothing in the second epoch: each loss is 0/0. The ranks throw while gradients of other
+    /// cases are under way, which must not end in a crash now and then, so it is done a few times.
+    @Test(arguments: 1...5) func aLossThatIsNotANumberIsNamed(time: Int) throws {
+      let folder = try Scratch(), run = folder / "run"
+      let job = try Program.start(
+        Fixture.study(run) + [
+          "--set", "teacher.class_weight_decay=1e-42", "--set", "teacher.class_weight_floor=0",
+        ], ranks: 2)
+      let outcome = try job.outcome()
+      #expect(Job.areGone(folder))
+      expectFault(
+        outcome, 1,
+        ["the last checkpoint is good: look at the case and run again with --resume, or choose another --run"]
+      )
+      // Each rank's own losses are none; the first that says so ends the job.
+      for message in outcome.messages {
+        let place = try #require(
+          message.firstMatch(
+            of: #/^rank [01] of 2 \((.+?)\), Teacher, epoch 2, step 1 of 2: losses(.+): (the loss is .+)$/#),
+          "\(message)")
+        let cases = try #require(
+          place.3.firstMatch(of: #/^the loss is not a number in a step with slot [0-3] \((.+?)\); /#),
+          "\(message)")
+        #expect(place.2.contains(", \(cases.1)"), "\(message)")
+      }
+      #expect(exists("\(run)/teacher/checkpoints/epoch-0001/state.json"))
+      #expect(!exists("\(run)/teacher/checkpoints/epoch-0002"))
+      #expect(exists("\(run)/unfinished"))
+    }
+
+    @Test(arguments: ["teacher", "teacher/checkpoints"])
+    func aFileWhereCheckpointsBelongIsTold(path: String) throws {
+      let folder = try Scratch(), run = folder / "run"
+      try folder.folder("run/\(path)")
+      try FileManager.default.removeItem(atPath: "\(run)/\(path)")
+      try folder.put("not a folder", "run/\(path)")
+      let outcome = try Program.start(Fixture.study(run), ranks: 2).outcome()
+      expectFault(
+        outcome, 74,
+        ["(", "), Teacher, epoch 1: checkpoint: cannot make the folder \(run)/teacher/checkpoints: "])
+      #expect(outcome.messages.first?.hasPrefix("rank 0 of 2 (") == true)
+      #expect(Job.areGone(folder))
+      #expect(exists("\(run)/unfinished"))
+      // Out of the way, the run goes on.
+      try FileManager.default.removeItem(atPath: "\(run)/\(path)")
+      let again = try Program.start(Fixture.study(run, "--resume"), ranks: 2).outcome()
+      #expect(again.code == 0, "\(again.errors)")
+      try Fixture.expectResults(run)
+    }
+
+    /// A file system that turns read-only, as after an error of the disk.
+    @Test(.enabled(if: StudyTests.canMount, "a folder can't be mounted here"))
+    func checkpointsThatBecomeReadOnlyAreTold() throws {
+      let folder = try Scratch(), checkpoints = folder / "run/teacher/checkpoints",
+        job = try run(folder, ranks: 2)
+      waitForTraining(folder, job)
+      try tool("mount", "--bind", checkpoints, checkpoints)
+      defer { _ = try? tool("umount", "-l", checkpoints) }
+      try tool("mount", "-o", "remount,bind,ro", checkpoints)
+      let outcome = try job.outcome()
+      #expect(Job.areGone(folder))
+      expectFault(outcome, 74, ["Read-only file system"])
+      let message = try #require(outcome.messages.first)
+      #expect(
+        message.firstMatch(of: #/^rank 0 of 2 \(.+?\), Teacher, epoch \d+: checkpoint: /#) != nil
+          && message.contains(checkpoints), "\(message)")
+      // The last good one is still what `latest` is.
+      #expect(exists("\(checkpoints)/latest/state.json"))
+    }
+
+    /// Prepared cases that lose or change bytes all the time: the bits are those of a run in peace.
+    @Test func aDamagedCacheIsPreparedAnew() throws {
+      let folder = try Scratch(), run = folder / "run", cache = try folder.folder("cache")
+      let arguments = try Fixture.study(run, "--cache", cache, "--memory", "0").filter { $0 != "--quiet" }
+      let job = try Program.start(arguments, ranks: 2)
+      // What was spoilt last, by file.
+      var spoilt: [String: Data] = [:], mended = Set<String>(), round = 0
+      while job.isRunning {
+        for name in try FileManager.default.contentsOfDirectory(atPath: cache) where name.hasSuffix(".case") {
+          let path = "\(cache)/\(name)"
+          guard var content = try? bytes(path), content.count > 100 else { continue }
+          if let before = spoilt[name], before == content { continue }
+          if spoilt[name] != nil { mended.insert(name) }
+          round += 1
+          switch round % 3 {
+          case 0: content.removeLast(content.count / 2)
+          case 1: content[content.count / 2] ^= 1
+          default: content[content.count - 1] ^= 0x80
+          }
+          try content.write(to: URL(fileURLWithPath: path))
+          spoilt[name] = content
+        }
+        usleep(20_000)
+      }
+      let outcome = try job.outcome()
+      #expect(Job.areGone(folder))
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      try Fixture.expectResults(run)
+      #expect(mended.count > 3, "\(mended)")
+      let warnings = outcome.messages.filter {
+        $0.hasPrefix("warning: \(cache)/")
+          && $0.hasSuffix(".case: damaged; the case was prepared anew from the patient's files")
+      }
+      #expect(!warnings.isEmpty, "\(outcome.errors)")
+      #expect(
+        outcome.messages.filter { $0.hasPrefix("warning: ") }.count == warnings.count, "\(outcome.errors)")
+    }
+
+    @Test func aCaseThatVanishesUnderWayIsNamed() throws {
+      let folder = try Scratch(), run = folder / "run", cache = folder / "cache"
+      let data = try folder.copy(Fixture.data(), "data")
+      let job = try Program.start(
+        [
+          "study", Fixture.recipe(), "--data", data, "--run", run, "--cache", cache, "--memory", "0",
+          "--threads", "1", "--quiet", "--set", "teacher.epochs=300",
+        ], ranks: 2)
+      waitForTraining(folder, job)
+      let split = try json(text("\(run)/split.json"))
+      let id = try #require((split["train"] as? [String])?.first),
+        number = try #require((1...13).first { Fixture.id($0) == id })
+      let file = Fixture.file(data, number, "flair")
+      try FileManager.default.removeItem(atPath: file)
+      for name in try FileManager.default.contentsOfDirectory(atPath: cache) where name.hasPrefix(id) {
+        try FileManager.default.removeItem(atPath: "\(cache)/\(name)")
+      }
+      let outcome = try job.outcome()
+      #expect(Job.areGone(folder))
+      expectFault(outcome, 66, ["reading \(id): \(file): no such file or folder"])
+      let message = try #require(outcome.messages.first)
+      #expect(
+        message.firstMatch(of: #/^rank [01] of 2 \(.+?\), Teacher, epoch \d+, step [12] of 2: reading /#)
+          != nil,
+        "\(message)")
+      #expect(exists("\(run)/unfinished"))
     }
   }
 }

@@ -58,22 +58,39 @@ enum Fixture {
       + ["--set", "hadnet.gate=0.5"] + more
   }
 
-  private static let finished = Result {
-    let run = "\(try shared.get())/run"
-    let outcome = try Program.start(try study(run)).outcome()
-    try #require(outcome.code == 0, "\(outcome.errors)")
-    return run
+  /// The same with room for six ranks: nine cases train in batches of six, so that the last has no slot for three
+  /// of them.
+  static func wideStudy(_ run: String, threads: Int = 1) throws -> [String] {
+    try study(
+      run, "--set", "batch=6", "--set", "data.split={train: 9, validation: 2, test: 2}", threads: threads)
   }
+
+  private static func finish(_ name: String, _ arguments: (String) throws -> [String]) -> Result<
+    String, any Error
+  > {
+    Result {
+      let run = "\(try shared.get())/\(name)"
+      let outcome = try Program.start(try arguments(run)).outcome()
+      try #require(outcome.code == 0, "\(outcome.errors)")
+      return run
+    }
+  }
+  private static let finished = finish("run") { try study($0) }
+  private static let finishedWide = finish("wide") { try wideStudy($0) }
 
   /// A whole study on one rank and one thread, which all others are compared with.
   static func run() throws -> String { try finished.get() }
+  /// The same of `wideStudy`.
+  static func wideRun() throws -> String { try finishedWide.get() }
 
   static let stages = ["teacher", "student", "hadnet", "control", "adnet"]
   static let methods = ["Teacher", "Student", "HAD-Net", "Control", "AD-Net"]
 
   /// Expects all that the finished study has in its last checkpoints, predictions and tables, byte for byte.
-  static func expectResults(_ run: String, sourceLocation: SourceLocation = #_sourceLocation) throws {
-    let reference = try Fixture.run()
+  static func expectResults(
+    _ run: String, of reference: String? = nil, sourceLocation: SourceLocation = #_sourceLocation
+  ) throws {
+    let reference = try reference ?? Fixture.run()
     for stage in stages {
       for name in ["epoch-0002", "best", "latest"] {
         try expectSame(

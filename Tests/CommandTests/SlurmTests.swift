@@ -18,7 +18,13 @@ private final class Cluster {
   init() throws {
     folder = try Scratch()
     // Ports of its own, so that another cluster of this machine is left alone.
-    try tool("\(Cluster.tools)/slurm-up", "-n", "2", "-c", "4", "-p", "26917", "-d", folder / "slurm")
+    let port = "\(21000 + 10 * (getpid() % 1000))"
+    try tool("\(Cluster.tools)/slurm-up", "-n", "2", "-c", "4", "-p", port, "-d", folder / "slurm")
+  }
+
+  /// Cuts a node's power, or gives it back.
+  func power(_ isOn: Bool, _ node: String) throws {
+    try tool("\(Cluster.tools)/slurm-\(isOn ? "up" : "down")", "-N", node, "-d", folder / "slurm")
   }
 
   deinit { _ = try? tool("\(Cluster.tools)/slurm-down", "-r", "-d", folder / "slurm") }
@@ -73,9 +79,10 @@ extension Commands {
     }
 
     @discardableResult
-    private func submit(_ script: String, _ more: String...) throws -> String {
+    private func submit(_ script: String, program: String = Program.path) throws -> String {
       let outcome = try cluster.run(
-        "sbatch", "--parsable", "--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=1", "--output=\(log)",
+        "env", "HADNET_DIST=\(program)", "sbatch", "--parsable", "--nodes=2", "--ntasks-per-node=1",
+        "--cpus-per-task=1", "--output=\(log)",
         "slurm/\(script)", folder / "recipe.yaml", Fixture.data(), run)
       return outcome
     }
@@ -131,6 +138,91 @@ extension Commands {
         said.contains("stopped by SIGUSR1") && said.contains("job \(job) goes back into the queue"), "\(said)"
       )
       try Fixture.expectResults(run)
+    }
+
+    /// A node loses power under way and is back as soon as Slurm has noticed, or later: the job is put back by Slurm
+    /// or by the script and ends with the bits of a run in peace. What the node's power left behind in its folder
+    /// keeps the first step from starting there.
+    @Test(arguments: [("study.sbatch", 0.0), ("study.sbatch", 5), ("study-mpirun.sbatch", 0)])
+    func aJobThatLosesANodeGoesOn(script: String, pause: Double) throws {
+      let recipe = try text(folder / "recipe.yaml").replacingOccurrences(
+        of: "teacher: {epochs: 2", with: "teacher: {epochs: \(SlurmTests.longEpochs)")
+      try Data(recipe.utf8).write(to: URL(fileURLWithPath: folder / "recipe.yaml"))
+      let job = try submit(script)
+      waitForFirstEpoch("teacher")
+      try cluster.power(false, "n2")
+      let isOver = exists("\(run)/student")
+      #expect(!isOver, "the teacher was done before the node was lost")
+      // Slurm notices after 20 s, a rank that writes to the lost one at once.
+      let end = Date(timeIntervalSinceNow: 90)
+      while try cluster.run("squeue", "--noheader", "--states=RUNNING") != "", Date() < end {
+        usleep(100_000)
+      }
+      #expect(Date() < end, "the loss was not noticed")
+      usleep(UInt32(pause * 1e6))
+      try cluster.power(true, "n2")
+      try cluster.waitForAll()
+      let said = try text(log), facts = try cluster.run("scontrol", "--oneliner", "show", "job", job)
+      #expect(facts.contains("JobState=COMPLETED "), "\(facts) \(said)")
+      #expect(!facts.contains("Restarts=0 "), "\(facts)")
+      #expect(!exists("\(run)/unfinished") && !exists("\(run)/idle"))
+
+      let here = try Program.start(
+        [
+          "study", folder / "recipe.yaml", "--data", Fixture.data(), "--run", folder / "here", "--threads",
+          "1", "--quiet",
+        ],
+        ranks: 2
+      ).outcome()
+      #expect(here.code == 0, "\(here.errors)")
+      for stage in Fixture.stages {
+        for name in ["latest", "best"] {
+          try expectSame(
+            folder / "here/\(stage)/checkpoints/\(name)", "\(run)/\(stage)/checkpoints/\(name)")
+        }
+      }
+      try expectSame(folder / "here/evaluation", "\(run)/evaluation")
+      #expect(Job.areGone(folder))
+    }
+    /// Of a teacher that is not done within the seconds that a test needs to cut a node off.
+    private static let longEpochs = 60
+
+    @Test func aCancelledJobStaysCancelled() throws {
+      let job = try submit("study.sbatch")
+      waitForFirstEpoch("student")
+      try cluster.run("scancel", job)
+      try cluster.waitForAll()
+      let said = try text(log), facts = try cluster.run("scontrol", "--oneliner", "show", "job", job)
+      #expect(facts.contains("JobState=CANCELLED ") && facts.contains("Restarts=0 "), "\(facts)")
+      #expect(said.contains("stopped by SIGTERM") && !said.contains("back into the queue"), "\(said)")
+      #expect(Job.areGone(folder))
+    }
+
+    /// A rank that is killed in each start, before any progress.
+    @Test func aJobWithoutProgressIsGivenUp() throws {
+      let job = try submit("study.sbatch", program: try program("kill -KILL $$"))
+      try cluster.waitForAll()
+      let said = try text(log), facts = try cluster.run("scontrol", "--oneliner", "show", "job", job)
+      #expect(facts.contains("JobState=FAILED ") && facts.contains("Restarts=2 "), "\(facts)")
+      #expect(said.contains("job \(job) made no progress in three starts"), "\(said)")
+    }
+
+    /// What would fail again is not started again.
+    @Test(arguments: [64, 65, 66, 70, 74, 78]) func aFaultIsNotStartedAgain(code: Int) throws {
+      let job = try submit("study.sbatch", program: try program("exit \(code)"))
+      try cluster.waitForAll()
+      let facts = try cluster.run("scontrol", "--oneliner", "show", "job", job)
+      #expect(facts.contains("ExitCode=\(code):0 ") && facts.contains("Restarts=0 "), "\(facts)")
+      #expect(try text(log).contains("back into the queue") == false)
+    }
+
+    /// A program that begins a run, notes its start, and ends in the given way.
+    private func program(_ end: String) throws -> String {
+      let path = try folder.put(
+        "#!/bin/bash\nmkdir -p '\(run)'\ntouch '\(run)/unfinished'\necho start >> '\(run)/log.jsonl'\nsleep 1\n\(end)\n",
+        "program")
+      chmod(path, 0o755)
+      return path
     }
 
     @Test func stagesFollowEachOther() throws {

@@ -13,13 +13,36 @@ extension Commands {
       try Fixture.expectResults(run)
     }
 
-    @Test func gateIsOpenInSomeStepsAndClosedInOthers() throws {
-      let lines = try text("\(Fixture.run())/hadnet/history.csv").split(separator: "\n")
-      let column = try #require(lines[0].split(separator: ",").firstIndex(of: "updated"))
-      let shares = lines.dropFirst().compactMap {
-        Double($0.split(separator: ",", omittingEmptySubsequences: false)[column])
+    @Test(arguments: [1, 2, 3, 4, 6], [1, 2])
+    func sameBitsWithRoomForSixRanks(ranks: Int, threads: Int) throws {
+      let folder = try Scratch(), run = folder / "run"
+      let arguments = try Fixture.wideStudy(run, threads: threads)
+      let outcome = try Program.start(arguments, ranks: ranks > 1 ? ranks : nil).outcome()
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      try Fixture.expectResults(run, of: Fixture.wideRun())
+      #expect(Job.areGone(folder))
+    }
+
+    /// Same bits mean little unless the studies have what makes them hard.
+    @Test(arguments: [(isWide: false, batch: 4, cases: 7), (true, 6, 9)])
+    func batchesArePartialAndTheGateOpensAndCloses(isWide: Bool, batch: Int, cases: Int) throws {
+      let run = try isWide ? Fixture.wideRun() : Fixture.run()
+      let split = try json(text("\(run)/split.json"))
+      #expect((split["train"] as? [String])?.count == cases)
+      let journal = try text("\(run)/log.jsonl").split(separator: "\n").map { try json(String($0)) }
+      func events(_ name: String, _ stage: String? = nil) -> [[String: Any]] {
+        journal.filter { $0["event"] as? String == name && (stage == nil || $0["stage"] as? String == stage) }
       }
-      let mean = shares.reduce(0, +) / Double(shares.count)
+      #expect(events("start").map { $0["batch"] as? Int } == [batch])
+      // An epoch's steps hold more slots than cases.
+      for stage in Fixture.stages {
+        #expect(events("stage", stage).map { $0["steps"] as? Int } == [2])
+        #expect(events("step", stage).count == 4)
+      }
+      #expect(cases > batch && cases < 2 * batch)
+      let shares = events("epoch", "hadnet").compactMap { $0["updated"] as? Double }
+      #expect(shares.count == 2)
+      let mean = shares.reduce(0, +) / 2
       #expect(mean > 0 && mean < 1, "\(shares)")
     }
 

@@ -148,6 +148,16 @@ final class Job {
     return false
   }
 
+  /// Whether, after a while, no process of the program is left that was given something in `folder`.
+  static func areGone(_ folder: Scratch) -> Bool {
+    let ids = ((try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []).compactMap { Int32($0) }
+    return areGone(
+      ids.filter { id in
+        guard let line = FileManager.default.contents(atPath: "/proc/\(id)/cmdline") else { return false }
+        return line.range(of: Data(folder.path.utf8)) != nil
+      })
+  }
+
   private static func isAlive(_ id: Int32) -> Bool { status(id).map { $0[0] != "Z" } ?? false }
 
   /// State, parent and what follows in /proc/ID/stat.

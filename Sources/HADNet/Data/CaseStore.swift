@@ -20,6 +20,7 @@ public final class CaseStore: Sendable {
     var bytes = 0
     var clock = 0
     var loading: [String: Pending] = [:]
+    var damaged: [String] = []
   }
 
   private enum Source {
@@ -112,6 +113,14 @@ public final class CaseStore: Sendable {
     background.async { [self] in pending.finish(Result { try fetch(id) }) }
   }
 
+  /// Files of the cache folder that were found damaged since the last call; their cases were prepared anew.
+  public func takeDamaged() -> [String] {
+    state.withLock { state in
+      defer { state.damaged = [] }
+      return state.damaged
+    }
+  }
+
   private func keep(_ value: PreparedCase) {
     let bytes = CaseStore.bytes(value)
     guard bytes <= memoryLimit else { return }
@@ -140,7 +149,10 @@ public final class CaseStore: Sendable {
     let fingerprint = try self.fingerprint(survey)
     // One file per case and fingerprint, so that runs with other settings may share the folder.
     let path = "\(cache)/\(id)-\(fingerprint.prefix(8)).case"
+    let wasThere = FileManager.default.fileExists(atPath: path)
     if let value = CaseFile.read(path, id: id, fingerprint: fingerprint) { return value }
+    // The name tells other data and settings apart.
+    if wasThere { state.withLock { $0.damaged.append(path) } }
     let value = try preparation.prepare(files, commonSize: commonSize)
     do {
       try CaseFile.write(value, fingerprint: fingerprint, to: path)

@@ -97,9 +97,11 @@ final class GradientReducer {
       let bucket = shards.buckets[nextBucket], own = shards.shard(of: bucket, rank: reduction.rank)
       let nodes = partial.nodes.map { $0[bucket] }, sum = sum, filled = filled, outcome = outcome
       let method = reduction.method
-      nonisolated(unsafe) let tree = tree
+      nonisolated(unsafe) let tree = tree, owners = owners
       underWay.append(
         tree.communicator.start { () throws(MPIError) in
+          // An error of this rank may let go of the reducer while the exchange is under way.
+          defer { withExtendedLifetime(owners) {} }
           let target = UnsafeMutableBufferPointer(rebasing: sum[bucket])
           switch method {
           case .tree: try tree.reduceScatter(nodes, filled: filled, into: target)
@@ -110,6 +112,9 @@ final class GradientReducer {
       nextBucket += 1
     }
   }
+
+  /// Whose memory `sum` and the nodes are in.
+  private var owners: (ParameterVector, PartialSum<Float>) { (gradient, partial) }
 
   /// Where the sum stands at last: in a node's memory, for a rank without a slot in its gradient's.
   private var sum: UnsafeMutableBufferPointer<Float> { partial.nodes.first?.values ?? gradient.values }
@@ -134,9 +139,10 @@ final class GradientReducer {
     precondition(nextBucket == shards.buckets.count, "an update before the gradient is there")
     let communicator = tree.communicator, sum = sum, outcome = outcome
     let p = p, shards = shards, lone = lone
-    nonisolated(unsafe) let optimiser = optimiser
+    nonisolated(unsafe) let optimiser = optimiser, owners = owners
     underWay.append(
       communicator.start { () throws(MPIError) in
+        defer { withExtendedLifetime(owners) {} }
         outcome.isFinite = try communicator.all(outcome.isFinite)
         guard outcome.isFinite else { return }
         optimiser.update(p, gradient: sum, scale: scale, rate: rate, lone)

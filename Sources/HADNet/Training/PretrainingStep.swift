@@ -125,7 +125,7 @@ func guardFinite(
 ) throws {
   guard let column = names.indices.first(where: { !means[$0].isFinite }) else { return }
   if let own = rows.indices.first(where: { !rows[$0][column].isFinite }) {
-    throw notFinite("the \(names[column]) is \(rows[own][column])", [cases[own]])
+    throw notFinite("the \(names[column]) is \(word(rows[own][column]))", [cases[own]])
   }
   // A mean of finite numbers may still be none.
   if rows.allSatisfy({ $0.allSatisfy(\.isFinite) }), let communicator = reduction.communicator,
@@ -133,8 +133,11 @@ func guardFinite(
   {
     try communicator.barrier()
   }
-  throw notFinite("the \(names[column]) is \(means[column])", cases)
+  throw notFinite("the \(names[column]) is \(word(means[column]))", cases)
 }
+
+/// Without the sign of a NaN, which says nothing.
+private func word(_ value: Double) -> String { value.isNaN ? "not a number" : "\(value)" }
 
 /// Runs `body`; where it finds a gradient that is not finite, throws on the rank that brought it, and the others wait
 /// for their end.
@@ -159,5 +162,6 @@ private func notFinite(_ what: String, _ cases: [SlotCase]) -> Fault {
   return Fault(
     .other,
     "\(what) in a step with \(places.isEmpty ? "no case of this rank" : places); the last checkpoint is good: "
-      + "lower the learning rate, or look at the case, and run again with --resume")
+      + "look at the case and run again with --resume, or choose another --run for a recipe with a lower rate"
+  )
 }

@@ -157,6 +157,7 @@ public final class Trainer {
       if state.epoch % stage.validationInterval(recipe) == 0 || state.epoch == epochs {
         isBest = try validate(&record)
       }
+      try tellDamage()
       state.history.append(record)
       try save()
       stop.noteEpochEnd((ContinuousClock.now - trained) / .seconds(1))
@@ -300,6 +301,14 @@ public final class Trainer {
       shear: settings.shear, scale: settings.scale
     ).apply(images: prepared.images, labels: truth, mask: prepared.mask, random: &random)
     return SlotCase(slot: slot, id: prepared.id, images: augmented.images, truth: augmented.labels)
+  }
+
+  /// All ranks together: a disk that alters files is worth a word, though nothing is lost.
+  private func tellDamage() throws {
+    let found = try communicator.gather(data.store.takeDamaged().joined(separator: "\n"))
+    for path in Set(found.flatMap { $0.split(separator: "\n") }).sorted() {
+      tell(.warning("\(path): damaged; the case was prepared anew from the patient's files"))
+    }
   }
 
   private func draw(_ purpose: Philox.Purpose) -> (Int) -> DropoutDraw? {
