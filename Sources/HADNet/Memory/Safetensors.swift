@@ -1,4 +1,3 @@
-import Collective
 import Foundation
 
 /// A safetensors file: named tensors, little-endian, behind a JSON header. Safe to read from anywhere: nothing in
@@ -196,7 +195,7 @@ public struct Safetensors: Sendable {
   /// What is to be written: names in order, so that equal contents give equal bytes.
   struct Draft {
     /// Numbers that are asked for at a time.
-    static let pieceLength = Shards.bucketLength
+    static let pieceLength = 1 << 22
     private let tensors: [(name: String, parameter: Parameter, content: Content)]
     private let metadata: [String: String]
 
