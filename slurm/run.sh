@@ -43,11 +43,14 @@ run_step() {
 # Slurm's signals go to the step, or, with --signal=B:USR1, to this script, which passes them on.
 trap 'kill -USR1 $step' USR1
 trap 'kill -TERM $step' TERM
-# Whether the program itself says that it would fail again: usage, data, files, a check, the disk, the recipe.
-is_fault() { [[ $code =~ ^(64|65|66|70|74|78)$ ]]; }
+# Whether the program itself says that it would fail again: usage, data, files, a check, the disk, the recipe. srun may
+# hide its code (143: it has ended the other ranks), so it also stands in the run's folder.
+is_fault() { [[ $code =~ ^(64|65|66|70|74|78)$ ]] || grep --quiet '^fault' "$run/unfinished" 2> /dev/null; }
 # Every start of the program notes itself there.
 notes() { stat --format=%s "$run/log.jsonl"; }
 noted=$(notes 2> /dev/null)
+# A fault of an earlier job may be mended.
+[[ ! -e $run/unfinished ]] || echo "run again with --resume" > "$run/unfinished"
 run_step "$@"
 # On a node that lost power, a socket of this step's number may be left, and srun's pmix can't start it there; the next
 # step has another number.

@@ -83,19 +83,25 @@ struct RunOptions: ParsableArguments {
       let narrator = try Narrator(runFolder, recipe, communicator, workers, shared)
       if communicator.rank == 0 { try runFolder.mark(unfinished: true) }
       communicator.courier?.note("reading the data set")
-      let data = try TrainingData(
-        recipe, root: recipe.data.path ?? "", run: runFolder, cache: shared.cache,
-        memoryLimit: memory.map { Int($0 * 0x1p30) }, over: communicator,
-        warn: { if communicator.rank == 0 { narrator.tell(.warning($0)) } })
-      let study = Study(recipe, runFolder, data, over: communicator, workers, stop: stop, tell: narrator.tell)
       do {
-        try body(study, runFolder, narrator)
+        let data = try TrainingData(
+          recipe, root: recipe.data.path ?? "", run: runFolder, cache: shared.cache,
+          memoryLimit: memory.map { Int($0 * 0x1p30) }, over: communicator,
+          warn: { if communicator.rank == 0 { narrator.tell(.warning($0)) } })
+        try body(
+          Study(recipe, runFolder, data, over: communicator, workers, stop: stop, tell: narrator.tell),
+          runFolder,
+          narrator)
       } catch let end as Unfinished {
         // All ranks have stopped at the same place.
         let causes = try communicator.gather(Interrupts.name ?? "")
         narrator.finish()
         narrator.stopped(end.place, by: causes.first { !$0.isEmpty } ?? "the time limit")
         return Fault.Kind.unfinished.rawValue
+      } catch let fault as Fault where fault.kind != .other {
+        // srun hides the code where it ends the other ranks itself.
+        try? runFolder.mark(fault: fault.kind)
+        throw fault
       }
       try communicator.barrier()
       if communicator.rank == 0 { try runFolder.mark(unfinished: false) }

@@ -208,7 +208,7 @@ extension Commands {
     }
 
     /// What would fail again is not started again.
-    @Test(arguments: [64, 65, 66, 70, 74, 78]) func aFaultIsNotStartedAgain(code: Int) throws {
+    @Test(arguments: [64, 65, 66, 70, 74, 78]) func aFaultsCodeIsKnown(code: Int) throws {
       let job = try submit("study.sbatch", program: try program("exit \(code)"))
       try cluster.waitForAll()
       let facts = try cluster.run("scontrol", "--oneliner", "show", "job", job)
@@ -216,10 +216,32 @@ extension Commands {
       #expect(try text(log).contains("back into the queue") == false)
     }
 
+    /// srun ends the other rank and may give its code instead of the program's.
+    @Test(arguments: ["study.sbatch", "study-mpirun.sbatch"]) func aFaultIsNotStartedAgain(script: String)
+      throws
+    {
+      try folder.folder("run")
+      try folder.put("not a folder", "run/teacher")
+      let job = try submit(script)
+      try cluster.waitForAll()
+      let said = try text(log), facts = try cluster.run("scontrol", "--oneliner", "show", "job", job)
+      #expect(facts.contains("JobState=FAILED ") && facts.contains("Restarts=0 "), "\(facts)")
+      #expect(
+        said.contains(
+          "rank 0 of 2 (n1), Teacher, epoch 1: checkpoint: cannot make the folder \(run)/teacher/checkpoints")
+          && !said.contains("back into the queue"), "\(said)")
+      #expect(try text("\(run)/unfinished") == "fault: exit code 74\n")
+      // Mended, a new job goes on.
+      unlink("\(run)/teacher")
+      try submit(script)
+      try cluster.waitForAll()
+      try Fixture.expectResults(run)
+    }
+
     /// A program that begins a run, notes its start, and ends in the given way.
     private func program(_ end: String) throws -> String {
       let path = try folder.put(
-        "#!/bin/bash\nmkdir -p '\(run)'\ntouch '\(run)/unfinished'\necho start >> '\(run)/log.jsonl'\nsleep 1\n\(end)\n",
+        "#!/bin/bash\n[[ $SLURM_PROCID == 0 ]] || exit 0\nmkdir -p '\(run)'\ntouch '\(run)/unfinished'\necho start >> '\(run)/log.jsonl'\nsleep 1\n\(end)\n",
         "program")
       chmod(path, 0o755)
       return path

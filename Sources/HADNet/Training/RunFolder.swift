@@ -57,6 +57,11 @@ public struct RunFolder: Sendable {
     return recipe
   }
 
+  /// Says in the mark that the run would fail again as it is: a batch script does not start it again.
+  public func mark(fault: Fault.Kind) throws {
+    try Replacement.write(Data("fault: exit code \(fault.rawValue)\n".utf8), to: unfinished)
+  }
+
   /// Marks the run as unfinished, or takes the mark away: a batch script asks for it before it requeues.
   public func mark(unfinished isUnfinished: Bool) throws {
     if isUnfinished {
