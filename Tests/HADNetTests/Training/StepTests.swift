@@ -75,8 +75,8 @@ private func treeSum(_ g: [[Float]]) -> [Float] { g[0].indices.map { (g[0][$0] +
       found
         == Fault(
           .other,
-          "the loss is nan in a step with slot 0 (case 0); the last checkpoint is good: lower the learning rate, or "
-            + "look at the case, and run again with --resume"))
+          "the loss is not a number in a step with slot 0 (case 0); the last checkpoint is good: look at the case and run "
+            + "again with --resume, or choose another --run for a recipe with a lower rate"))
     #expect(firstDifference(step.p.array, before) == nil && step.optimiser.updates == 0)
   }
 }
