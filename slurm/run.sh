@@ -34,11 +34,8 @@ run_step() {
     *) echo "run.sh: srun or mpirun, not $launcher" >&2; exit 64 ;;
   esac
   step=$!
-  code=0
-  while kill -0 $step 2> /dev/null; do
-    wait $step
-    code=$?
-  done
+  # A signal ends the wait before the step. Wait first: a step that ends at once has a code too.
+  while wait $step; code=$?; kill -0 $step 2> /dev/null; do :; done
 }
 # Slurm's signals go to the step, or, with --signal=B:USR1, to this script, which passes them on.
 trap 'kill -USR1 $step' USR1
