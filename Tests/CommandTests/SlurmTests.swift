@@ -140,10 +140,10 @@ extension Commands {
       try Fixture.expectResults(run)
     }
 
-    /// A node loses power under way and is back after Slurm has noticed: the job is put back by Slurm
+    /// A node loses power under way and is back as soon as Slurm has noticed, or later: the job is put back by Slurm
     /// or by the script and ends with the bits of a run in peace. What the node's power left behind in its folder
     /// keeps the first step from starting there.
-    @Test(arguments: [("study.sbatch", 5.0), ("study-mpirun.sbatch", 0)])
+    @Test(arguments: [("study.sbatch", 0.0), ("study.sbatch", 5.0), ("study-mpirun.sbatch", 0)])
     func aJobThatLosesANodeGoesOn(script: String, pause: Double) throws {
       let recipe = try text(folder / "recipe.yaml").replacingOccurrences(
         of: "teacher: {epochs: 2", with: "teacher: {epochs: \(SlurmTests.longEpochs)")

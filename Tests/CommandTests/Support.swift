@@ -18,14 +18,14 @@ struct Outcome {
   let output: String
   let errors: String
 
-  /// What was said on standard error, without Open MPI's own words about an abort: paragraphs between rules, and
-  /// lines that begin with [host:process].
+  /// What was said on standard error, without Open MPI's own words about an abort: paragraphs between rules,
+  /// lines that begin with [host:process], and those of its event loop that begin with [warn].
   var messages: [String] {
     var isRule = false, lines: [String] = []
     for line in errors.split(separator: "\n").map(String.init) {
       if line.hasPrefix("-----") {
         isRule.toggle()
-      } else if !isRule, line.firstMatch(of: /^\[[^\]]+:\d+\]/) == nil {
+      } else if !isRule, line.firstMatch(of: /^\[([^\]]+:\d+|warn)\]/) == nil {
         lines.append(line)
       }
     }
