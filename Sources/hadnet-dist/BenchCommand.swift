@@ -20,6 +20,21 @@ struct BenchCommand: ParsableCommand {
     var shape = Size(80, 96, 80)
     @Option(help: "Channels of the networks at full size.")
     var k = 32
+    @OptionGroup var measuring: Measuring
+    var repeats: Int { measuring.repeats }
+    var json: Bool { measuring.json }
+    var shared: SharedOptions { measuring.shared }
+
+    func validate() throws {
+      guard shape.array.allSatisfy({ $0 % UNet.multiple == 0 }), min(shape.z, shape.y, shape.x) >= 32 else {
+        throw ValidationError("--shape \(shape): each side must be a multiple of 16, 32 at the least")
+      }
+      guard (1...1024).contains(k) else { throw ValidationError("--k is \(k); 1 to 1024 are possible") }
+    }
+  }
+
+  /// What all of them have.
+  struct Measuring: ParsableArguments {
     @Option(help: "Repetitions; the median counts, and one run before is not counted.")
     var repeats = 3
     @Flag(help: "Print JSON.")
@@ -27,11 +42,9 @@ struct BenchCommand: ParsableCommand {
     @OptionGroup var shared: SharedOptions
 
     func validate() throws {
-      guard shape.array.allSatisfy({ $0 % UNet.multiple == 0 }), min(shape.z, shape.y, shape.x) >= 32 else {
-        throw ValidationError("--shape \(shape): each side must be a multiple of 16, 32 at the least")
+      guard (1...1000).contains(repeats) else {
+        throw ValidationError("--repeats is \(repeats); 1 to 1000 are possible")
       }
-      guard (1...1024).contains(k) else { throw ValidationError("--k is \(k); 1 to 1024 are possible") }
-      guard (1...1000).contains(repeats) else { throw ValidationError("--repeats is \(repeats)") }
     }
   }
 
@@ -162,25 +175,20 @@ struct BenchCommand: ParsableCommand {
       discussion: "Example: mpirun -n 2 hadnet-dist bench allreduce --largest 420")
     @Option(help: "Megabytes of the longest vector.")
     var largest = 420
-    @Option(help: "Repetitions; the median counts, and one run before is not counted.")
-    var repeats = 5
-    @Flag(help: "Print JSON.")
-    var json = false
-    @OptionGroup var shared: SharedOptions
+    @OptionGroup var measuring: Measuring
 
     func validate() throws {
       guard (1...2000).contains(largest) else {
         throw ValidationError("--largest is \(largest); 1 to 2000 MB are possible")
       }
-      guard (1...1000).contains(repeats) else { throw ValidationError("--repeats is \(repeats)") }
     }
 
     func run() throws {
       runInWorld { communicator in
-        let rows = try AllreduceBenchmark(largest: largest * 1_000_000, repeats: repeats).run(
+        let rows = try AllreduceBenchmark(largest: largest * 1_000_000, repeats: measuring.repeats).run(
           over: communicator)
         guard communicator.rank == 0 else { return }
-        if json { return try BenchCommand.print(rows) }
+        if measuring.json { return try BenchCommand.print(rows) }
         Swift.print(
           "\(communicator.size) rank(s), \(mpiLibrary()); GB of the vector a second, and share of a copy in memory"
         )
