@@ -8,6 +8,9 @@ public final class Profile {
     case through = "back through discriminator"
     case studentBackward = "student backward"
     case discriminatorBackward = "discriminator backward"
+    case encoders = "encoders and fusion"
+    case decoders = "decoders, forward and back"
+    case encodersBackward = "encoders backward"
     case update = "reduction and updates"
   }
 
@@ -19,7 +22,7 @@ public final class Profile {
     case data4 = "4³ data gradient"
     case weight4 = "4³ weight gradient"
     case pointwise = "1³"
-    case norm, pooling
+    case norm, pooling, stretch, fusion
     case rest = "the rest"
   }
 

@@ -22,6 +22,17 @@ public struct Convolution: Sendable {
     self.padding = padding
   }
 
+  /// Stride 1, the same size as its input, no bias; with a name of its own for the weights.
+  init(weight name: String, _ inputs: Int, _ outputs: Int, kernel: Int, in layout: inout ParameterLayout) {
+    weight = layout.add(name, outputs, inputs, kernel, kernel, kernel)
+    bias = nil
+    self.inputs = inputs
+    self.outputs = outputs
+    self.kernel = kernel
+    stride = 1
+    padding = kernel / 2
+  }
+
   /// Where weight and bias lie in the vector.
   var parameters: Range<Int> { weight.range.lowerBound..<(bias?.range ?? weight.range).upperBound }
 

@@ -18,25 +18,35 @@ struct Moments {
 public struct InstanceNorm: Sendable {
   /// nil: without affine, γ = 1, β = 0.
   let weight, bias: Parameter?  // [C]
-  let channels: Int
-  static let epsilon = 1e-5
+  let epsilon: Double
 
   public init(_ name: String, _ channels: Int, affine: Bool = true, in layout: inout ParameterLayout) {
-    self.channels = channels
     weight = affine ? layout.add("\(name).weight", channels) : nil
     bias = affine ? layout.add("\(name).bias", channels) : nil
+    epsilon = 1e-5
   }
 
-  /// The factors for x, [z, y, x, C]; `moments`, if its kernel has summed them up on the way.
-  func forward(_ x: Volume, _ p: ParameterVector, _ moments: Moments? = nil, _ workers: Workers) -> Norm {
-    let n = Double(x.shape.voxels)
+  /// With names of their own for γ and β.
+  init(gamma: String, beta: String, _ channels: Int, epsilon: Double, in layout: inout ParameterLayout) {
+    weight = layout.add(gamma, channels)
+    bias = layout.add(beta, channels)
+    self.epsilon = epsilon
+  }
+
+  /// The factors for x, [z, y, x, C]; `moments`, if its kernel has summed them up on the way. Of several volumes side by
+  /// side, x may be the one whose channels begin at `first`.
+  func forward(
+    _ x: Volume, first: Int = 0, _ p: ParameterVector, _ moments: Moments? = nil, _ workers: Workers
+  ) -> Norm {
+    let n = Double(x.shape.voxels), channels = x.channels
     let known = moments ?? self.moments(x, workers), sums = known.sums, squares = known.squares
     var scale = [Float](), shift = [Float](), means = [Float](), rstds = [Float]()
     for c in 0..<channels {
       let mean = sums[c] / n
       let variance = max(0, squares[c] / n - mean * mean)
-      let rstd = 1 / (variance + InstanceNorm.epsilon).squareRoot()
-      let gamma = weight.map { Double(p[$0][c]) } ?? 1, beta = bias.map { Double(p[$0][c]) } ?? 0
+      let rstd = 1 / (variance + epsilon).squareRoot()
+      let gamma = weight.map { Double(p[$0][first + c]) } ?? 1
+      let beta = bias.map { Double(p[$0][first + c]) } ?? 0
       scale.append(Float(gamma * rstd))
       shift.append(Float(beta - mean * gamma * rstd))
       means.append(Float(mean))
@@ -54,11 +64,12 @@ public struct InstanceNorm: Sendable {
 
   /// Turns `gradient`, ∂L/∂y as it comes from the readers, into ∂L/∂x in place; adds ∂L/∂γ and ∂L/∂β to `dp`.
   public func backward(
-    _ gradient: Volume, _ x: Volume, _ norm: Norm, slope: Float, _ p: ParameterVector,
+    _ gradient: Volume, _ x: Volume, first: Int = 0, _ norm: Norm, slope: Float, _ p: ParameterVector,
     into dp: ParameterVector?, _ workers: Workers
   ) {
     precondition(gradient.shape == x.shape, "instance norm: gradient \(gradient.shape) of \(x.shape)")
-    let n = Float(x.shape.voxels), rows = Rows(x, workers), leak = Lanes(repeating: slope)
+    let n = Float(x.shape.voxels), channels = x.channels, rows = Rows(x, workers),
+      leak = Lanes(repeating: slope)
     let scale = rows.pattern(0, norm.scale), shift = rows.pattern(1, norm.shift)
     let mean = rows.pattern(2, norm.mean), rstd = rows.pattern(3, norm.rstd)
     @inline(__always) func normGradient(_ g: Lanes, _ v: Lanes, _ i: Int) -> Lanes {
@@ -71,8 +82,8 @@ public struct InstanceNorm: Sendable {
     }
     if let dp, let weight, let bias {
       for c in 0..<channels {
-        dp[weight][c] += Float(products[c])
-        dp[bias][c] += Float(totals[c])
+        dp[weight][first + c] += Float(products[c])
+        dp[bias][first + c] += Float(totals[c])
       }
     }
     let a = rows.pattern(4, (0..<channels).map { norm.rstd[$0] * Float(products[$0]) / n })

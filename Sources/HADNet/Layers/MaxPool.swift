@@ -1,8 +1,9 @@
-/// Max-pooling 2³ with stride 2 of a unit's output, activation applied on the way.
+/// Max-pooling 2³ with stride 2 of a unit's output, activation applied on the way. An odd side is rounded up: its last
+/// window is smaller.
 public enum MaxPool {
-  /// Writes y, [z/2, y/2, x/2, C], from `source`, read through its norm and leaky ReLU.
+  /// Writes y, [⌈z/2⌉, ⌈y/2⌉, ⌈x/2⌉, C], from `source`, read through its norm and leaky ReLU.
   public static func forward(_ source: Source, into y: Volume, _ workers: Workers) {
-    precondition(source.size.halved == y.size && source.channels == y.channels, "max-pool into \(y.shape)")
+    precondition(source.size.halvedUp == y.size && source.channels == y.channels, "max-pool into \(y.shape)")
     workers.measure(.pooling) { reduce(source, into: y, workers) }
   }
 
@@ -31,7 +32,7 @@ public enum MaxPool {
   /// again rather than stored.
   public static func addGradient(_ dy: Volume, _ source: Source, into dx: Volume, _ workers: Workers) {
     precondition(
-      source.volume.shape == dx.shape && dx.size.halved == dy.size, "max-pool gradient \(dy.shape)")
+      source.volume.shape == dx.shape && dx.size.halvedUp == dy.size, "max-pool gradient \(dy.shape)")
     workers.measure(.pooling) { spread(dy, source, into: dx, workers) }
   }
 
@@ -40,7 +41,9 @@ public enum MaxPool {
     eachRow(source, dy, workers) { rows, row in
       let z = 2 * (row / dy.size.y), y = 2 * (row % dy.size.y)
       let g = dy.base + row * dy.size.x * channels
+      let missing = (z + 1 < size.z ? 0 : 4) | (y + 1 < size.y ? 0 : 2)
       for x in 0..<dy.size.x {
+        let outside = missing | (2 * x + 1 < size.x ? 0 : 1)
         let corner = rows.base + 2 * x * rows.pitch
         let to = dx.base + ((z * size.y + y) * size.x + 2 * x) * channels
         var c = 0
@@ -53,7 +56,7 @@ public enum MaxPool {
             place = place.replacing(with: Lanes(repeating: Float(other)), where: wins)
           }
           let gradient = load(g + x * channels + c)
-          for corner in 0..<8 {
+          for corner in 0..<8 where corner & outside == 0 {
             let at = to + ((corner >> 2 * size.y + corner >> 1 & 1) * size.x + corner & 1) * channels + c
             let own = Lanes.zero.replacing(with: gradient, where: place .== Lanes(repeating: Float(corner)))
             put(load(at) + own, at, channels - c)
@@ -87,7 +90,9 @@ public enum MaxPool {
   private static func eachRow(
     _ source: Source, _ pooled: Volume, _ workers: Workers, _ body: (RowBlock, _ row: Int) -> Void
   ) {
-    let reader = TileReader([source]), width = source.size.x, length = width * reader.pitch + lanes
+    // Beyond an odd side the last voxel stands again: it is never the first of the largest.
+    let reader = TileReader([source]), size = source.size, width = size.x
+    let length = (width + width % 2) * reader.pitch + lanes
     let scratch = workers.scratch(4 * length)
     let pieces = Pieces(pooled.size.z * pooled.size.y, least: 4, limit: 256)
     workers.forEach(pieces.count) { piece, worker in
@@ -95,7 +100,13 @@ public enum MaxPool {
       for row in pieces[piece] {
         let z = 2 * (row / pooled.size.y), y = 2 * (row % pooled.size.y)
         for line in 0..<4 {
-          reader.write(z: z + line / 2, y: y + line % 2, x: 0, width: width, into: block.base + line * length)
+          let row = block.base + line * length
+          reader.write(
+            z: min(z + line / 2, size.z - 1), y: min(y + line % 2, size.y - 1), x: 0, width: width, into: row)
+          if width % 2 == 1 {
+            let end = row + width * reader.pitch
+            end.update(from: end - reader.pitch, count: reader.pitch)
+          }
         }
         body(block, row)
       }

@@ -56,6 +56,14 @@ public struct Source: Sendable {
 
   public var channels: Int { volume.channels }
 
+  /// A stored voxel's value of a channel as it is read.
+  func value(_ voxel: Int, _ c: Int) -> Float {
+    let stored = volume.base[voxel * channels + c]
+    guard let scale, let shift else { return stored }
+    let value = scale[c] * stored + shift[c]
+    return max(value, slope * value)
+  }
+
   /// The size as it is read.
   public var size: Size { upsampled ? volume.size.doubled : volume.size }
 }

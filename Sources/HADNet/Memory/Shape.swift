@@ -13,6 +13,9 @@ public struct Size: Hashable, Sendable, CustomStringConvertible {
   /// Every side halved; a side must be even.
   public var halved: Size { Size(z / 2, y / 2, x / 2) }
 
+  /// Every side halved and rounded up.
+  public var halvedUp: Size { Size((z + 1) / 2, (y + 1) / 2, (x + 1) / 2) }
+
   /// Every side doubled.
   public var doubled: Size { Size(z * 2, y * 2, x * 2) }
 

@@ -83,11 +83,10 @@ public struct UNet: Sendable {
     last.forward([pass.sourceO(0)], p, into: pass.logits, workers)
   }
 
-  /// From `pass.dLogits`, and, with `featureGradients`, from what the discriminator wrote into the features'
-  /// gradients: adds the gradient of the parameters to `dp`. `finished` is told each range of `dp` that is final, all
+  /// From `pass.dLogits`, and from what was written into the gradients of features, if any: adds the gradient of the parameters to `dp`. `finished` is told each range of `dp` that is final, all
   /// of it in the end.
   public func backward(
-    _ pass: UNetPass, _ p: ParameterVector, into dp: ParameterVector, featureGradients: Bool,
+    _ pass: UNetPass, _ p: ParameterVector, into dp: ParameterVector, featureGradients: FeatureGradients,
     _ workers: Workers, finished: (Range<Int>) -> Void = { _ in }
   ) {
     last.addWeightGradient(pass.dLogits, [pass.sourceO(0)], into: dp, biasMatters: true, workers)
@@ -104,12 +103,14 @@ public struct UNet: Sendable {
         pass.dM[level], pass.m[level], pass.normM[level], [[skip], [lower]], p, into: dp, workers)
       finished(first.parameters)
       first.convolutions[0].dataGradient(
-        pass.dM[level], p, mask: skip.mask, into: pass.dB[level], adding: featureGradients && level > 0,
+        pass.dM[level], p, mask: skip.mask, into: pass.dB[level],
+        adding: featureGradients == .all && level > 0,
         workers)
       // The lower level is u(level + 1)'s output, or the centre's; u2's is no feature.
       first.convolutions[1].dataGradient(
         pass.dM[level], p, mask: lower.mask, upsampled: true,
-        into: level < 3 ? pass.dO[level + 1] : pass.dB[4], adding: featureGradients && level > 0, workers)
+        into: level < 3 ? pass.dO[level + 1] : pass.dB[4],
+        adding: level == 3 ? featureGradients != .none : featureGradients == .all && level > 0, workers)
     }
     for level in stride(from: 4, through: 0, by: -1) {
       if level < 4 {
@@ -129,6 +130,15 @@ public struct UNet: Sendable {
       }
     }
   }
+}
+
+/// What, beside the loss of the logits, gives gradients of a U-Net's feature maps before its backward pass.
+public enum FeatureGradients: Sendable {
+  case none
+  /// A loss of the centre's output.
+  case centre
+  /// A discriminator, of all three pairs.
+  case all
 }
 
 /// Which dropout masks a pass draws: a function of seed, purpose, step and slot, so of nothing that depends on ranks.

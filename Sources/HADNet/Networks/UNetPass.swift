@@ -4,9 +4,9 @@
 /// Stored are the convolutions' outputs; norm, ReLU and dropout are applied by whoever reads them.
 public final class UNetPass {
   public enum Purpose: Sendable {
-    /// Forward and backward; `features`: a discriminator reads logits and features, also after backward, and
+    /// Forward and backward. With features `all` a discriminator reads logits and features, also after backward, and
     /// writes gradients of both before it.
-    case training(features: Bool)
+    case training(features: FeatureGradients)
     /// Forward alone; `features`: they outlive it.
     case inference(features: Bool)
   }
@@ -49,7 +49,8 @@ public final class UNetPass {
       switch purpose {
       case .training(let features):
         self.init(
-          network, size, in: &plan, forward: 0, backward: backward, features: features ? (end, judged) : nil)
+          network, size, in: &plan, forward: 0, backward: backward,
+          features: features == .all ? (end, judged) : nil, centre: features == .centre ? backward : nil)
       case .inference(let features):
         self.init(network, size, in: &plan, forward: 0, features: features ? (end, judged) : nil)
       }
@@ -57,17 +58,18 @@ public final class UNetPass {
 
     /// Reserves the volumes of a pass whose forward starts at `forward`; `backward`: when its backward starts.
     /// `features`: a discriminator reads logits and features until that moment, and writes features' gradients from
-    /// `gradients` on.
+    /// `gradients` on. `centre`: logits and the centre's output are read until that moment, and the gradient of the
+    /// latter is written before backward.
     init(
       _ network: UNet, _ size: Size, in plan: inout WorkspacePlan, forward: Int, backward: Int? = nil,
-      features: (until: Int, gradients: Int)? = nil
+      features: (until: Int, gradients: Int)? = nil, centre: Int? = nil
     ) {
       precondition(
         [size.z, size.y, size.x].allSatisfy { $0 % UNet.multiple == 0 && $0 > 0 },
         "a U-Net's input of \(size)")
       self.size = size
       let k = network.k, logitsDone = forward + 10
-      let end = features?.until ?? backward.map { $0 + Places.backwardMoments } ?? logitsDone
+      let end = features?.until ?? backward.map { $0 + Places.backwardMoments } ?? centre ?? logitsDone
       func down(_ level: Int) -> Int { forward + level + 1 }
       func up(_ level: Int) -> Int { forward + 9 - level }
       // Within a level up: 0 the unit conv_out backward, 1 its data gradient, 2 the join backward, 3 the gradient of
@@ -93,7 +95,8 @@ public final class UNetPass {
         b.append(
           plan.reserve(
             Shape(sizes[level], channels(level)),
-            now...(encoderFeature(level) ? end : trains ? downBack(level, 1) : read)))
+            now...(encoderFeature(level) || (level == 4 && centre != nil)
+              ? end : trains ? downBack(level, 1) : read)))
         if level < 4 {
           pooled.append(
             plan.reserve(
@@ -114,7 +117,7 @@ public final class UNetPass {
       dLogits = plan.reserve(Shape(size, UNet.classes), losses...backward + 1)
       for level in 0..<5 {
         dA.append(plan.reserve(wide(level), downBack(level, 2)...downBack(level, 4)))
-        let first = level < 4 ? upBack(level, 3) : upBack(3, 4)
+        let first = level < 4 ? upBack(level, 3) : centre != nil ? backward : upBack(3, 4)
         dB.append(
           plan.reserve(
             Shape(sizes[level], channels(level)),
@@ -200,6 +203,9 @@ public final class UNetPass {
       ? Source(o[pair + 2], normO[pair + 2], slope: UNet.slope, upsampled: upsampled)
       : Source(b[4], normB[4], slope: UNet.slope, upsampled: upsampled)
   }
+  /// The centre's output, and the gradient of what is read of it.
+  var centre: Source { encoded(4) }
+  var centreGradient: Volume { dB[4] }
   func encoderFeatureGradient(_ pair: Int) -> Volume { dB[pair + 1] }
   func decoderFeatureGradient(_ pair: Int) -> Volume { pair < 2 ? dO[pair + 2] : dB[4] }
 }

@@ -8,12 +8,19 @@ import Collective
 public final class Adam {
   public struct Settings: Equatable, Sendable {
     public var beta1, beta2, epsilon, decay: Double
+    /// TensorFlow's form: ε stands beside √v before the correction, p −= rate · √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε). Not
+    /// cosmetic where gradients are no larger than ε.
+    public var isEpsilonUncorrected: Bool
 
-    public init(beta1: Double, beta2: Double, epsilon: Double = 1e-8, decay: Double = 0) {
+    public init(
+      beta1: Double, beta2: Double, epsilon: Double = 1e-8, decay: Double = 0,
+      isEpsilonUncorrected: Bool = false
+    ) {
       self.beta1 = beta1
       self.beta2 = beta2
       self.epsilon = epsilon
       self.decay = decay
+      self.isEpsilonUncorrected = isEpsilonUncorrected
     }
   }
 
@@ -43,7 +50,9 @@ public final class Adam {
       gradient.count == p.count && p.count == first.layout.count, "\(gradient.count) for \(p.count)")
     updates += 1
     let correction1 = 1 - power(settings.beta1, updates), correction2 = 1 - power(settings.beta2, updates)
-    let stepSize = Float(rate / correction1), root = Float(correction2.squareRoot())
+    let isUncorrected = settings.isEpsilonUncorrected
+    let stepSize = Float(rate / correction1 * (isUncorrected ? correction2.squareRoot() : 1))
+    let root = isUncorrected ? 1 : Float(correction2.squareRoot())
     let beta1 = Float(settings.beta1), beta2 = Float(settings.beta2), epsilon = Float(settings.epsilon)
     let rest1 = Float(1 - settings.beta1), rest2 = Float(1 - settings.beta2)
     let keep = Float(1 - rate * settings.decay)

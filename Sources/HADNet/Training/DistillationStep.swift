@@ -248,7 +248,8 @@ public final class DistillationStep {
     workers.phase(.studentBackward) {
       studentGradient.fill(0, workers)
       student.backward(
-        studentPass, studentP, into: studentGradient, featureGradients: discriminator.hierarchical, workers,
+        studentPass, studentP, into: studentGradient,
+        featureGradients: discriminator.hierarchical ? .all : .none, workers,
         finished: finished)
     }
   }

@@ -50,7 +50,7 @@ public final class PretrainingStep {
     self.reduction = reduction
     exposure = Exposure(reduction)
     self.workers = workers
-    pass = UNetPass(network, size, .training(features: false))
+    pass = UNetPass(network, size, .training(features: .none))
     reducer = GradientReducer(p, settings, reduction, workers)
   }
 
@@ -114,7 +114,7 @@ public final class PretrainingStep {
   private func backward(finished: (Range<Int>) -> Void = { _ in }) {
     reducer.gradient.fill(0, workers)
     network.backward(
-      pass, p, into: reducer.gradient, featureGradients: false, workers, finished: finished)
+      pass, p, into: reducer.gradient, featureGradients: .none, workers, finished: finished)
   }
 }
 

@@ -44,7 +44,7 @@ public struct RankMemory: Equatable, Sendable {
     case .teacher, .student, .control:
       let network = stage == .teacher ? teacher : student
       var plan = WorkspacePlan()
-      _ = UNetPass.Places(network, size, .training(features: false), in: &plan)
+      _ = UNetPass.Places(network, size, .training(features: .none), in: &plan)
       (trained, frozen, floats, kept) = (network.layout.count, 0, plan.count, 0)
       layers = network.transforms(size)
     case .hadnet, .adnet:

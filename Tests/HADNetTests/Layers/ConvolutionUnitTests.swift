@@ -67,7 +67,7 @@ private let joins = [
         mean.append(values.reduce(0, +) / n)
         rstd.append(
           1
-            / (values.reduce(0) { $0 + ($1 - mean[c]) * ($1 - mean[c]) } / n + InstanceNorm.epsilon)
+            / (values.reduce(0) { $0 + ($1 - mean[c]) * ($1 - mean[c]) } / n + 1e-5)
             .squareRoot())
       }
       // Means may be near 0: in standard deviations.

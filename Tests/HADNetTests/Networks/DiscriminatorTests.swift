@@ -44,7 +44,7 @@ import Testing
 
   /// A network's pass whose outputs are plain numbers: logits of any sign, features as they are stored.
   private func outputs(_ size: Size, k: Int) -> UNetPass {
-    let pass = UNetPass(UNet(inputs: 3, k: k), size, .training(features: true))
+    let pass = UNetPass(UNet(inputs: 3, k: k), size, .training(features: .all))
     func fill(_ volume: Volume, _ part: Int, _ change: (Float) -> Float) {
       for (i, value) in normals(volume.shape.count, part).enumerated() { volume.base[i] = change(value) }
     }

@@ -109,7 +109,7 @@ func read(_ source: Source) -> [Double] {
     for parameter in network.layout.parameters where parameter.name.contains("inst") {
       for i in 0..<parameter.count { p[parameter][i] += Float(i % 5) * 0.1 }
     }
-    let pass = UNetPass(network, size, .training(features: features))
+    let pass = UNetPass(network, size, .training(features: features ? .all : .none))
     for (i, value) in normals(pass.image.shape.count, 1).enumerated() { pass.image.base[i] = value }
     return (network, p, pass, LabelVolume(size, (0..<size.voxels).map { UInt8($0 / 37 % 4) }))
   }
@@ -146,7 +146,7 @@ func read(_ source: Source) -> [Double] {
       }
     }
     let dp = ParameterVector(zeros: network.layout)
-    network.backward(pass, p, into: dp, featureGradients: features, workers)
+    network.backward(pass, p, into: dp, featureGradients: features ? .all : .none, workers)
     for parameter in network.layout.parameters {
       let gradient = dp[parameter].map(Double.init)
       if HADNet.Golden.biasBeforeNorm(parameter.name) {

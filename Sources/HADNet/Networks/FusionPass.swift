@@ -1,0 +1,204 @@
+/// The memory of a modality-agnostic network for one case, planned from the size and from what the pass is for, and what
+/// forward leaves for backward. Decoders take turns in the same memory; a pass for inference decodes the segmentation
+/// only, once.
+public final class FusionPass {
+  public enum Purpose: Sendable { case training, inference }
+
+  public let size: Size
+  /// The sequences, [z, y, x, 1] each, in the order of `Modality`; filled by the caller, those that are encoded.
+  public let images: [Volume]
+  /// U-HVED: standard normal numbers of each level, [z, y, x, C]; filled by the caller where a sample is asked for.
+  let noise: [Volume]
+  /// Which sequences are fused, and which are encoded.
+  var present: [Bool] = [], encoded: [Bool] = []
+
+  // By sequence, or sequence and level.
+  let first: [Volume]
+  let inner, maps, pooled: [[Volume]]
+  // By level from the finest.
+  let fused: [Volume]
+  // By the decoder's block, from the third level to the first.
+  let stretched, decoderInner, decoded: [Volume]
+  private let outputs: [Int: Volume]
+  let dFirst: [Volume]
+  let dInner, dMaps, dPooled: [[Volume]]
+  let dFused: [Volume]
+  let dStretched, dSkip, dDecoderInner, dDecoded: [Volume]
+  private let dOutputs: [Int: Volume]
+  var encoderSaved: [[PreactivatedBlock.Saved]]
+  var decoderSaved: [PreactivatedBlock.Saved]
+
+  /// The places of a pass's volumes in a plan.
+  struct Places {
+    let size: Size
+    fileprivate var images: [Int] = [], noise: [Int] = [], first: [Int] = [], fused: [Int] = []
+    fileprivate var inner: [[Int]] = [], maps: [[Int]] = [], pooled: [[Int]] = []
+    fileprivate var stretched: [Int] = [], decoderInner: [Int] = [], decoded: [Int] = []
+    /// By the number of channels: the segmentation's 4, a sequence's 1.
+    fileprivate var outputs: [Int: Int] = [:], dOutputs: [Int: Int] = [:]
+    fileprivate var dFirst: [Int] = [], dFused: [Int] = []
+    fileprivate var dInner: [[Int]] = [], dMaps: [[Int]] = [], dPooled: [[Int]] = []
+    fileprivate var dStretched: [Int] = [], dSkip: [Int] = [], dDecoderInner: [Int] = []
+    fileprivate var dDecoded: [Int] = []
+
+    init(_ network: FusionNetwork, _ size: Size, _ purpose: Purpose, in plan: inout WorkspacePlan) {
+      self.size = size
+      let trains = purpose == .training, count = network.encoders.count, levels = FusionNetwork.levels
+      var sizes = [size]
+      for _ in 1..<levels { sizes.append(sizes[sizes.count - 1].halvedUp) }
+      // Moments: each block of each encoder, the fusion, a decoder forward in five and backward in six, encoders
+      // backward, two for each block.
+      func down(_ i: Int, _ level: Int) -> Int { (levels + 1) * i + level }
+      let fusing = (levels + 1) * count
+      func up(_ i: Int) -> Int { fusing + 1 + i }
+      let judged = up(4), end = judged + 7 + (2 * levels + 1) * count
+      func upBack(_ i: Int) -> Int { judged + 3 - i + 1 }
+      func downBack(_ i: Int, _ level: Int) -> Int {
+        judged + 6 + (2 * levels + 1) * (count - 1 - i) + 2 * (levels - 1 - level)
+      }
+
+      for i in 0..<count {
+        let encoder = network.encoders[i]
+        images.append(plan.reserve(Shape(size, 1), 0...(trains ? end : fusing)))
+        first.append(
+          plan.reserve(Shape(size, network.width), down(i, 0)...(trains ? downBack(i, 0) + 2 : down(i, 0))))
+        var inner: [Int] = [], maps: [Int] = [], pooled: [Int] = []
+        for (level, block) in encoder.blocks.enumerated() {
+          let now = down(i, level)
+          inner.append(
+            plan.reserve(Shape(sizes[level], block.inner), now...(trains ? downBack(i, level) + 1 : now)))
+          maps.append(
+            plan.reserve(
+              Shape(sizes[level], block.outputs),
+              now...(trains ? max(fusing, downBack(i, level)) : fusing)))
+          if level + 1 < levels {
+            pooled.append(
+              plan.reserve(
+                Shape(sizes[level + 1], block.outputs),
+                now...(trains ? downBack(i, level + 1) + 1 : down(i, level + 1))))
+          }
+        }
+        self.inner.append(inner)
+        self.maps.append(maps)
+        self.pooled.append(pooled)
+      }
+      for level in 0..<levels {
+        let shape = Shape(sizes[level], network.fusedChannels(level))
+        let last = trains ? judged + 6 : up(max(0, 2 - level))
+        fused.append(plan.reserve(shape, fusing...last))
+        if network.fusion == .gaussians {
+          noise.append(plan.reserve(shape, 0...(trains ? judged + 6 : fusing)))
+        }
+      }
+      let decoder = network.decoders[0]
+      for (i, block) in decoder.blocks.enumerated() {
+        let level = 2 - i, now = up(i), until = trains ? upBack(i) : now
+        let before = i == 0 ? network.fusedChannels(3) : decoder.blocks[i - 1].outputs
+        stretched.append(plan.reserve(Shape(sizes[level], before), now...until))
+        decoderInner.append(plan.reserve(Shape(sizes[level], block.inner), now...until))
+        decoded.append(
+          plan.reserve(Shape(sizes[level], block.outputs), now...(trains && i == 2 ? judged + 1 : now + 1)))
+      }
+      for channels in Set(network.decoders.map(\.last.outputs)).sorted() {
+        outputs[channels] = plan.reserve(Shape(size, channels), up(3)...judged)
+      }
+      guard trains else { return }
+
+      for channels in Set(network.decoders.map(\.last.outputs)).sorted() {
+        dOutputs[channels] = plan.reserve(Shape(size, channels), judged...upBack(2))
+      }
+      for level in 0..<levels {
+        // Sums over the decoders.
+        dFused.append(plan.reserve(Shape(sizes[level], network.fusedChannels(level)), fusing...judged + 6))
+      }
+      for (i, block) in decoder.blocks.enumerated() {
+        let level = 2 - i, now = upBack(i)
+        let before = i == 0 ? network.fusedChannels(3) : decoder.blocks[i - 1].outputs
+        dDecoded.append(
+          plan.reserve(Shape(sizes[level], block.outputs), (i == 2 ? judged : upBack(i + 1))...now))
+        dDecoderInner.append(plan.reserve(Shape(sizes[level], block.inner), now...now))
+        dStretched.append(plan.reserve(Shape(sizes[level], before), now...now))
+        dSkip.append(plan.reserve(Shape(sizes[level], network.fusedChannels(level)), now...now))
+      }
+      for i in 0..<count {
+        let encoder = network.encoders[i]
+        var dInner: [Int] = [], dMaps: [Int] = [], dPooled: [Int] = []
+        for (level, block) in encoder.blocks.enumerated() {
+          let now = downBack(i, level)
+          dInner.append(plan.reserve(Shape(sizes[level], block.inner), now...now + 1))
+          dMaps.append(plan.reserve(Shape(sizes[level], block.outputs), judged + 6...now))
+          if level + 1 < levels {
+            let written = downBack(i, level + 1)
+            dPooled.append(plan.reserve(Shape(sizes[level + 1], block.outputs), written...written + 1))
+          }
+        }
+        self.dInner.append(dInner)
+        self.dMaps.append(dMaps)
+        self.dPooled.append(dPooled)
+        dFirst.append(plan.reserve(Shape(size, network.width), downBack(i, 0)...downBack(i, 0) + 2))
+      }
+    }
+  }
+
+  /// A pass with memory of its own.
+  public convenience init(_ network: FusionNetwork, _ size: Size, _ purpose: Purpose) {
+    var plan = WorkspacePlan()
+    let places = Places(network, size, purpose, in: &plan)
+    self.init(places, plan.volumes())
+  }
+
+  init(_ places: Places, _ volumes: [Volume]) {
+    func all(_ places: [Int]) -> [Volume] { places.map { volumes[$0] } }
+    func nested(_ places: [[Int]]) -> [[Volume]] { places.map(all) }
+    size = places.size
+    images = all(places.images)
+    noise = all(places.noise)
+    first = all(places.first)
+    inner = nested(places.inner)
+    maps = nested(places.maps)
+    pooled = nested(places.pooled)
+    fused = all(places.fused)
+    stretched = all(places.stretched)
+    decoderInner = all(places.decoderInner)
+    decoded = all(places.decoded)
+    outputs = places.outputs.mapValues { volumes[$0] }
+    dFirst = all(places.dFirst)
+    dInner = nested(places.dInner)
+    dMaps = nested(places.dMaps)
+    dPooled = nested(places.dPooled)
+    dFused = all(places.dFused)
+    dStretched = all(places.dStretched)
+    dSkip = all(places.dSkip)
+    dDecoderInner = all(places.dDecoderInner)
+    dDecoded = all(places.dDecoded)
+    dOutputs = places.dOutputs.mapValues { volumes[$0] }
+    encoderSaved = inner.map { $0.map { _ in PreactivatedBlock.Saved() } }
+    decoderSaved = decoded.map { _ in PreactivatedBlock.Saved() }
+  }
+
+  /// What a decoder writes: the segmentation's logits (0) or a sequence.
+  public func output(_ decoder: Int) -> Volume { volume(outputs, decoder) }
+  /// ∂L/∂output; filled by the caller after `decode`. Training only.
+  func outputGradient(_ decoder: Int) -> Volume { volume(dOutputs, decoder) }
+
+  private func volume(_ volumes: [Int: Volume], _ decoder: Int) -> Volume {
+    guard let volume = volumes[decoder == 0 ? UNet.classes : 1] else {
+      preconditionFailure("no such output in this pass: \(decoder)")
+    }
+    return volume
+  }
+
+  /// What a block of an encoder reads.
+  func input(_ sequence: Int, _ level: Int) -> Volume {
+    level == 0 ? first[sequence] : pooled[sequence][level - 1]
+  }
+
+  func presentMaps(_ level: Int) -> [Volume] {
+    maps.indices.filter { present[$0] }.map { maps[$0][level] }
+  }
+
+  func gaussians(_ level: Int) -> GaussianFusion {
+    GaussianFusion(
+      maps: maps.indices.map { encoded[$0] ? maps[$0][level] : nil }, present: present)
+  }
+}
