@@ -18,7 +18,8 @@ struct BenchCommand: ParsableCommand {
   struct Options: ParsableArguments {
     @Option(help: "Voxels along z, y and x, each a multiple of 16.")
     var shape = Size(80, 96, 80)
-    @Option(help: "Channels of the networks at full size.")
+    @Option(
+      help: "Channels of the networks at full size; for uhemis and uhved their published 8 is the width.")
     var k = 32
     @OptionGroup var measuring: Measuring
     var repeats: Int { measuring.repeats }
@@ -50,21 +51,30 @@ struct BenchCommand: ParsableCommand {
 
   struct Step: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "One whole HAD-Net step with discriminator update, data in memory, a case a rank.",
+      abstract:
+        "One whole step, data in memory, a case a rank: HAD-Net's with discriminator update, or another's.",
       discussion: "Example: hadnet-dist bench step --shape 80x96x80 --k 32 --threads 2 --json")
     @OptionGroup var options: Options
+    @Option(help: "Which stage's step; uhemis and uhved see a window of --shape.")
+    var stage = Stage.hadnet
+
+    func validate() throws {
+      if stage == .uhemis || stage == .uhved, options.k % 2 != 0 {
+        throw ValidationError("--k is \(options.k); \(stage.rawValue) needs an even number")
+      }
+    }
 
     func run() throws {
       runInWorld { communicator in
         let reduction = Reduction(Slots(communicator.size, over: communicator.size), over: communicator)
         let workers = try options.shared.workers(communicator)
         try options.shared.warnOfCores(workers, communicator)
-        let result = try StepBenchmark(size: options.shape, k: options.k, repeats: options.repeats)
+        let result = try StepBenchmark(stage, size: options.shape, k: options.k, repeats: options.repeats)
           .run(reduction, workers)
         guard communicator.rank == 0 else { return }
         if options.json { return try BenchCommand.print(result) }
         Swift.print(
-          "\(result.shape), k = \(result.k), \(result.ranks) rank(s) × \(result.threads) thread(s), \(result.kernels)"
+          "\(result.stage.method), \(result.shape), k = \(result.k), \(result.ranks) rank(s) × \(result.threads) thread(s), \(result.kernels)"
         )
         Swift.print(String(format: "%.3f s a step, peak %.2f GiB", result.seconds, result.peakGiB))
         if result.ranks > 1 {

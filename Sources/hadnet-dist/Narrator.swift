@@ -9,8 +9,6 @@ final class Narrator {
   private let bar: ProgressBar
   private let isVerbose: Bool
   private var isJournalLost = false
-  /// Steps of an epoch of the stage that is being trained.
-  private var steps = 0
   private var epochs = 0
 
   init(
@@ -72,17 +70,20 @@ final class Narrator {
           "stage": .text(stage.rawValue), "epochs": .whole(epochs), "done": .whole(done),
           "steps": .whole(steps),
         ])
-    case .step(let stage, let epoch, let step, _, let loss, let times):
-      try journal.write(
-        "step",
-        [
-          "stage": .text(stage.rawValue), "epoch": .whole(epoch), "step": .whole(step), "loss": .number(loss),
-          "compute_s": .number(times.compute), "exposed_s": .number(times.exposed),
-          "data_wait_s": .number(times.dataWait), "bytes_sent": .whole(times.bytesSent),
-        ])
+    case .step(let stage, let epoch, let step, _, let loss, let terms, let times):
+      var fields: [(String, JournalValue)] = [
+        ("stage", .text(stage.rawValue)), ("epoch", .whole(epoch)), ("step", .whole(step)),
+        ("loss", .number(loss)),
+      ]
+      fields += terms.map { ($0.0, .number($0.1)) }
+      fields += [
+        ("compute_s", .number(times.compute)), ("exposed_s", .number(times.exposed)),
+        ("data_wait_s", .number(times.dataWait)), ("bytes_sent", .whole(times.bytesSent)),
+      ]
+      try journal.write("step", fields)
     case .epoch(let stage, let record, let seconds, let isBest):
       var fields: [(String, JournalValue)] = [("stage", .text(stage.rawValue))]
-      for (name, value) in zip(EpochRecord.columns, record.values) {
+      for (name, value) in zip(EpochRecord.columns(stage), record.values(stage)) {
         if let value { fields.append((name, name == "epoch" ? .whole(Int(value)) : .number(value))) }
       }
       fields += [("best", .flag(isBest)), ("seconds", .number(seconds))]
@@ -98,12 +99,11 @@ final class Narrator {
   private func show(_ event: TrainingEvent) {
     switch event {
     case .began(let stage, let epochs, let done, let steps):
-      self.steps = steps
       self.epochs = epochs
       say(
-        "\(stage.method): \(epochs) epochs of \(steps) steps" + (done > 0 ? ", going on after \(done)" : ""))
-      bar.start(stage.method, total: (epochs - done) * steps)
-    case .step(_, let epoch, let step, let of, let loss, let times):
+        "\(stage.method): \(epochs) epochs, \(steps) steps" + (done > 0 ? " to go after \(done)" : ""))
+      bar.start(stage.method, total: steps)
+    case .step(_, let epoch, let step, let of, let loss, _, let times):
       bar.advance(detail: "epoch \(epoch), loss " + String(format: "%.4f", loss))
       if isVerbose {
         say(
@@ -114,7 +114,7 @@ final class Narrator {
       }
     case .epoch(let stage, let record, let seconds, let isBest):
       var text = "\(stage.method) \(record.epoch)/\(epochs): loss " + String(format: "%.4f", record.loss)
-      if let accuracy = record.accuracy, let updated = record.updated {
+      if let accuracy = record.terms["accuracy"], let updated = record.terms["updated"] {
         text += String(
           format: ", discriminator %.0f %% right, updated in %.0f %%", 100 * accuracy, 100 * updated)
       }

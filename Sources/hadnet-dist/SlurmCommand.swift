@@ -60,9 +60,11 @@ struct SlurmCommand: ParsableCommand {
     let (ranks, threads) = try layout(cores: coresPerNode ?? Cores.mask().count, batch: recipe.batch)
     let slots = Slots(recipe.batch ?? nodes * ranks, over: nodes * ranks)
     let (size, sizeIsFrom) = SlurmCommand.size(recipe, root)
-    let memory = RankMemory(
-      command == .study ? .hadnet : stage ?? .teacher, k: recipe.network.k, size: size, slots: slots,
-      threads: threads)
+    let memories = (command == .study ? Stage.allCases : [stage ?? .teacher]).map {
+      RankMemory($0, recipe, size: size, slots: slots, threads: threads)
+    }
+    // There is a stage.
+    let memory = memories.max { $0.training < $1.training }!
     let (wanted, kept) = try share(memory, ranks: ranks)
     let head = [
       "\(command.rawValue) of the recipe \(self.recipe), printed by hadnet-dist \(HADNetDist.version); submit it with "

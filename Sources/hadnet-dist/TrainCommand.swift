@@ -120,8 +120,8 @@ struct TrainCommand: ParsableCommand {
   @OptionGroup var options: RunOptions
   @Option(
     help: """
-      teacher, student, hadnet, adnet, or control (the student trained on with λ = 0). The last three start from \
-      teacher and student of the same run.
+      teacher, student, hadnet, control (the student trained on with λ = 0), adnet, kdnet, uhemis or uhved. hadnet and \
+      adnet start from teacher and student of the same run, control from the student, kdnet from the teacher.
       """)
   var stage = Stage.teacher
 

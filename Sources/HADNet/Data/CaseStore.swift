@@ -19,33 +19,14 @@ public final class CaseStore: Sendable {
     var held: [String: (value: PreparedCase, used: Int)] = [:]
     var bytes = 0
     var clock = 0
-    var loading: [String: Pending] = [:]
+    var loading: [String: Arrival<PreparedCase>] = [:]
     var damaged: [String] = []
   }
 
   private enum Source {
     case memory(PreparedCase)
-    case another(Pending)
-    case files(Pending)
-  }
-
-  /// A case on its way, and its outcome once there.
-  private final class Pending: Sendable {
-    private let group = DispatchGroup()
-    private let outcome = Mutex<Result<PreparedCase, any Error>?>(nil)
-
-    init() { group.enter() }
-
-    func finish(_ result: Result<PreparedCase, any Error>) {
-      outcome.withLock { $0 = result }
-      group.leave()
-    }
-
-    func value() throws -> PreparedCase {
-      group.wait()
-      guard let result = outcome.withLock({ $0 }) else { preconditionFailure("a case without an outcome") }
-      return try result.get()
-    }
+    case another(Arrival<PreparedCase>)
+    case files(Arrival<PreparedCase>)
   }
 
   /// - Parameters:
@@ -82,11 +63,11 @@ public final class CaseStore: Sendable {
         return .memory(value)
       }
       if let pending = state.loading[id] { return .another(pending) }
-      let pending = Pending()
+      let pending = Arrival<PreparedCase>()
       state.loading[id] = pending
       return .files(pending)
     }
-    let pending: Pending
+    let pending: Arrival<PreparedCase>
     switch source {
     case .memory(let value): return value
     case .another(let loading): pending = loading
@@ -103,14 +84,22 @@ public final class CaseStore: Sendable {
   /// Begins to load a case in the background, so that it is there when `load` asks; errors wait for `load` too.
   /// The case takes memory beyond the limit until it is loaded, so only the next one or two should be asked for.
   public func prefetch(_ id: String) {
-    let pending = state.withLock { state -> Pending? in
+    let pending = state.withLock { state -> Arrival<PreparedCase>? in
       if state.held[id] != nil || state.loading[id] != nil { return nil }
-      let pending = Pending()
+      let pending = Arrival<PreparedCase>()
       state.loading[id] = pending
       return pending
     }
     guard let pending else { return }
     background.async { [self] in pending.finish(Result { try fetch(id) }) }
+  }
+
+  /// Lets go of the cases in memory; they come from the cache folder again when they are asked for.
+  func letGo() {
+    state.withLock { state in
+      state.held = [:]
+      state.bytes = 0
+    }
   }
 
   /// Files of the cache folder that were found damaged since the last call; their cases were prepared anew.

@@ -1,31 +1,96 @@
 /// Segments prepared cases with a trained network, dropout off.
 public final class Predictor {
   public let model: Model
-  private let workers: Workers
-  private var pass: UNetPass
+  private let engine: any Engine
+
+  /// How one kind of network segments a case on its prepared grid.
+  private protocol Engine { func segment(_ prepared: PreparedCase) -> LabelVolume }
 
   public init(_ model: Model, _ workers: Workers) {
     self.model = model
-    self.workers = workers
     model.p.freeze()
-    pass = UNetPass(model.network, model.facts.size, .inference(features: false))
+    switch model.network {
+    case .unet(let network): engine = WholeVolume(model, network, workers)
+    case .fusion(let network): engine = Windows(model, network, workers)
+    }
   }
 
-  /// The class of each voxel of a case on its prepared grid. A case larger than the model's common size is not cut:
-  /// the network is fully convolutional.
-  public func segment(_ images: Volume) -> LabelVolume {
-    if pass.size != images.size { pass = UNetPass(model.network, images.size, .inference(features: false)) }
-    model.facts.sight.copy(images, into: pass.image)
-    model.network.forward(pass, model.p, workers)
-    return Segmentation.labels(pass.logits, workers)
-  }
+  /// The class of each voxel of a case on its prepared grid.
+  public func segment(_ prepared: PreparedCase) -> LabelVolume { engine.segment(prepared) }
 
   /// Segments the files of a case and writes DIR/ID.nii.gz on the patient's own grid with the data set's labels.
   /// Gives whether the case was larger than the model's common size.
   public func write(_ prepared: PreparedCase, convention: LabelConvention, into folder: String) throws -> Bool
   {
     try prepared.placement.write(
-      segment(prepared.images), convention: convention, to: "\(folder)/\(prepared.id).nii.gz")
-    return prepared.size != model.facts.size
+      segment(prepared), convention: convention, to: "\(folder)/\(prepared.id).nii.gz")
+    return model.facts.preparation.standardisation == nil && prepared.size != model.facts.size
+  }
+
+  /// A U-Net sees the whole case at once. One that is larger than the model's common size is not cut: the network is
+  /// fully convolutional.
+  private final class WholeVolume: Engine {
+    private let model: Model
+    private let network: UNet
+    private let workers: Workers
+    private var pass: UNetPass
+
+    init(_ model: Model, _ network: UNet, _ workers: Workers) {
+      self.model = model
+      self.network = network
+      self.workers = workers
+      pass = UNetPass(network, model.facts.size, .inference(features: false))
+    }
+
+    func segment(_ prepared: PreparedCase) -> LabelVolume {
+      let images = prepared.images
+      if pass.size != images.size { pass = UNetPass(network, images.size, .inference(features: false)) }
+      model.facts.sight.copy(images, into: pass.image)
+      network.forward(pass, model.p, workers)
+      return Segmentation.labels(pass.logits, workers)
+    }
+  }
+
+  /// A modality-agnostic network sees window after window, of the sequences that the model names.
+  private final class Windows: Engine {
+    private let model: Model
+    private let network: FusionNetwork
+    private let workers: Workers
+    private var pass: FusionPass
+    private let present: [Bool]
+    private let border: Int
+
+    init(_ model: Model, _ network: FusionNetwork, _ workers: Workers) {
+      self.model = model
+      self.network = network
+      self.workers = workers
+      present = Modality.allCases.map(model.facts.sequences.contains)
+      border = model.facts.preparation.standardisation?.border ?? 0
+      pass = FusionPass(network, model.facts.size, .inference)
+    }
+
+    func segment(_ prepared: PreparedCase) -> LabelVolume {
+      let grid = WindowGrid(prepared.size, window: model.facts.size, border: border)
+      var result = LabelVolume(prepared.size, [UInt8](repeating: 0, count: prepared.size.voxels))
+      for (index, window) in grid.windows.enumerated() {
+        if pass.size != window.size { pass = FusionPass(network, window.size, .inference) }
+        for modality in model.facts.sequences {
+          prepared.images.copy(window, channels: [modality.channel], into: pass.images[modality.channel])
+        }
+        var samples = false
+        if case .sample(let seed) = model.facts.latent {
+          samples = true
+          let name = ContentHash.number(of: prepared.id)
+          for (level, noise) in pass.noise.enumerated() {
+            Philox(seed: seed, .noise, name, index, part: level)
+              .fillNormal(noise.base, count: noise.shape.count, workers)
+          }
+        }
+        network.encode(pass, model.p, present: present, samples: samples, workers)
+        network.decode(0, pass, model.p, workers)
+        grid.write(Segmentation.labels(pass.output(0), workers), ofWindow: index, into: &result)
+      }
+      return result
+    }
   }
 }

@@ -10,6 +10,11 @@ enum ContentHash {
     text(XXH3_128bits(bytes.baseAddress, bytes.count))
   }
 
+  /// 31 bits of the hash of a text: a number for what has only a name.
+  static func number(of text: String) -> Int {
+    Array(text.utf8).withUnsafeBytes { Int(XXH3_128bits($0.baseAddress, $0.count).low64 >> 33) }
+  }
+
   static func text(_ hash: XXH128_hash_t) -> String {
     [hash.high64, hash.low64].map { word in
       let digits = String(word, radix: 16)

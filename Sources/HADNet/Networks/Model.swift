@@ -2,20 +2,53 @@ import Foundation
 
 /// A trained segmentation network with all that using it needs: what a model file holds.
 public struct Model {
+  /// The networks there are.
+  public enum Network: Sendable {
+    case unet(UNet)
+    case fusion(FusionNetwork)
+
+    public var layout: ParameterLayout {
+      switch self {
+      case .unet(let network): network.layout
+      case .fusion(let network): network.layout
+      }
+    }
+
+    /// Its name in a model file.
+    fileprivate var name: String {
+      switch self {
+      case .unet: "unet"
+      case .fusion(let network): network.fusion == .moments ? "u-hemis" : "u-hved"
+      }
+    }
+  }
+
+  /// What U-HVED segments from.
+  public enum Latent: Equatable, Sendable {
+    case means
+    /// One sample: its noise is a function of the seed, the case's name and the window.
+    case sample(seed: UInt64)
+  }
+
   /// What the file says about the network beside its numbers.
   public struct Facts: Equatable, Sendable {
     /// As tables name it: Teacher, Student, HAD-Net, …
     public var method: String
+    /// Channels at full size.
     public var k: Int
     public var dropout: Float
     /// What the network sees, in channel order.
     public var sequences: [Modality]
-    /// The size cases are padded to; instance norm sees the padding, so it belongs to the model.
+    /// The size cases are padded to; instance norm sees the padding, so it belongs to the model. With a
+    /// `standardisation` in the preparation: that of the windows in which a case is segmented.
     public var size: Size
     public var preparation: Preparation
+    /// U-HVED only.
+    public var latent: Latent?
 
     public init(
-      method: String, k: Int, dropout: Float, sequences: [Modality], size: Size, preparation: Preparation
+      method: String, k: Int, dropout: Float, sequences: [Modality], size: Size, preparation: Preparation,
+      latent: Latent? = nil
     ) {
       self.method = method
       self.k = k
@@ -23,6 +56,7 @@ public struct Model {
       self.sequences = sequences
       self.size = size
       self.preparation = preparation
+      self.latent = latent
     }
 
     public var sight: Sight { sequences.count == 4 ? .all : .withoutContrast }
@@ -32,10 +66,10 @@ public struct Model {
   static let formatVersion = "1"
 
   public let facts: Facts
-  public let network: UNet
+  public let network: Network
   public let p: ParameterVector
 
-  public init(_ facts: Facts, _ network: UNet, _ p: ParameterVector) {
+  public init(_ facts: Facts, _ network: Network, _ p: ParameterVector) {
     self.facts = facts
     self.network = network
     self.p = p
@@ -43,19 +77,29 @@ public struct Model {
 
   /// The file: parameters under the published names, facts as metadata.
   var draft: Safetensors.Draft {
-    Safetensors.Draft(
-      [.init("", p)],
-      metadata: [
-        "format": Model.formatVersion, "method": facts.method, "k": "\(facts.k)",
-        "dropout": "\(facts.dropout)",
-        "sequences": facts.sequences.map(\.rawValue).joined(separator: ","),
-        "size": facts.size.array.map(String.init).joined(separator: ","),
-        "preparation": "\(Preparation.version)", "mask": facts.preparation.mask.rawValue,
-        "negative": facts.preparation.negative.rawValue, "ceiling": "\(facts.preparation.ceiling)",
-      ])
+    var metadata = [
+      "format": Model.formatVersion, "network": network.name, "method": facts.method, "k": "\(facts.k)",
+      "dropout": "\(facts.dropout)",
+      "sequences": facts.sequences.map(\.rawValue).joined(separator: ","),
+      "size": facts.size.array.map(String.init).joined(separator: ","),
+      "preparation": "\(Preparation.version)", "mask": facts.preparation.mask.rawValue,
+      "negative": facts.preparation.negative.rawValue, "ceiling": "\(facts.preparation.ceiling)",
+    ]
+    if let standardisation = facts.preparation.standardisation {
+      metadata["landmarks"] = standardisation.landmarks.json
+      metadata["least_side"] = "\(standardisation.leastSide)"
+      metadata["border"] = "\(standardisation.border)"
+    }
+    switch facts.latent {
+    case .means: metadata["latent"] = "means"
+    case .sample(let seed): metadata["latent"] = "\(seed)"
+    case nil: break
+    }
+    return Safetensors.Draft([.init("", p)], metadata: metadata)
   }
 
-  /// Reads a model file, or a checkpoint folder's `student.safetensors` or `teacher.safetensors`.
+  /// Reads a model file, or a checkpoint folder's `student.safetensors`, `teacher.safetensors` or
+  /// `network.safetensors`.
   ///
   /// Throws `.missing` where there is none, `.invalid` where the file is damaged or no model.
   public static func load(_ path: String) throws -> Model {
@@ -67,11 +111,13 @@ public struct Model {
     if isFolder.boolValue {
       let folder = path
       guard
-        let file = ["student", "teacher"].map({ "\(folder)/\($0).safetensors" })
+        let file = ["student", "teacher", "network"].map({ "\(folder)/\($0).safetensors" })
           .first(where: FileManager.default.fileExists(atPath:))
       else {
         throw Fault(
-          .missing, "\(folder): neither student.safetensors nor teacher.safetensors is in this folder")
+          .missing,
+          "\(folder): none of student.safetensors, teacher.safetensors and network.safetensors is in this folder"
+        )
       }
       path = file
     }
@@ -102,23 +148,43 @@ public struct Model {
       return known.count == all.count && (known == Modality.allCases || known == Modality.student)
         ? known : nil
     }
+    let name = try fact("network"), isUNet = name == "unet"
     let size = try parsed("size") { text -> Size? in
       let sides = text.split(separator: ",").compactMap { Int($0) }
-      guard sides.count == 3, sides.allSatisfy({ $0 > 0 && $0 % UNet.multiple == 0 && $0 <= 4096 }) else {
-        return nil
-      }
+      guard sides.count == 3,
+        sides.allSatisfy({ $0 > 0 && (!isUNet || $0 % UNet.multiple == 0) && $0 <= 4096 })
+      else { return nil }
       return Size(sides[0], sides[1], sides[2])
     }
     let k = try parsed("k") { Int($0).flatMap { (1...1024).contains($0) ? $0 : nil } }
+    var preparation = Preparation(
+      modalities: sequences, mask: try parsed("mask") { Preparation.Mask(rawValue: $0) },
+      negative: try parsed("negative") { Preparation.Negative(rawValue: $0) }, readsTruth: false,
+      ceiling: try parsed("ceiling") { Double($0).flatMap { $0 > 0 ? $0 : nil } })
+    var latent: Latent?
+    let network: Network
+    switch name {
+    case "unet": network = .unet(UNet(inputs: sequences.count, k: k))
+    case "u-hemis", "u-hved":
+      guard k % 2 == 0 else { throw Fault(.invalid, "\(path): k in its metadata is \(k)") }
+      network = .fusion(FusionNetwork(name == "u-hemis" ? .moments : .gaussians, width: k))
+      let border = try parsed("border") { Int($0).flatMap { (0...1024).contains($0) ? $0 : nil } }
+      guard size.array.allSatisfy({ $0 > 2 * border }) else {
+        throw Fault(.invalid, "\(path): windows of \(size) with a border of \(border) in its metadata")
+      }
+      preparation.standardisation = Standardisation(
+        landmarks: try parsed("landmarks") { try? Landmarks(json: $0) },
+        leastSide: try parsed("least_side") { Int($0).flatMap { (1...4096).contains($0) ? $0 : nil } },
+        border: border)
+      if name == "u-hved" {
+        latent = try parsed("latent") { $0 == "means" ? .means : UInt64($0).map { .sample(seed: $0) } }
+      }
+    default: throw Fault(.invalid, "\(path): network in its metadata is \(name)")
+    }
     let facts = Facts(
       method: try fact("method"), k: k,
       dropout: try parsed("dropout") { Float($0).flatMap { (0..<1).contains($0) ? $0 : nil } },
-      sequences: sequences, size: size,
-      preparation: Preparation(
-        modalities: sequences, mask: try parsed("mask") { Preparation.Mask(rawValue: $0) },
-        negative: try parsed("negative") { Preparation.Negative(rawValue: $0) }, readsTruth: false,
-        ceiling: try parsed("ceiling") { Double($0).flatMap { $0 > 0 ? $0 : nil } }))
-    let network = UNet(inputs: sequences.count, k: k)
+      sequences: sequences, size: size, preparation: preparation, latent: latent)
     try file.check("", network.layout)
     let p = ParameterVector(zeros: network.layout)
     try file.read("", into: p)

@@ -24,9 +24,24 @@ public final class DistillationStep {
     public let loss, crossEntropy, discriminatorLoss, accuracy: Double
     /// Whether the discriminator is updated.
     public let updated: Bool
+    /// What is watched beside: see `DistillationStep.terms`, from `adversarial` on.
+    public let diagnostics: [Double]
     /// Whether any rank wants to stop after this step.
     public let stops: Bool
   }
+
+  /// Names of what a step tells after its loss: the cross-entropy, L_HD and the accuracy that the gate looks at; the
+  /// share of steps with an update; the least-squares terms mean((HD(student) − 1)²), mean(HD(student)²) and
+  /// mean((HD(teacher) − 1)²); the accuracy on the teacher's and on the student's patches; and how far the student's
+  /// features are from the teacher's at the three scales, from the finest (`FeatureDistance`).
+  public static let terms =
+    ["cross_entropy", "discriminator_loss", "accuracy", "updated"] + diagnosticTerms
+  private static let diagnosticTerms = [
+    "adversarial", "judged_fake", "judged_real", "accuracy_real", "accuracy_fake", "distance_1", "distance_2",
+    "distance_3",
+  ]
+  /// Numbers of a case: the losses and the accuracy, then the diagnostics.
+  private static let width = 4 + diagnosticTerms.count
 
   public let student, teacher: UNet
   public let discriminator: Discriminator
@@ -122,7 +137,7 @@ public final class DistillationStep {
       }
       rows.append(score(item, weights: weights))
       if isLast {
-        tally = Tally(rows, width: 4, filled: filled, stops: wantsStop(), reduction)
+        tally = Tally(rows, width: DistillationStep.width, filled: filled, stops: wantsStop(), reduction)
         studentReducer.addLast()
         learn { self.studentReducer.finished($0) }
       } else {
@@ -136,10 +151,14 @@ public final class DistillationStep {
       try settleDiscriminator(before)
       discriminatorReducer.begin(filled: filled)
     }
-    let numbers = tally ?? Tally(rows, width: 4, filled: filled, stops: wantsStop(), reduction)
+    let numbers =
+      tally ?? Tally(rows, width: DistillationStep.width, filled: filled, stops: wantsStop(), reduction)
     let (means, stops) = try exposure.measure { try numbers.wait() }
     try guardFinite(
-      means, ["student's loss", "cross-entropy", "discriminator's loss", "accuracy"], rows, cases, reduction)
+      means,
+      ["student's loss", "cross-entropy", "discriminator's loss", "accuracy"]
+        + DistillationStep.diagnosticTerms,
+      rows, cases, reduction)
     try workers.phase(.update) { try studentReducer.update(rate: settings.rate) }
 
     // The accuracy is that of the whole batch, so every rank takes the same way.
@@ -153,7 +172,7 @@ public final class DistillationStep {
     }
     return Report(
       loss: means[0], crossEntropy: means[1], discriminatorLoss: means[2], accuracy: means[3],
-      updated: updated, stops: stops)
+      updated: updated, diagnostics: Array(means[4...]), stops: stops)
   }
 
   /// Waits until all parameters are those after the last step.
@@ -206,7 +225,7 @@ public final class DistillationStep {
   }
 
   /// The discriminator's scores of student and teacher, made with the same weights, and all losses: L_S = CE +
-  /// λ · mean((HD(student) − 1)²), CE, L_HD, accuracy. Leaves the gradients of L_S by logits and scores in the passes.
+  /// λ · mean((HD(student) − 1)²), CE, L_HD, accuracy, and the diagnostics. Leaves the gradients of L_S by logits and scores in the passes.
   func score(_ item: SlotCase, weights: [Float]) -> [Double] {
     workers.phase(.judge) {
       discriminator.forward(
@@ -215,10 +234,10 @@ public final class DistillationStep {
     return workers.phase(.loss) {
       // L_HD first: its gradient by the student's scores is made again in `learnToJudge`.
       let n = real.scores.shape.count
-      var right = 0
+      var rightOfReal = 0, rightOfFake = 0
       for i in 0..<n {
-        if real.scores.base[i] >= 0.5 { right += 1 }
-        if fake.scores.base[i] <= 0.5 { right += 1 }
+        if real.scores.base[i] >= 0.5 { rightOfReal += 1 }
+        if fake.scores.base[i] <= 0.5 { rightOfFake += 1 }
       }
       let judged = discriminatorLoss()
       let crossEntropy = CrossEntropy.loss(
@@ -226,16 +245,32 @@ public final class DistillationStep {
       let adversarial = LeastSquares.loss(
         fake.scores, target: 1, factor: settings.lambda, gradient: fake.dScores)
       return [
-        crossEntropy + Double(settings.lambda) * adversarial, crossEntropy, judged,
-        Double(right) / Double(2 * n),
-      ]
+        crossEntropy + Double(settings.lambda) * adversarial, crossEntropy, judged.fake + judged.real,
+        Double(rightOfReal + rightOfFake) / Double(2 * n), adversarial, judged.fake, judged.real,
+        Double(rightOfReal) / Double(n), Double(rightOfFake) / Double(n),
+      ] + distances()
     }
   }
 
-  /// L_HD, and its gradients by the scores of both passes.
-  private func discriminatorLoss() -> Double {
-    LeastSquares.loss(fake.scores, target: 0, factor: 1, gradient: fake.dScores)
-      + LeastSquares.loss(real.scores, target: 1, factor: 1, gradient: real.dScores)
+  /// The two terms of L_HD, and their gradients by the scores of both passes.
+  private func discriminatorLoss() -> (fake: Double, real: Double) {
+    (
+      LeastSquares.loss(fake.scores, target: 0, factor: 1, gradient: fake.dScores),
+      LeastSquares.loss(real.scores, target: 1, factor: 1, gradient: real.dScores)
+    )
+  }
+
+  private func distances() -> [Double] {
+    (0..<3).map { pair in
+      FeatureDistance.of(
+        [
+          (studentPass.encoderFeature(pair), teacherPass.encoderFeature(pair)),
+          (
+            studentPass.decoderFeature(pair, upsampled: false),
+            teacherPass.decoderFeature(pair, upsampled: false)
+          ),
+        ], workers)
+    }
   }
 
   /// The student's gradient of L_S.

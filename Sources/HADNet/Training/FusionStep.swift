@@ -30,12 +30,13 @@ final class FusionStep {
   let network: FusionNetwork
   let p: ParameterVector
   let settings: Settings
-  let pass: FusionPass
+  /// Made anew where a window has another size than the one before: those of small volumes are smaller.
+  private(set) var pass: FusionPass
   var gradient: ParameterVector { reducer.gradient }
   var optimiser: Adam { reducer.optimiser }
   private let reducer: GradientReducer
   private let reduction: Reduction
-  private let workers: Workers
+  let workers: Workers
   private var cases: [SlotCase] = []
   var exposed: Double { exposure.seconds }
   private let exposure: Exposure
@@ -79,6 +80,8 @@ final class FusionStep {
         rows.append(learn(item, draw(item)) { self.reducer.finished($0) }.values)
       }
     }
+    // The losses are known last, so they travel behind the gradient: on all ranks.
+    if cases.isEmpty { reducer.finished(0..<p.count) }
     let names = ["loss"] + FusionStep.terms(network.fusion)
     let tally = Tally(rows, width: names.count, filled: filled, stops: wantsStop(), reduction)
     let (means, stops) = try exposure.measure { try tally.wait() }
@@ -107,6 +110,7 @@ final class FusionStep {
 
   /// The losses of a case and their gradient, decay included; `finished` is told each range of it that is final.
   func learn(_ item: SlotCase, _ draw: Draw, finished: (Range<Int>) -> Void = { _ in }) -> CaseLosses {
+    if pass.size != item.images.size { pass = FusionPass(network, item.images.size, .training) }
     let decay = startWithDecay(), samples = network.fusion == .gaussians
     workers.phase(.encoders) {
       for (i, image) in pass.images.enumerated() {

@@ -135,7 +135,7 @@ final class GradientReducer {
       return
     }
     // A rank without a slot has nothing to wait for.
-    if partial.nodes.isEmpty { finished(0..<p.count) }
+    if partial.nodes.isEmpty, nextBucket < shards.buckets.count { finished(0..<p.count) }
     precondition(nextBucket == shards.buckets.count, "an update before the gradient is there")
     let communicator = tree.communicator, sum = sum, outcome = outcome
     let p = p, shards = shards, lone = lone

@@ -36,8 +36,8 @@ public struct RankMemory: Equatable, Sendable {
   public static func ofCase(_ size: Size) -> Int { size.voxels * (4 * Modality.allCases.count + 2) }
 
   /// For cases of `size` voxels, on the rank that has most to do.
-  public init(_ stage: Stage, k: Int, size: Size, slots: Slots, threads: Int) {
-    let student = UNet(inputs: Sight.withoutContrast.channels.count, k: k)
+  public init(_ stage: Stage, _ recipe: Recipe, size: Size, slots: Slots, threads: Int) {
+    let k = recipe.network.k, student = UNet(inputs: Sight.withoutContrast.channels.count, k: k)
     let teacher = UNet(inputs: Sight.all.channels.count, k: k)
     let trained: Int, frozen: Int, floats: Int, kept: Int, layers: [Int]
     switch stage {
@@ -53,6 +53,19 @@ public struct RankMemory: Equatable, Sendable {
       floats = DistillationStep.Places(student, teacher, discriminator, size).plan.count
       kept = teacher.transforms(size).reduce(0, +)
       layers = student.transforms(size) + discriminator.transforms(size)
+    case .kdnet:
+      (trained, frozen) = (student.layout.count, teacher.layout.count)
+      floats = KnowledgeStep.Places(student, teacher, size).plan.count
+      kept = teacher.transforms(size).reduce(0, +)
+      layers = student.transforms(size)
+    case .uhemis, .uhved:
+      let settings = stage == .uhemis ? recipe.uhemis : recipe.uhved.training
+      let network = FusionNetwork(stage == .uhemis ? .moments : .gaussians, width: settings.width)
+      var plan = WorkspacePlan()
+      let side = settings.patch
+      _ = FusionPass.Places(network, Size(side, side, side), .training, in: &plan)
+      (trained, frozen, floats, kept) = (network.layout.count, 0, plan.count, 0)
+      layers = []
     }
     let ranks = slots.ranks, run = (slots.count + ranks - 1) / ranks
     vectors = 4 * (frozen + 2 * trained + 2 * ((trained + ranks - 1) / ranks))
@@ -61,7 +74,16 @@ public struct RankMemory: Equatable, Sendable {
     // Nodes of the sum's tree on the way, and the pieces of them that other ranks send.
     let nodes = run > 1 ? Int.bitWidth - (run - 1).leadingZeroBitCount : 0
     sums = 4 * nodes * trained + (ranks > 1 ? 2 * max(64 << 20, slots.count << 18) : 0)
-    cases = 2 * run * RankMemory.ofCase(size)
+    guard let windows = stage.windows(recipe) else {
+      cases = 2 * run * RankMemory.ofCase(size)
+      return
+    }
+    // Cases whose windows wait in the queue, and the next one; scaled up and with a border.
+    let waiting = 2 + (3 * windows.queue + windows.windowsPerCase - 1) / windows.windowsPerCase
+    let factor = 1 + Double(windows.scale)
+    func side(_ side: Int) -> Int { Int(factor * Double(max(side, windows.leastSide) + 20)) }
+    let augmented = Size(side(size.z), side(size.y), side(size.x))
+    cases = run * waiting * RankMemory.ofCase(augmented)
   }
 }
 

@@ -23,6 +23,10 @@ public struct Recipe: Codable, Equatable, Sendable {
   public var student = Pretraining()
   /// Distillation, also for the control (λ = 0) and AD-Net.
   public var hadnet = Distillation()
+  /// KD-Net+.
+  public var kdnet = KnowledgeDistillation()
+  public var uhemis = WindowTraining()
+  public var uhved = HeteromodalTraining()
   public var checkpoints = CheckpointSettings()
 
   /// The paper's recipe.
@@ -90,6 +94,14 @@ public enum RateScaling: String, Codable, CaseIterable, Sendable {
   case sqrt
   /// Times n.
   case linear
+
+  func factor(batch: Int) -> Double {
+    switch self {
+    case .none: 1
+    case .sqrt: Double(batch).squareRoot()
+    case .linear: Double(batch)
+    }
+  }
 }
 
 /// What teacher, student and discriminator have in common.
@@ -130,7 +142,10 @@ public struct PlateauSettings: Codable, Equatable, Sendable {
   /// What the rate is multiplied by then.
   public var factor = 0.5
 
-  public init() {}
+  public init(patience: Int = 30, factor: Double = 0.5) {
+    self.patience = patience
+    self.factor = factor
+  }
 }
 
 /// Random changes of a case in pre-training.
@@ -167,6 +182,88 @@ public struct Distillation: Codable, Equatable, Sendable {
   public var classWeights: ClassWeights?
   /// Epochs from one validation to the next.
   public var validationInterval = 1
+
+  public init() {}
+}
+
+/// KD-Net+: a softened teacher and its latent maps teach a student from random weights. The original's code was not found:
+/// the numbers are this project's reading of its paper (Hu et al., MICCAI 2020).
+public struct KnowledgeDistillation: Codable, Equatable, Sendable {
+  public var epochs = 500
+  public var rate = 1e-4
+  public var beta1 = 0.9
+  public var beta2 = 0.999
+  public var epsilon = 1e-8
+  /// On the validation loss.
+  public var plateau = PlateauSettings(patience: 50, factor: 0.2)
+  /// T, by which logits are divided where the teacher's are the target.
+  public var temperature: Float = 5
+  /// λ, the share of the softened teacher in the loss; 1 − λ is the truth's.
+  public var lambda = 0.75
+  /// α, the weight of the latent divergence.
+  public var alpha = 10.0
+  /// Probability of a flip of each axis.
+  public var flip: Float = 0.5
+  /// Epochs from one validation to the next.
+  public var validationInterval = 1
+
+  public init() {}
+}
+
+/// U-HeMIS: windows of cases, of which any sequences may be missing. No validation: the last weights are used.
+/// Source: U-HVED's code (Dorent et al., MICCAI 2019) and NiftyNet 0.5.
+public struct WindowTraining: Codable, Equatable, Sendable {
+  /// Channels of the first convolution.
+  public var width = 8
+  /// Windows that are seen in all; the original's steps, whose batch is one.
+  public var windows = 60_000
+  /// Windows that are cut out of a case each time it is loaded.
+  public var windowsPerCase = 32
+  /// Windows that wait, from which the next is drawn.
+  public var queue = 30
+  /// Voxels of a window's side in training.
+  public var patch = 112
+  /// Voxels of a window's side at inference.
+  public var window = 128
+  public var rate = 1e-3
+  /// What the rate is multiplied by…
+  public var rateFactor = 0.25
+  /// …each time so many windows more have been seen.
+  public var rateInterval = 10_000
+  public var beta1 = 0.9
+  public var beta2 = 0.999
+  public var epsilon = 1e-8
+  /// Weight decay as a term of the loss, ½ Σ w², the mean over the kernels.
+  public var decay = 1e-5
+  /// Probability of a flip of each axis.
+  public var flip: Float = 0.5
+  /// Largest change of scale of each axis.
+  public var scale: Float = 0.1
+  /// A side of the cropped volume is widened to this.
+  public var leastSide = 128
+  /// Where the landmarks of histogram standardisation come from.
+  public var landmarks = LandmarkSource.data
+
+  public init() {}
+}
+
+/// Landmarks of histogram standardisation.
+public enum LandmarkSource: String, Codable, CaseIterable, Sendable {
+  /// Means over the training cases.
+  case data
+  /// Those of the authors' BraTS 2018 training set.
+  case published
+}
+
+/// U-HVED: as U-HeMIS, and its own terms.
+public struct HeteromodalTraining: Codable, Equatable, Sendable {
+  public var training = WindowTraining()
+  /// Weight of the divergences of the products of Gaussians.
+  public var divergence = 0.1
+  /// Weight of the reconstruction.
+  public var reconstruction = 0.1
+  /// Segments from the means instead of a sample.
+  public var means = false
 
   public init() {}
 }

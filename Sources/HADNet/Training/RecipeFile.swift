@@ -73,6 +73,9 @@ extension Recipe: RecipeSection {
     try v.section("teacher", &teacher)
     try v.section("student", &student)
     try v.section("hadnet", &hadnet)
+    try v.section("kdnet", &kdnet)
+    try v.section("uhemis", &uhemis)
+    try v.section("uhved", &uhved)
     try v.section("checkpoints", &checkpoints)
   }
 }
@@ -144,6 +147,53 @@ extension Distillation: RecipeSection {
   }
 }
 
+extension KnowledgeDistillation: RecipeSection {
+  fileprivate mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
+    try v.value("epochs", &epochs, .whole(1...1_000_000))
+    try v.value("rate", &rate, .number(above: 0, to: 1))
+    try v.value("beta1", &beta1, .number(from: 0, below: 1))
+    try v.value("beta2", &beta2, .number(from: 0, below: 1))
+    try v.value("epsilon", &epsilon, .number(above: 0, to: 1))
+    try v.section("plateau", &plateau)
+    try v.value("temperature", &temperature, .number(above: 0, to: 1000))
+    try v.value("lambda", &lambda, .number(from: 0, to: 1))
+    try v.value("alpha", &alpha, .number(from: 0, to: 100_000))
+    try v.value("flip", &flip, .number(from: 0, to: 1))
+    try v.value("validation_interval", &validationInterval, .whole(1...1_000_000))
+  }
+}
+
+extension WindowTraining: RecipeSection {
+  fileprivate mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
+    try v.value("width", &width, .even(2...256))
+    try v.value("windows", &windows, .whole(1...1_000_000_000))
+    try v.value("windows_per_case", &windowsPerCase, .whole(1...100_000))
+    try v.value("queue", &queue, .whole(1...100_000))
+    try v.value("patch", &patch, .whole(16...4096))
+    try v.value("window", &window, .whole(32...4096))
+    try v.value("rate", &rate, .number(above: 0, to: 1))
+    try v.value("rate_factor", &rateFactor, .number(above: 0, to: 1))
+    try v.value("rate_interval", &rateInterval, .whole(1...1_000_000_000))
+    try v.value("beta1", &beta1, .number(from: 0, below: 1))
+    try v.value("beta2", &beta2, .number(from: 0, below: 1))
+    try v.value("epsilon", &epsilon, .number(above: 0, to: 1))
+    try v.value("decay", &decay, .number(from: 0, to: 1))
+    try v.value("flip", &flip, .number(from: 0, to: 1))
+    try v.value("scale", &scale, .number(from: 0, below: 1))
+    try v.value("least_side", &leastSide, .whole(1...4096))
+    try v.value("landmarks", &landmarks, .choice())
+  }
+}
+
+extension HeteromodalTraining: RecipeSection {
+  fileprivate mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
+    try training.visit(&v)
+    try v.value("divergence", &divergence, .number(from: 0, to: 1000))
+    try v.value("reconstruction", &reconstruction, .number(from: 0, to: 1000))
+    try v.value("means", &means, .flag)
+  }
+}
+
 extension CheckpointSettings: RecipeSection {
   fileprivate mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
     try v.value("keep", &keep, .whole(1...1_000_000))
@@ -185,6 +235,16 @@ extension RecipeValue where T == Int {
       allowed: "a whole number from \(range.lowerBound) to \(range.upperBound)",
       read: { node in node.plain.flatMap { Int($0) }.flatMap { range.contains($0) ? $0 : nil } },
       text: { "\($0)" })
+  }
+}
+
+extension RecipeValue where T == Int {
+  static func even(_ range: ClosedRange<Int>) -> Self {
+    Self(
+      allowed: "an even number from \(range.lowerBound) to \(range.upperBound)",
+      read: { node in
+        node.plain.flatMap { Int($0) }.flatMap { range.contains($0) && $0 % 2 == 0 ? $0 : nil }
+      }, text: { "\($0)" })
   }
 }
 

@@ -11,6 +11,7 @@ public struct RunFolder: Sendable {
   public var report: String { "\(path)/report.html" }
   public var split: String { "\(path)/split.json" }
   public var survey: String { "\(path)/survey.json" }
+  public var landmarks: String { "\(path)/landmarks.json" }
   public var unfinished: String { "\(path)/unfinished" }
   public var cache: String { "\(path)/cache" }
   public var evaluation: String { "\(path)/evaluation" }

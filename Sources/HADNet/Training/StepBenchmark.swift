@@ -1,11 +1,11 @@
 import Collective
 import Foundation
 
-/// Measures one whole HAD-Net step on this machine: data in memory, dropout on in teacher and student, the
-/// discriminator always updated.
+/// Measures one whole step of a stage on this machine: data in memory, dropout on, a discriminator always updated.
 public struct StepBenchmark: Sendable {
   /// What a run found.
   public struct Result: Codable, Sendable {
+    public var stage: Stage
     public var shape: Size
     public var k, threads, ranks: Int
     /// Median of `runs`, seconds; the first step is not among them.
@@ -16,41 +16,87 @@ public struct StepBenchmark: Sendable {
     /// Mean seconds a step that this rank waited for others or for what it exchanges with them, and MB it sent.
     public var exposed, megabytesSent: Double
     public var loss: Double
+    /// Whether a discriminator was updated.
     public var updated: Bool
     public var kernels: String
     /// Mean seconds a step by phase and kind of work, on this rank.
     public var phases: [String: [String: Double]]
 
     private enum CodingKeys: String, CodingKey {
-      case shape, k, threads, ranks, seconds, runs, loss, updated, kernels, phases
+      case stage, shape, k, threads, ranks, seconds, runs, loss, updated, kernels, phases
       case peakGiB = "peak_gib"
       case exposed = "exposed_s"
       case megabytesSent = "sent_mb"
     }
   }
 
+  public let stage: Stage
   public let size: Size
   public let k, repeats: Int
 
-  public init(size: Size, k: Int, repeats: Int) {
+  /// `k`: channels at full size, the recipe's `network.k` or, for U-HeMIS and U-HVED, their `width`.
+  public init(_ stage: Stage = .hadnet, size: Size, k: Int, repeats: Int) {
+    self.stage = stage
     self.size = size
     self.k = k
     self.repeats = repeats
   }
 
+  /// Networks as a recipe would have them, with random weights.
+  private func program(_ reduction: Reduction, _ workers: Workers) -> any StageProgram {
+    var recipe = Recipe()
+    // An accuracy is never above 1: the gate never closes.
+    recipe.hadnet.gate = 1
+    let dropout = StageDropout(probability: recipe.network.dropout, seed: 1)
+    let optimiser = stage.optimiser(recipe), weights: [Float] = [1, 59.4507, 23.3190, 71.8481]
+    func unet(_ sight: Sight, part: Int) -> (UNet, ParameterVector) {
+      let network = UNet(inputs: sight.channels.count, k: k)
+      return (network, network.initialParameters(seed: 1, part: part))
+    }
+    let (student, studentP) = unet(.withoutContrast, part: 0)
+    switch stage {
+    case .teacher, .student, .control:
+      let (network, p) = stage == .teacher ? unet(.all, part: 1) : (student, studentP)
+      return PretrainingProgram(
+        PretrainingStep(network, stage.sight, p, optimiser, size: size, reduction, workers), stage.file,
+        dropout
+      ) { _ in weights }
+    case .hadnet, .adnet:
+      let (teacher, teacherP) = unet(.all, part: 1)
+      let discriminator = Discriminator(k: k, hierarchical: stage == .hadnet)
+      return DistillationProgram(
+        DistillationStep(
+          student: student, studentP, teacher: teacher, teacherP, discriminator,
+          discriminator.initialParameters(seed: 1, part: 2),
+          .init(
+            lambda: Float(recipe.hadnet.lambda), gate: recipe.hadnet.gate, rate: recipe.hadnet.rate,
+            optimiser: optimiser), size: size, reduction, workers), dropout, teacherDropout: true,
+        weights: weights)
+    case .kdnet:
+      let (teacher, teacherP) = unet(.all, part: 1), settings = recipe.kdnet
+      return KnowledgeProgram(
+        KnowledgeStep(
+          student: student, studentP, teacher: teacher, teacherP,
+          .init(
+            temperature: settings.temperature, lambda: settings.lambda, alpha: settings.alpha,
+            optimiser: optimiser), size: size, reduction, workers), dropout)
+    case .uhemis, .uhved:
+      let network = FusionNetwork(stage == .uhemis ? .moments : .gaussians, width: k)
+      return FusionProgram(
+        FusionStep(
+          network, network.initialParameters(seed: 1, part: 0),
+          .init(
+            decay: recipe.uhemis.decay, divergence: recipe.uhved.divergence,
+            reconstruction: recipe.uhved.reconstruction, optimiser: optimiser), size: size, reduction,
+          workers), stage.file, seed: 1)
+    }
+  }
+
   public func run(_ reduction: Reduction, _ workers: Workers) throws -> Result {
-    let student = UNet(inputs: 3, k: k), teacher = UNet(inputs: 4, k: k), discriminator = Discriminator(k: k)
-    let step = DistillationStep(
-      student: student, student.initialParameters(seed: 1, part: 0), teacher: teacher,
-      teacher.initialParameters(seed: 1, part: 1), discriminator,
-      discriminator.initialParameters(seed: 1, part: 2),
-      // An accuracy is never above 1: the gate never closes.
-      .init(lambda: 0.2, gate: 1, rate: 2e-4, optimiser: .init(beta1: 0.5, beta2: 0.999)), size: size,
-      reduction,
-      workers)
+    let step = program(reduction, workers)
     let run = reduction.slots.run(of: reduction.rank)
     let cases = run.map { slot in StepBenchmark.case(slot, size) }
-    var seconds: [Double] = [], report: DistillationStep.Report?
+    var seconds: [Double] = [], values: [Double] = []
     let profile = Profile()
     defer { workers.profile = nil }
     var exposedBefore = 0.0, sentBefore = 0
@@ -66,10 +112,10 @@ public struct StepBenchmark: Sendable {
         (exposedBefore, sentBefore) = (step.exposed, courier?.bytesSent ?? 0)
       }
       let start = ContinuousClock.now
-      report = try step.run(
-        cases, filled: reduction.slots.count, weights: [1, 59.4507, 23.3190, 71.8481],
-        studentDropout: { DropoutDraw(probability: 0.2, seed: 1, .dropout, step: i, slot: $0) },
-        teacherDropout: { DropoutDraw(probability: 0.2, seed: 1, .teacherDropout, step: i, slot: $0) })
+      values = try step.run(
+        Batch(
+          cases: cases, filled: reduction.slots.count, epoch: 0, step: i, rate: 2e-4, wantsStop: { false })
+      ).values
       let elapsed = (ContinuousClock.now - start) / .seconds(1)
       if i > 0 { seconds.append(elapsed) }
     }
@@ -78,12 +124,14 @@ public struct StepBenchmark: Sendable {
     let median = (sorted[(sorted.count - 1) / 2] + sorted[sorted.count / 2]) / 2
     let peak = StepBenchmark.peakGiB()
     return Result(
-      shape: size, k: k, threads: workers.count, ranks: reduction.ranks, seconds: median, runs: seconds,
+      stage: stage, shape: size, k: k, threads: workers.count, ranks: reduction.ranks, seconds: median,
+      runs: seconds,
       peakGiB: try reduction.communicator?.max(peak) ?? peak,
       exposed: (step.exposed - exposedBefore) / Double(repeats),
       megabytesSent: Double((courier?.bytesSent ?? 0) - sentBefore) / 1e6 / Double(repeats),
-      loss: report?.loss ?? .nan,
-      updated: report?.updated ?? false, kernels: "Winograd, \(BLAS.name)",
+      loss: values[0],
+      updated: zip(stage.terms, values.dropFirst()).contains { $0 == "updated" && $1 == 1 },
+      kernels: "Winograd, \(BLAS.name)",
       phases: Dictionary(
         uniqueKeysWithValues: profile.seconds.map { phase, kinds in
           (

@@ -74,7 +74,10 @@ public struct Study {
       }
     }
     if communicator.rank == 0 { tell(.evaluating(stage, cases: ids.count)) }
-    let predictor = Predictor(try communicator.rootFirst { try Model.load(best) }, workers)
+    let model = try communicator.rootFirst { try Model.load(best) }, predictor = Predictor(model, workers)
+    // Standardised cases are those of the sequences that the network is used with: T1ce is not opened.
+    let store =
+      model.facts.preparation.standardisation == nil ? data.store : data.store(model.facts.preparation)
     var mine: [String] = []
     for i in stride(from: communicator.rank, to: ids.count, by: communicator.size) {
       let id = ids[i]
@@ -83,8 +86,8 @@ public struct Study {
       }
       communicator.courier?.note("\(stage.method)'s evaluation: \(id)")
       let next = i + communicator.size
-      let prepared = try data.store.load(id)
-      if next < ids.count { data.store.prefetch(ids[next]) }
+      let prepared = try store.load(id)
+      if next < ids.count { store.prefetch(ids[next]) }
       _ = try predictor.write(prepared, convention: files.convention, into: run.predictions(stage))
       let scores = try Evaluator.scores(
         .init(

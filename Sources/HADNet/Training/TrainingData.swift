@@ -11,6 +11,8 @@ public final class TrainingData {
   /// Of the training cases, or as the recipe fixes them.
   public let startWeights: [Float]
   public let store: CaseStore
+  private let cache: String
+  private let memoryLimit: Int
 
   /// A survey as it is kept: with the sizes and times of the files it was made from.
   private struct Kept: Codable {
@@ -70,11 +72,64 @@ public final class TrainingData {
     case .fixed(let weights): startWeights = weights
     case .data: startWeights = survey.classWeights(split.train)
     }
+    self.cache = cache ?? run.cache
+    self.memoryLimit = memoryLimit ?? CaseStore.defaultMemoryLimit(ranksOnNode: communicator.localSize)
     store = CaseStore(
       dataset.cases, surveys: survey.cases, preparation: preparation, commonSize: commonSize,
-      cache: cache ?? run.cache,
-      memoryLimit: memoryLimit ?? CaseStore.defaultMemoryLimit(ranksOnNode: communicator.localSize))
+      cache: self.cache, memoryLimit: self.memoryLimit)
     try communicator.barrier()
+  }
+
+  /// How U-HeMIS and U-HVED see the cases, and where they come from. The landmarks are the training cases', dealt over
+  /// ranks and kept in the run folder, or the published ones. All ranks together.
+  func standardised(
+    _ settings: WindowTraining, _ run: RunFolder, over communicator: Communicator
+  ) throws -> (preparation: Preparation, store: CaseStore) {
+    var preparation = preparation
+    preparation.standardisation = Standardisation(
+      landmarks: settings.landmarks == .published
+        ? .published : try landmarks(settings, run, over: communicator),
+      leastSide: settings.leastSide)
+    return (preparation, store(preparation))
+  }
+
+  /// Cases of another preparation. Memory is for one kind of cases at a time: the usual ones are let go.
+  func store(_ preparation: Preparation) -> CaseStore {
+    store.letGo()
+    return CaseStore(
+      dataset.cases, surveys: survey.cases, preparation: preparation, commonSize: commonSize, cache: cache,
+      memoryLimit: memoryLimit)
+  }
+
+  private func landmarks(
+    _ settings: WindowTraining, _ run: RunFolder, over communicator: Communicator
+  ) throws -> Landmarks {
+    var preparation = preparation
+    preparation.standardisation = Standardisation(leastSide: settings.leastSide)
+    let isKept = try communicator.all(FileManager.default.fileExists(atPath: run.landmarks))
+    if !isKept {
+      let ids = split.train
+      var samples: [Landmarks.Sample] = []
+      for i in stride(from: communicator.rank, to: ids.count, by: communicator.size) {
+        guard let files = dataset[ids[i]] else {
+          throw Fault(.missing, "\(ids[i]) is in the split but not in \(dataset.root)")
+        }
+        communicator.courier?.note("landmarks: \(ids[i])")
+        samples.append(try preparation.landmarkSample(files))
+      }
+      let parts = try communicator.allGather([UInt8](try JSONEncoder().encode(samples)))
+      let all = try parts.flatMap { try JSONDecoder().decode([Landmarks.Sample].self, from: Data($0)) }
+      let landmarks = try Landmarks.mean(all)
+      if communicator.rank == 0 { try Replacement.write(Data(landmarks.json.utf8), to: run.landmarks) }
+      try communicator.barrier()
+    }
+    // What is read is what was written: a resumed run has the same digits.
+    return try communicator.rootFirst {
+      guard let data = FileManager.default.contents(atPath: run.landmarks) else {
+        throw Fault(.storage, "\(run.landmarks) can't be read")
+      }
+      return try Landmarks(json: String(decoding: data, as: UTF8.self))
+    }
   }
 
   private static func survey(

@@ -2,14 +2,14 @@
 public struct EpochRecord: Codable, Equatable, Sendable {
   /// From 1.
   public var epoch: Int
-  /// Learning rate of the epoch.
+  /// Learning rate of the epoch's first step.
   public var rate: Double
-  /// Mean over the epoch's steps, weighted by their cases.
+  /// Mean over the epoch's cases.
   public var loss: Double
-  /// Distillation only.
-  public var crossEntropy, discriminatorLoss, accuracy: Double?
-  /// Share of the steps in which the discriminator was updated.
-  public var updated: Double?
+  /// The other numbers of the stage's steps by name, means over the epoch's cases.
+  public var terms: [String: Double] = [:]
+  /// Of the validation cases, where the stage's rate follows it.
+  public var validationLoss: Double?
   /// Mean Dice over the validation cases, in the original's smoothed form; nil where the epoch was not validated.
   public var wt, tc, et, score: Double?
 
@@ -19,13 +19,16 @@ public struct EpochRecord: Codable, Equatable, Sendable {
     self.loss = loss
   }
 
-  /// Columns of history.csv, and their values.
-  public static let columns = [
-    "epoch", "rate", "loss", "cross_entropy", "discriminator_loss", "accuracy", "updated", "wt", "tc", "et",
-    "score",
-  ]
-  public var values: [Double?] {
-    [Double(epoch), rate, loss, crossEntropy, discriminatorLoss, accuracy, updated, wt, tc, et, score]
+  /// Columns of a stage's history.csv.
+  public static func columns(_ stage: Stage) -> [String] {
+    ["epoch", "rate", "loss"] + stage.terms + (stage == .kdnet ? ["validation_loss"] : [])
+      + ["wt", "tc", "et", "score"]
+  }
+
+  /// The values of a stage's columns.
+  public func values(_ stage: Stage) -> [Double?] {
+    [Double(epoch), rate, loss] + stage.terms.map { terms[$0] } + (stage == .kdnet ? [validationLoss] : [])
+      + [wt, tc, et, score]
   }
 }
 
@@ -42,10 +45,8 @@ public struct TrainingState: Codable, Equatable, Sendable {
   /// What is known of an epoch after some of its steps.
   public struct Begun: Codable, Equatable, Sendable {
     public var steps = 0
-    /// Sums over the cases so far: loss, cross-entropy, discriminator's loss, accuracy.
-    public var totals = [Double](repeating: 0, count: 4)
-    /// Steps that updated the discriminator.
-    public var updates = 0
+    /// Sums over the cases so far: of the loss and of the stage's terms.
+    public var totals: [Double] = []
   }
 
   public var history: [EpochRecord] = []

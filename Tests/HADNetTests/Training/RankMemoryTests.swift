@@ -8,7 +8,9 @@ struct RankMemoryTests {
     _ stage: Stage = .hadnet, k: Int = 32, size: Size = Size(80, 96, 80), batch: Int = 1, ranks: Int = 1,
     threads: Int = 2
   ) -> RankMemory {
-    RankMemory(stage, k: k, size: size, slots: Slots(batch, over: ranks), threads: threads)
+    var recipe = Recipe()
+    recipe.network.k = k
+    return RankMemory(stage, recipe, size: size, slots: Slots(batch, over: ranks), threads: threads)
   }
 
   /// Peaks of `bench step` in GiB, one rank and two threads: the estimate is a tenth above them, and not more than
