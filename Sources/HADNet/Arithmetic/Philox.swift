@@ -7,6 +7,9 @@ public struct Philox: Sendable {
   public enum Purpose: UInt32, Sendable {
     case initialWeights = 1
     case split, permutation, augmentation, dropout, teacherDropout, phantom, test
+    /// Where windows of training cases lie and the order in which they come, which sequences a step sees, and
+    /// the noise of samples of latent maps.
+    case windows, sequences, noise
   }
 
   private let key: (UInt32, UInt32)

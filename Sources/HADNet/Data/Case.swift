@@ -27,16 +27,19 @@ public struct Preparation: Codable, Equatable, Sendable {
   public var readsTruth: Bool
   /// z-scores above this are set to it, and it becomes 1.
   public var ceiling: Double
+  /// How U-HeMIS and U-HVED see a case; nil: as HAD-Net does. With it `mask` and `ceiling` have no say.
+  public var standardisation: Standardisation?
 
   public init(
     modalities: [Modality] = Modality.allCases, mask: Mask = .preContrast, negative: Negative = .refuse,
-    readsTruth: Bool = true, ceiling: Double = 3
+    readsTruth: Bool = true, ceiling: Double = 3, standardisation: Standardisation? = nil
   ) {
     self.modalities = modalities.sorted { $0.channel < $1.channel }
     self.mask = mask
     self.negative = negative
     self.readsTruth = readsTruth
     self.ceiling = ceiling
+    self.standardisation = standardisation
   }
 
   /// The size all cases of a data set are padded to: the largest box, each side rounded up to 16 (the networks
@@ -54,17 +57,19 @@ public struct Preparation: Codable, Equatable, Sendable {
   static func up(_ side: Int) -> Int { (side + 15) / 16 * 16 }
 
   /// Reads and prepares one case, padded to `commonSize`; a side on which the brain is larger grows to the next
-  /// multiple of 16, so nothing is cut.
+  /// multiple of 16, so nothing is cut. With a `standardisation` the case has a size of its own instead.
   ///
   /// Source: the authors' data_preprocessor.py and data_generator.py, but for the mask (see `Mask`).
   ///
   /// Throws `.missing` where a sequence is not there, `.invalid` where files are damaged or don't fit each other,
-  /// a label isn't one of the data set's, there is no brain, or a sequence is constant.
+  /// a label isn't one of the data set's, there is no brain (standardised: no common foreground), or a sequence is
+  /// constant.
   public func prepare(_ files: CaseFiles, commonSize: Size) throws -> PreparedCase {
     try prepare(RawCase(files, self), commonSize: commonSize)
   }
 
   func prepare(_ raw: RawCase, commonSize: Size) throws -> PreparedCase {
+    if let standardisation { return try standardisation.prepare(raw, modalities) }
     let box = raw.box
     let size = Size(
       box.size.z <= commonSize.z ? commonSize.z : Preparation.up(box.size.z),
@@ -123,13 +128,14 @@ public struct Preparation: Codable, Equatable, Sendable {
   }
 }
 
-/// A case as the networks see it: [z, y, x], y reversed against BraTS's storage, padded with 0.
+/// A case as the networks see it: [z, y, x], y reversed against BraTS's storage, padded with 0 (standardised: with
+/// minima).
 public struct PreparedCase: Sendable {
   public let id: String
-  /// [z, y, x, 4]: FLAIR, T1ce, T1, T2, in 0...1; a sequence that wasn't read is 0.
+  /// [z, y, x, 4]: FLAIR, T1ce, T1, T2, in 0...1 (standardised: z-scores); a sequence that wasn't read is 0.
   public let images: Volume
   public let labels: LabelVolume?
-  /// 1 in the brain, [z, y, x].
+  /// 1 in the brain (standardised: in the foreground), [z, y, x].
   public let mask: [UInt8]
   public let placement: Placement
 
@@ -144,10 +150,15 @@ public struct PreparedCase: Sendable {
   public var size: Size { images.size }
 }
 
-/// A box of voxels on a BraTS grid.
+/// A box of voxels of a grid.
 public struct Box: Codable, Equatable, Sendable {
   public let origin: Size
   public let size: Size
+
+  public init(origin: Size, size: Size) {
+    self.origin = origin
+    self.size = size
+  }
 
   /// The smallest box that holds all voxels of `mask` that aren't 0; nil where all are.
   init?(_ mask: [UInt8], _ grid: Size) {
@@ -258,7 +269,7 @@ public struct Placement: Codable, Equatable, Sendable {
 /// A case's files, read and checked against each other, on the BraTS grid.
 struct RawCase {
   let files: CaseFiles
-  /// FLAIR's, which stands for all.
+  /// That of the first sequence read, FLAIR's where it is one of them; it stands for all.
   let header: NIfTIHeader
   let images: [Modality: NIfTIImage]
   /// Class indices, where the truth was read.
@@ -269,7 +280,10 @@ struct RawCase {
   init(_ files: CaseFiles, _ preparation: Preparation) throws {
     self.files = files
     var images: [Modality: NIfTIImage] = [:]
-    let needed = preparation.mask == .all ? Modality.allCases : Modality.student
+    let isStandardised = preparation.standardisation != nil
+    let needed =
+      isStandardised
+      ? preparation.modalities : preparation.mask == .all ? Modality.allCases : Modality.student
     for modality in Modality.allCases
     where preparation.modalities.contains(modality) || needed.contains(modality) {
       guard let path = files.files[modality] else {
@@ -277,20 +291,23 @@ struct RawCase {
       }
       images[modality] = try RawCase.sequence(path, preparation)
     }
-    guard let header = images[.flair]?.header else { throw Fault(.missing, "\(files.id): flair is missing") }
+    guard let first = Modality.allCases.first(where: { images[$0] != nil }),
+      let header = images[first]?.header
+    else { throw Fault(.missing, "\(files.id): no sequence is to be read") }
     for modality in Modality.allCases {
       if let other = images[modality]?.header {
-        try RawCase.compare(files.id, header, other, modality.rawValue)
+        try RawCase.compare(files.id, (first.rawValue, header), (modality.rawValue, other))
       }
     }
-    let mask = RawCase.mask(needed.compactMap { images[$0]?.voxels })
+    let voxels = needed.compactMap { images[$0]?.voxels }
+    let mask = isStandardised ? RawCase.union(voxels) : RawCase.intersection(voxels)
     guard let box = Box(mask, header.size) else {
       let names = needed.map(\.rawValue).joined(separator: ", ")
       throw Fault(.invalid, "\(files.id): no brain: no voxel is other than 0 in all of \(names)")
     }
     if preparation.readsTruth, let path = files.segmentation {
       let truth = try NIfTIImage.read(path)
-      try RawCase.compare(files.id, header, truth.header, "seg")
+      try RawCase.compare(files.id, (first.rawValue, header), ("seg", truth.header))
       labels = try RawCase.classes(truth, files.convention)
     } else {
       labels = nil
@@ -317,24 +334,38 @@ struct RawCase {
     return NIfTIImage(header: image.header, voxels: image.voxels.map { $0.magnitude })
   }
 
-  private static func compare(_ id: String, _ flair: NIfTIHeader, _ other: NIfTIHeader, _ name: String) throws
-  {
-    guard flair.size == other.size else {
-      throw Fault(.invalid, "\(id): \(name) is \(other.extents) voxels, flair is \(flair.extents)")
+  private static func compare(
+    _ id: String, _ first: (name: String, header: NIfTIHeader), _ other: (name: String, header: NIfTIHeader)
+  ) throws {
+    let extents = (first: first.header.extents, other: other.header.extents)
+    guard first.header.size == other.header.size else {
+      throw Fault(
+        .invalid, "\(id): \(other.name) is \(extents.other) voxels, \(first.name) is \(extents.first)")
     }
-    let difference = zip(flair.bratsAffine, other.bratsAffine).map { abs($0 - $1) }.max() ?? 0
+    let difference =
+      zip(first.header.bratsAffine, other.header.bratsAffine).map { abs($0 - $1) }.max() ?? 0
     guard difference <= 1e-3 else {
       throw Fault(
         .invalid,
-        "\(id): \(name) lies elsewhere than flair: their affines differ by up to \(difference) mm, "
-          + "sizes \(other.extents) and \(flair.extents)")
+        "\(id): \(other.name) lies elsewhere than \(first.name): their affines differ by up to "
+          + "\(difference) mm, sizes \(extents.other) and \(extents.first)")
     }
   }
 
-  private static func mask(_ images: [[Float]]) -> [UInt8] {
+  /// 1 where no image is 0.
+  private static func intersection(_ images: [[Float]]) -> [UInt8] {
     var mask = [UInt8](repeating: 1, count: images.first?.count ?? 0)
     for voxels in images {
       for i in mask.indices where voxels[i] == 0 { mask[i] = 0 }
+    }
+    return mask
+  }
+
+  /// 1 where some image isn't 0.
+  private static func union(_ images: [[Float]]) -> [UInt8] {
+    var mask = [UInt8](repeating: 0, count: images.first?.count ?? 0)
+    for voxels in images {
+      for i in mask.indices where voxels[i] != 0 { mask[i] = 1 }
     }
     return mask
   }

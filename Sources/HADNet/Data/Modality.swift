@@ -1,5 +1,5 @@
 /// An MRI sequence, in the order of the networks' channels.
-public enum Modality: String, CaseIterable, Codable, Sendable {
+public enum Modality: String, CaseIterable, Codable, CodingKeyRepresentable, Sendable {
   case flair, t1ce, t1, t2
 
   /// What is there without contrast agent, and all that a student sees: FLAIR, T1, T2.
@@ -13,6 +13,15 @@ public enum Modality: String, CaseIterable, Codable, Sendable {
     case .t1: 2
     case .t2: 3
     }
+  }
+
+  /// The sequences that one step of training sees, in channel order; the others are dropped: a number of them
+  /// uniform in 1...4, then that many at random without replacement. Each is there in 62.5 % of the steps.
+  ///
+  /// Source: U-HVED's application.py, `set_iteration_update`.
+  public static func present(random: inout Philox) -> [Modality] {
+    let count = 1 + random.below(allCases.count)
+    return random.permutation(allCases.count).prefix(count).sorted().map { allCases[$0] }
   }
 }
 

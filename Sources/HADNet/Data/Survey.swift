@@ -20,8 +20,13 @@ public struct CaseSurvey: Codable, Equatable, Sendable {
 }
 
 extension Preparation {
-  /// Reads and checks a case's files; throws what `prepare` throws.
-  public func survey(_ files: CaseFiles) throws -> CaseSurvey { survey(try RawCase(files, self)) }
+  /// Reads and checks a case's files; throws what `prepare` throws. The survey is the same with and without a
+  /// `standardisation`, so that one survey serves all networks: the brain is always HAD-Net's.
+  public func survey(_ files: CaseFiles) throws -> CaseSurvey {
+    var plain = self
+    plain.standardisation = nil
+    return survey(try RawCase(files, plain))
+  }
 
   /// The survey of a case, or all that is wrong with it: each file's own fault, else what doesn't fit.
   public func inspect(_ files: CaseFiles) -> Result<CaseSurvey, Faults> {

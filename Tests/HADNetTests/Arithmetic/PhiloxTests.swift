@@ -38,6 +38,16 @@ import Testing
     #expect(seen.count == count)
   }
 
+  /// A purpose with another number draws other numbers, so no recipe would give its checkpoint any more.
+  @Test func purposesKeepTheirNumbers() {
+    let purposes: [Philox.Purpose] = [
+      .initialWeights, .split, .permutation, .augmentation, .dropout, .teacherDropout, .phantom, .test,
+      .windows,
+      .sequences, .noise,
+    ]
+    #expect(purposes.map(\.rawValue) == Array(1...11))
+  }
+
   @Test func drawingDoesNotChangeTheFieldOfWords() {
     var random = Philox(seed: 3, .phantom)
     let before = random.words(at: 1 << 40)

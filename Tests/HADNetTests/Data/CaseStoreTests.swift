@@ -37,6 +37,26 @@ import Testing
     #expect(same(first, fresh) && same(second, fresh))
   }
 
+  @Test func casesWithOtherLandmarksHaveFilesOfTheirOwn() throws {
+    let (_, ids, cases, cache) = try make()
+    let surveys = try cases.map { try Preparation().survey($0) }
+    let samples = try cases.map { try Preparation().landmarkSample($0) }
+    let all: [Standardisation?] = [
+      nil, Standardisation(leastSide: 8),
+      Standardisation(landmarks: try Landmarks.mean(samples), leastSide: 8),
+    ]
+    for standardisation in all + all {
+      let preparation = Preparation(standardisation: standardisation)
+      let store = CaseStore(
+        cases, surveys: surveys, preparation: preparation, commonSize: Size(16, 32, 32), cache: cache,
+        memoryLimit: 0)
+      #expect(
+        same(
+          try store.load(ids[0]), try preparation.prepare(cases[0], commonSize: Size(16, 32, 32))))
+    }
+    #expect(try FileManager.default.contentsOfDirectory(atPath: cache).count == 3)
+  }
+
   @Test func aDamagedCacheFileIsMadeAnew() throws {
     let (store, ids, _, cache) = try make()
     let good = try store().load(ids[0])

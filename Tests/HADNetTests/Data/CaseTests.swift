@@ -120,6 +120,45 @@ struct SmallCase {
         == Fault(.missing, "BraTS19_X_1: t1ce is missing"))
   }
 
+  @Test(arguments: [nil, Standardisation(leastSide: 4, border: 2)])
+  func noBitOfAStudentsCaseComesFromT1ce(standardisation: Standardisation?) throws {
+    var small = SmallCase(scratch)
+    small.labels = (0..<24).map { [0, 1, 2, 4][$0 % 4] }
+    let student = Preparation(modalities: Modality.student, standardisation: standardisation)
+    func prepared() throws -> PreparedCase {
+      try student.prepare(try small.files(), commonSize: Size(16, 16, 16))
+    }
+    let whole = try prepared()
+    func expectTheSame(_ other: PreparedCase) {
+      #expect(other.images.array == whole.images.array)
+      #expect(other.labels == whole.labels && other.mask == whole.mask && other.placement == whole.placement)
+    }
+    // Noise everywhere, where the other sequences are 0 too.
+    var random = Philox(seed: 1, .test)
+    small.images[.t1ce] = (0..<24).map { _ in 1000 * random.uniform() }
+    expectTheSame(try prepared())
+    // A file that can't be read.
+    let files = try small.files()
+    try Data("no image".utf8).write(to: URL(fileURLWithPath: try #require(files.files[.t1ce])))
+    expectTheSame(try student.prepare(files, commonSize: Size(16, 16, 16)))
+    small.images[.t1ce] = nil
+    expectTheSame(try prepared())
+  }
+
+  /// The text is part of what tells cached cases apart.
+  @Test func hadNetsSettingsHaveTheTextTheyAlwaysHad() throws {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = .sortedKeys
+    let text = String(decoding: try encoder.encode(Preparation()), as: UTF8.self)
+    #expect(
+      text
+        == #"{"ceiling":3,"mask":"pre-contrast","modalities":["flair","t1ce","t1","t2"],"#
+        + #""negative":"refuse","readsTruth":true}"#)
+    #expect(try JSONDecoder().decode(Preparation.self, from: Data(text.utf8)) == Preparation())
+    let other = Preparation(standardisation: Standardisation(border: 7))
+    #expect(try JSONDecoder().decode(Preparation.self, from: try encoder.encode(other)) == other)
+  }
+
   @Test func segmentationsComeBackOnThePatientsGrid() throws {
     var small = SmallCase(scratch)
     small.labels = (0..<24).map { [0, 1, 2, 4][$0 % 4] }
