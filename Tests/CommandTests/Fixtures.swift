@@ -43,6 +43,10 @@ enum Fixture {
     teacher: {epochs: 2, rate: 1e-3, augmentation: {enabled: true}}
     student: {epochs: 2, rate: 1e-3, augmentation: {enabled: true}}
     hadnet: {epochs: 2, rate: 1e-3}
+    kdnet: {epochs: 2, rate: 1e-3}
+    # Two epochs, of which the second is not whole; several cases wait in the queue.
+    uhemis: {width: 2, windows: 40, windows_per_case: 4, queue: 6, patch: 24, window: 64, least_side: 24}
+    uhved: {width: 2, windows: 40, windows_per_case: 4, queue: 6, patch: 24, window: 64, least_side: 24}
 
     """
   private static let recipeFile = Result {
@@ -83,8 +87,10 @@ enum Fixture {
   /// The same of `wideStudy`.
   static func wideRun() throws -> String { try finishedWide.get() }
 
-  static let stages = ["teacher", "student", "hadnet", "control", "adnet"]
-  static let methods = ["Teacher", "Student", "HAD-Net", "Control", "AD-Net"]
+  static let stages = ["teacher", "student", "hadnet", "control", "adnet", "kdnet", "uhemis", "uhved"]
+  static let methods = [
+    "Teacher", "Student", "HAD-Net", "Control", "AD-Net", "KD-Net+", "U-HeMIS", "U-HVED",
+  ]
 
   /// Expects all that the finished study has in its last checkpoints, predictions and tables, byte for byte.
   static func expectResults(

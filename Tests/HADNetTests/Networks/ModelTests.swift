@@ -15,7 +15,7 @@ import Testing
     return Model(
       .init(
         method: "HAD-Net", k: 1, dropout: 0.2, sequences: modalities, size: Size(160, 192, 160),
-        preparation: preparation), network, network.initialParameters(seed: 1, part: 0))
+        preparation: preparation), .unet(network), network.initialParameters(seed: 1, part: 0))
   }
 
   @Test(arguments: [Modality.student, Modality.allCases])

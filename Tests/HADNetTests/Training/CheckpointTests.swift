@@ -17,6 +17,7 @@ import Testing
     for i in 0..<epoch {
       var record = EpochRecord(epoch: i + 1, rate: 2e-4, loss: 1 / Double(i + 3))
       record.score = 0.1 * Double(i)
+      record.terms = ["one": 1 / Double(i + 7), "another": 3]
       state.history.append(record)
     }
     return state
@@ -199,7 +200,7 @@ import Testing
   @Test func oneWithinAnEpochLastsUntilTheNext() throws {
     for epoch in 1...2 { try write(epoch) }
     var begun = state(2)
-    begun.begun = .init(steps: 7, totals: [1, 1.0 / 3, 0, 0], updates: 3)
+    begun.begun = .init(steps: 7, totals: [1, 1.0 / 3])
     let mark = CheckpointFolder.Mark(begun)
     try Checkpoint.Draft(begun, recipe: "0123", files: [], to: folder.folder(mark)).seal()
     try folder.point(at: mark, best: 1, keep: 1)

@@ -158,12 +158,12 @@ private func treeSum(_ g: [[Float]]) -> [Float] { g[0].indices.map { (g[0][$0] +
       judges.append(parts.discriminatorGradient.array)
     }
     let three = step(slots: 3, hierarchical: hierarchical), report = try run(three, cases)
-    let means = (0..<4).map { ((rows[0][$0] + rows[1][$0]) + rows[2][$0]) / 3 }
+    let means = (0..<12).map { ((rows[0][$0] + rows[1][$0]) + rows[2][$0]) / 3 }
     #expect(
       report
         == .init(
           loss: means[0], crossEntropy: means[1], discriminatorLoss: means[2], accuracy: means[3],
-          updated: true, stops: false))
+          updated: true, diagnostics: Array(means[4...]), stops: false))
     #expect(means[0] > means[1])
     func update(_ adam: Adam, _ p: ParameterVector, _ gradients: [[Float]]) {
       var sum = treeSum(gradients)
