@@ -61,7 +61,8 @@ public final class TrainingData {
           warn("no grades are known in \(root): the split is plain random")
         }
         found = try Split.random(
-          cases, seed: recipe.seed, weights: (train: train, validation: validation, test: test))
+          cases, seed: recipe.data.splitSeed ?? recipe.seed,
+          weights: (train: train, validation: validation, test: test))
       }
       try found.write(run.split)
       return found
