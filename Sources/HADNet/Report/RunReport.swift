@@ -10,12 +10,6 @@ public struct RunReport {
 
   public init(_ run: RunFolder) { self.run = run }
 
-  /// Table 1 as Markdown; nil where nothing has been evaluated.
-  public func table() throws -> String? {
-    let evaluations = try evaluations()
-    return evaluations.isEmpty ? nil : try Table1(evaluations).markdown
-  }
-
   /// Writes table1.md, table1.csv, the figures and report.html. Gives table 1 as Markdown, nil where nothing has been
   /// evaluated.
   ///
