@@ -12,7 +12,8 @@ if [[ -z ${SLURM_JOB_ID-} ]]; then
 fi
 # What follows ends every script that `hadnet-dist slurm` prints as well.
 threads=${SLURM_CPUS_PER_TASK:-1}
-checkpoints() { readlink "$run"/*/checkpoints/latest; }
+# Of a plain run, and of the seeds of a study over several.
+checkpoints() { readlink "$run"/{,seed-*/}*/checkpoints/latest; }
 before=$(checkpoints 2> /dev/null)
 # A line for each start in a row that made no progress.
 idle=$run/idle

@@ -82,7 +82,8 @@ struct CompareCommand: ParsableCommand {
 
 struct ReportCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "report", abstract: "Write tables, figures and report.html of a run, finished or not.",
+    commandName: "report",
+    abstract: "Write tables, figures and report.html of a run, or of all its seeds, finished or not.",
     discussion: "Example: hadnet-dist report run")
 
   @Argument(help: "The run's folder.")
@@ -90,9 +91,9 @@ struct ReportCommand: ParsableCommand {
   @OptionGroup var shared: SharedOptions
 
   func run() throws {
-    let folder = RunFolder(path), report = RunReport(folder)
-    try report.write()
-    if let table = try report.table() { print(table) }
+    let folder = RunFolder(path), seeds = folder.seeds
+    for seed in seeds { try RunReport(folder.seed(seed)).write() }
+    if let table = try seeds.isEmpty ? RunReport(folder).write() : SeedReport(folder).write() { print(table) }
     print("report: \(folder.report)")
   }
 }

@@ -5,7 +5,12 @@ import HADNet
 /// Tells what happens in a run: to the journal always, to a person as a bar or as lines. Rank 0 alone speaks.
 final class Narrator {
   let isFirst: Bool
-  private let journal: Journal?
+  private var journal: Journal?
+  /// Of the whole run, while `journal` is that of one seed.
+  private var outer: Journal?
+  private let start: [(String, JournalValue)]
+  /// Where a stage's place is not enough: `seed 2, `.
+  private var prefix = ""
   private let bar: ProgressBar
   private let isVerbose: Bool
   private var isJournalLost = false
@@ -19,22 +24,32 @@ final class Narrator {
     isVerbose = shared.verbose
     bar = shared.bar(rank: communicator.rank)
     let hosts = try communicator.gather(communicator.host)
+    start = [
+      ("version", .text(HADNetDist.version)), ("recipe", .text(recipe.name)),
+      ("ranks", .whole(communicator.size)),
+      ("hosts", .whole(Set(hosts).count)), ("threads", .whole(workers.count)),
+      ("batch", .whole(recipe.batch ?? communicator.size)), ("mpi", .text(mpiLibrary())),
+      ("blas", .text(BLAS.name)),
+    ]
     journal = isFirst ? try Journal(run.log) : nil
-    try journal?.write(
-      "start",
-      [
-        "version": .text(HADNetDist.version), "recipe": .text(recipe.name),
-        "ranks": .whole(communicator.size),
-        "hosts": .whole(Set(hosts).count), "threads": .whole(workers.count),
-        "batch": .whole(recipe.batch ?? communicator.size), "mpi": .text(mpiLibrary()),
-        "blas": .text(BLAS.name),
-      ])
+    try journal?.write("start", start)
     say(
       "\(communicator.size) rank\(communicator.size == 1 ? "" : "s") × \(workers.count) "
         + "thread\(workers.count == 1 ? "" : "s"), batch \(recipe.batch ?? communicator.size), \(BLAS.name)")
     if isFirst, let choice = Startup.kernelChoice { say(choice) }
     if isFirst, let warning = Startup.kernelWarning { tell(.warning(warning)) }
     for text in try Cores.warnings(threads: workers.count, communicator) { tell(.warning(text)) }
+  }
+
+  /// What follows is of one seed, and noted in its own folder.
+  func begin(seed: UInt64, _ run: RunFolder) throws {
+    prefix = "seed \(seed), "
+    guard isFirst else { return }
+    outer = outer ?? journal
+    try outer?.write("seed", ["run": .text(run.path)])
+    journal = try Journal(run.log)
+    try journal?.write("start", start)
+    say("seed \(seed): \(run.path)")
   }
 
   /// A line for a person.
@@ -44,9 +59,11 @@ final class Narrator {
 
   /// The run ends before its end.
   func stopped(_ place: String, by cause: String) {
-    try? journal?.write("stop", ["place": .text(place), "cause": .text(cause)])
+    for journal in [journal, outer] {
+      try? journal?.write("stop", ["place": .text(prefix + place), "cause": .text(cause)])
+    }
     guard isFirst else { return }
-    HADNetDist.complain("stopped by \(cause) in \(place): run again with --resume")
+    HADNetDist.complain("stopped by \(cause) in \(prefix)\(place): run again with --resume")
   }
 
   func tell(_ event: TrainingEvent) {

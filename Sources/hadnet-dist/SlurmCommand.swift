@@ -42,6 +42,8 @@ struct SlurmCommand: ParsableCommand {
   var command = Task.study
   @Option(help: "The stage for --command train.")
   var stage: Stage?
+  @Option(help: "Seeds of --command study, one after the other in one job.")
+  var seeds: Int?
   @Option(help: "The data set's folder; default: the recipe's data.path.")
   var data: String?
   @Option(name: .customLong("run"), help: "The run's folder; default: runs/ and the recipe's name.")
@@ -91,6 +93,7 @@ struct SlurmCommand: ParsableCommand {
       SlurmCommand.absolute(root), "--run", run, "--memory", SlurmCommand.gib(kept, .down), "--resume",
     ]
     if command == .train { words += ["--stage", (stage ?? .teacher).rawValue] }
+    if let seeds { words += ["--seeds", "\(seeds)"] }
     for change in set { words += ["--set", change] }
     print(
       """
@@ -128,7 +131,7 @@ struct SlurmCommand: ParsableCommand {
   private func checkOptions() throws {
     for (option, value, most) in [
       ("--nodes", nodes, 100_000), ("--cores-per-node", coresPerNode, 4096), ("--threads", threads, 4096),
-      ("--ranks-per-node", ranksPerNode, 4096),
+      ("--ranks-per-node", ranksPerNode, 4096), ("--seeds", seeds, 1000),
     ] {
       if let value, !(1...most).contains(value) {
         throw Fault(.usage, "\(option) is \(value); 1 to \(most) are possible")
@@ -146,6 +149,7 @@ struct SlurmCommand: ParsableCommand {
       }
     }
     if stage != nil, command != .train { throw Fault(.usage, "--stage needs --command train") }
+    if seeds != nil, command != .study { throw Fault(.usage, "--seeds needs --command study") }
   }
 
   private static func isPlain(_ text: String) -> Bool { text.wholeMatch(of: /[A-Za-z0-9._,+@\-]+/) != nil }

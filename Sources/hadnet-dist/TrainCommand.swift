@@ -54,14 +54,18 @@ struct RunOptions: ParsableArguments {
   }
 
   /// Opens the run folder and calls `body` on all ranks; the run counts as unfinished until `body` has ended.
-  func start(_ body: (Study, RunFolder, Narrator) throws -> Void) -> Never {
+  ///
+  /// - Parameters:
+  ///   - seeds: how many; more than one have a folder each.
+  ///   - seed: the only one, on the split of the recipe's own; nil: the recipe's.
+  func start(seeds: Int = 1, seed: UInt64? = nil, _ body: (Session) throws -> Void) -> Never {
     Interrupts.watch()
     let stop = StopWatch(
       limit: timeLimit?.seconds ?? TimeLimit.ofSlurmJob, isSignalled: { Interrupts.isCaught })
     runForCode { communicator in
       communicator.courier?.patience = .init(warning: stallWarning, limit: stallLimit)
       // Rank 0 reads, so that a mistake in the recipe is said once.
-      var text = "", path = ""
+      var texts: [String] = [], path = ""
       if communicator.rank == 0 {
         var recipe = try Recipe.load(self.recipe, overrides: set)
         guard let root = data ?? recipe.data.path else {
@@ -71,27 +75,25 @@ struct RunOptions: ParsableArguments {
         recipe.data.path = URL(fileURLWithPath: root).path
         // Found before the folder is made, so that a wrong path leaves nothing behind.
         _ = try Dataset.find(root, needsTruth: true)
+        if let seed { recipe = recipe.with(seed: seed) }
         path = folder ?? "runs/\(recipe.name)"
-        text = try RunFolder(path).open(recipe, ranks: communicator.size).yaml
+        let run = RunFolder(path), ranks = communicator.size
+        let recipes =
+          try seeds > 1 ? run.open(recipe, seeds: seeds, ranks: ranks) : [run.open(recipe, ranks: ranks)]
+        texts = recipes.map(\.yaml)
       }
       try agree(communicator)
-      text = try communicator.broadcast(text)
+      // A recipe quotes such a character.
+      texts = try communicator.broadcast(texts.joined(separator: "\u{1e}")).split(separator: "\u{1e}").map(
+        String.init)
       path = try communicator.broadcast(path)
-      let recipe = try Recipe(yaml: text, file: "\(path)/recipe.yaml")
-      let runFolder = RunFolder(path)
-      let workers = try shared.workers(communicator)
-      let narrator = try Narrator(runFolder, recipe, communicator, workers, shared)
-      if communicator.rank == 0 { try runFolder.mark(unfinished: true) }
-      communicator.courier?.note("reading the data set")
+      let session = try Session(
+        texts.map { try Recipe(yaml: $0, file: "\(path)/recipe.yaml") }, RunFolder(path), communicator, stop,
+        self)
+      let run = session.run, narrator = session.narrator
+      if communicator.rank == 0 { try run.mark(unfinished: true) }
       do {
-        let data = try TrainingData(
-          recipe, root: recipe.data.path ?? "", run: runFolder, cache: shared.cache,
-          memoryLimit: memory.map { Int($0 * 0x1p30) }, over: communicator,
-          warn: { if communicator.rank == 0 { narrator.tell(.warning($0)) } })
-        try body(
-          Study(recipe, runFolder, data, over: communicator, workers, stop: stop, tell: narrator.tell),
-          runFolder,
-          narrator)
+        try body(session)
       } catch let end as Unfinished {
         // All ranks have stopped at the same place.
         let causes = try communicator.gather(Interrupts.name ?? "")
@@ -100,14 +102,61 @@ struct RunOptions: ParsableArguments {
         return Fault.Kind.unfinished.rawValue
       } catch let fault as Fault where fault.kind != .other {
         // srun hides the code where it ends the other ranks itself.
-        try? runFolder.mark(fault: fault.kind)
+        try? run.mark(fault: fault.kind)
         throw fault
       }
       try communicator.barrier()
-      if communicator.rank == 0 { try runFolder.mark(unfinished: false) }
+      if communicator.rank == 0 { try run.mark(unfinished: false) }
       narrator.finish()
       return 0
     }
+  }
+}
+
+/// What this start's trainings have in common, on each rank.
+struct Session {
+  /// The run's, or of each seed.
+  let recipes: [Recipe]
+  let run: RunFolder
+  let narrator: Narrator
+  private let communicator: Communicator
+  private let workers: Workers
+  private let stop: StopWatch
+  private let options: RunOptions
+
+  /// All ranks together.
+  init(
+    _ recipes: [Recipe], _ run: RunFolder, _ communicator: Communicator, _ stop: StopWatch,
+    _ options: RunOptions
+  ) throws {
+    self.recipes = recipes
+    self.run = run
+    self.communicator = communicator
+    self.stop = stop
+    self.options = options
+    workers = try options.shared.workers(communicator)
+    narrator = try Narrator(run, recipes[0], communicator, workers, options.shared)
+  }
+
+  var isFirst: Bool { communicator.rank == 0 }
+
+  /// Opens the folder of one of the recipes, the run's own or a seed's, and reads the data set; all ranks together.
+  func study(_ recipe: Recipe) throws -> (study: Study, folder: RunFolder) {
+    var folder = run
+    if recipes.count > 1 {
+      folder = run.seed(recipe.seed)
+      if isFirst {
+        _ = try run.open(seed: recipe, ranks: communicator.size)
+        try folder.mark(unfinished: true)
+      }
+      try narrator.begin(seed: recipe.seed, folder)
+    }
+    communicator.courier?.note("reading the data set")
+    let data = try TrainingData(
+      recipe, root: recipe.data.path ?? "", run: folder, cache: options.shared.cache ?? run.cache,
+      memoryLimit: options.memory.map { Int($0 * 0x1p30) }, over: communicator,
+      warn: { if isFirst { narrator.tell(.warning($0)) } })
+    return (Study(recipe, folder, data, over: communicator, workers, stop: stop, tell: narrator.tell), folder)
   }
 }
 
@@ -126,7 +175,7 @@ struct TrainCommand: ParsableCommand {
   var stage = Stage.teacher
 
   func run() throws {
-    options.start { study, _, _ in try study.train(stage, resume: options.resume) }
+    options.start { try $0.study($0.recipes[0]).study.train(stage, resume: options.resume) }
   }
 }
 
@@ -137,23 +186,48 @@ struct StudyCommand: ParsableCommand {
     discussion: """
       What is done already is not done again.
 
-      Example: mpirun -n 2 hadnet-dist study recipes/demo.yaml --data data --run run
+      Example: mpirun -n 2 hadnet-dist study recipes/demo.yaml --data data --run run --seeds 3
       """)
 
   @OptionGroup var options: RunOptions
   @Option(help: "Which of them, such as teacher,student,hadnet; default: all.")
   var stages = StageList(stages: Stage.allCases)
+  @Option(
+    help: ArgumentHelp(
+      "Repeat the study with so many seeds, from the recipe's on, on the same split of cases.",
+      discussion: "Each is a run of its own in RUN/seed-S; tables over all of them in RUN."))
+  var seeds = 1
+  @Option(
+    help: ArgumentHelp(
+      "One seed as --seeds has it, in place of the recipe's, on the split of the recipe's.",
+      discussion: """
+        With --run RUN/seed-S --cache RUN/cache each may be a job of its own; --seeds then finds them done.
+        """))
+  var seed: UInt64?
+
+  func validate() throws {
+    guard (1...1000).contains(seeds) else {
+      throw ValidationError("--seeds is \(seeds); 1 to 1000 are possible")
+    }
+    if seed != nil, seeds > 1 { throw ValidationError("--seed is one of several, --seeds all of them") }
+  }
 
   func run() throws {
-    options.start { study, folder, narrator in
-      for stage in stages.stages { try study.train(stage, resume: options.resume) }
-      try study.evaluate(stages.stages)
-      guard narrator.isFirst else { return }
-      try folder.mark(unfinished: false)
-      let report = RunReport(folder)
-      try report.write()
-      print(try report.table() ?? "")
-      narrator.say("report: \(folder.report)")
+    options.start(seeds: seeds, seed: seed) { session in
+      for recipe in session.recipes {
+        let (study, folder) = try session.study(recipe)
+        for stage in stages.stages { try study.train(stage, resume: options.resume) }
+        try study.evaluate(stages.stages)
+        guard session.isFirst else { continue }
+        try folder.mark(unfinished: false)
+        let table = try RunReport(folder).write()
+        if seeds == 1 { print(table ?? "") }
+        session.narrator.say("report: \(folder.report)")
+      }
+      guard seeds > 1, session.isFirst else { return }
+      try session.run.mark(unfinished: false)
+      print(try SeedReport(session.run).write() ?? "")
+      session.narrator.say("report: \(session.run.report)")
     }
   }
 }

@@ -113,6 +113,11 @@ extension Commands {
       #expect(outcome.output.contains(" train ") && outcome.output.contains(" --stage hadnet"))
     }
 
+    @Test func aStudyMayHaveSeveralSeeds() throws {
+      let outcome = try slurm("--nodes", "1", "--data", "d", "--seeds", "3")
+      #expect(outcome.output.contains(" study ") && outcome.output.contains(" --resume --seeds 3\n"))
+    }
+
     @Test func withoutSlurmTheScriptSaysWhereItBelongs() throws {
       let script = try folder.put(try slurm("--nodes", "1", "--data", "d").output, "job.sbatch")
       let outcome = try Job(["env", "-u", "SLURM_JOB_ID", "bash", script]).outcome()
@@ -136,6 +141,8 @@ extension Commands {
       (["--nodes", "1", "--memory-per-node", "lots"], 64, "--memory-per-node is lots; write it as 180G"),
       (["--nodes", "1", "--memory-per-node", "4G"], 64, "--memory-per-node is 4G, but a rank needs"),
       (["--nodes", "1", "--stage", "teacher"], 64, "--stage needs --command train"),
+      (["--nodes", "1", "--command", "train", "--seeds", "2"], 64, "--seeds needs --command study"),
+      (["--nodes", "1", "--seeds", "0"], 64, "--seeds is 0; 1 to 1000 are possible"),
       (["--nodes", "1", "--set", "bacth=2"], 78, "did you mean batch?"),
     ])
     func mistakesAreNamed(options: [String], code: Int, words: String) throws {

@@ -259,11 +259,41 @@ extension Commands {
     }
 
     @Test func anArrayHasItsSeeds() throws {
+      let runs = folder / "runs"
       try cluster.run(
-        "sbatch", "--parsable", "--array=3", "--output=\(log)", "slurm/seeds.sbatch", folder / "recipe.yaml",
-        Fixture.data(), folder / "runs")
+        "sbatch", "--parsable", "--array=3-4", "--output=\(log)", "slurm/seeds.sbatch",
+        folder / "recipe.yaml",
+        Fixture.data(), runs)
       try cluster.waitForAll()
-      try Fixture.expectResults(folder / "runs/seed-3")
+      // The table needs no more training: without --resume that would be refused.
+      let table = try Program.start(Fixture.study(runs, "--seeds", "2")).outcome()
+      #expect(table.code == 0 && table.output.contains("over 2 seeds (3, 4)"), "\(table.errors)")
+      for stage in Fixture.stages {
+        #expect(
+          try bytes("\(runs)/seed-3/\(stage)/history.csv") == bytes("\(Fixture.run())/\(stage)/history.csv"))
+      }
+      #expect(
+        try bytes("\(runs)/seed-3/evaluation/table1.md") == bytes("\(Fixture.run())/evaluation/table1.md"))
+      #expect(try text("\(runs)/seed-4/log.jsonl").matches(of: /"event": "step"/).count == 20)
+    }
+
+    /// A job of several seeds that is warned in the second one.
+    @Test func aPrintedScriptRunsSeveralSeeds() throws {
+      let printed = try Program.run(
+        "slurm", folder / "recipe.yaml", "--nodes", "2", "--cores-per-node", "1", "--data", Fixture.data(),
+        "--run",
+        run, "--seeds", "2")
+      let script = try folder.put(printed.output, "job.sbatch")
+      let job = try cluster.run("sbatch", "--parsable", "--output=\(log)", script)
+      for _ in 0..<20_000 where !exists("\(run)/seed-4/student/checkpoints/epoch-0001") { usleep(3000) }
+      try cluster.run("scancel", "--signal=USR1", job)
+      try cluster.waitForAll()
+      let said = try text(log)
+      #expect(
+        said.contains("stopped by SIGUSR1 in seed 4, ")
+          && said.contains("job \(job) goes back into the queue"),
+        "\(said)")
+      #expect(exists("\(run)/evaluation/table1.md") && !exists("\(run)/unfinished") && !exists("\(run)/idle"))
     }
   }
 }

@@ -34,10 +34,11 @@ extension Commands {
         journal.filter { $0["event"] as? String == name && (stage == nil || $0["stage"] as? String == stage) }
       }
       #expect(events("start").map { $0["batch"] as? Int } == [batch])
-      // An epoch's steps hold more slots than cases.
+      // An epoch's steps hold more slots than cases, or windows.
       for stage in Fixture.stages {
-        #expect(events("stage", stage).map { $0["steps"] as? Int } == [2])
-        #expect(events("step", stage).count == 4)
+        let steps = stage.hasPrefix("uh") ? (isWide ? 9 : 11) : 4
+        #expect(events("stage", stage).map { $0["steps"] as? Int } == [steps])
+        #expect(events("step", stage).count == steps && steps * batch > 2 * cases)
       }
       #expect(cases > batch && cases < 2 * batch)
       let shares = events("epoch", "hadnet").compactMap { $0["updated"] as? Double }
@@ -107,6 +108,88 @@ extension Commands {
       }
       #expect(try times() == before)
       try Fixture.expectResults(run)
+    }
+
+    // MARK: Seeds
+
+    /// The first seed's numbers are those of a plain run, each seed's those of a job of its own, stopped or not.
+    @Test func seedsGiveTheBitsOfTheirOwnRuns() throws {
+      let folder = try Scratch(), run = folder / "run", apart = folder / "apart"
+      let stages = ["teacher", "student"]
+      func study(_ run: String, _ more: String..., ranks: Int? = nil) throws -> Job {
+        try Program.start(
+          Fixture.study(run, "--stages", stages.joined(separator: ",")) + more, ranks: ranks)
+      }
+      let stopped = try study(run, "--seeds", "2", ranks: 2)
+      while stopped.isRunning, !exists("\(run)/seed-4/teacher/checkpoints/epoch-0001") { usleep(2000) }
+      stopped.kill()
+      #expect(exists("\(run)/unfinished") && exists("\(run)/seed-4/unfinished"))
+      #expect(!exists("\(run)/seed-3/unfinished") && !exists("\(run)/evaluation"))
+      // The first seed alone is in the tables of a report under way.
+      let half = try Program.run("report", run)
+      #expect(half.code == 0 && half.output.contains("over 1 seed (3)"), "\(half.errors)")
+      #expect(try text("\(run)/report.html").contains("Unfinished: seed 4"))
+
+      let resumed = try study(run, "--seeds", "2", "--resume").outcome()
+      #expect(resumed.code == 0 && resumed.output.contains("over 2 seeds (3, 4)"), "\(resumed.errors)")
+      #expect(!exists("\(run)/unfinished") && !exists("\(run)/seed-4/unfinished"))
+      // Each start is noted, as slurm/run.sh looks for.
+      #expect(try text("\(run)/log.jsonl").matches(of: /"event": "start"/).count == 2)
+      for stage in stages {
+        let plain = try Fixture.run()
+        #expect(try bytes("\(run)/seed-3/\(stage)/history.csv") == bytes("\(plain)/\(stage)/history.csv"))
+        #expect(try bytes("\(run)/seed-4/\(stage)/history.csv") != bytes("\(plain)/\(stage)/history.csv"))
+      }
+
+      for seed in [4, 3] {
+        let job = try study("\(apart)/seed-\(seed)", "--seed", "\(seed)", "--cache", "\(apart)/cache")
+          .outcome()
+        #expect(job.code == 0, "\(job.errors)")
+      }
+      let all = try study(apart, "--seeds", "2", ranks: 2).outcome()
+      #expect(all.code == 0, "\(all.errors)")
+      for seed in [3, 4] {
+        #expect(try text("\(apart)/seed-\(seed)/log.jsonl").matches(of: /"event": "step"/).count == 8)
+        let checkpoints = stages.flatMap { stage in
+          ["epoch-0002", "best", "latest"].map { "\(stage)/checkpoints/\($0)" }
+        }
+        for part in checkpoints + ["evaluation"] {
+          try expectSame("\(run)/seed-\(seed)/\(part)", "\(apart)/seed-\(seed)/\(part)")
+        }
+        for name in ["recipe.yaml", "split.json", "survey.json"] {
+          #expect(try bytes("\(run)/seed-\(seed)/\(name)") == bytes("\(apart)/seed-\(seed)/\(name)"))
+        }
+      }
+      #expect(try bytes("\(run)/seed-3/split.json") == bytes("\(run)/seed-4/split.json"))
+      try expectSame("\(run)/evaluation", "\(apart)/evaluation")
+      #expect(try contents("\(run)/evaluation").keys.sorted() == ["seeds.json", "table1.csv", "table1.md"])
+      let page = try text("\(run)/report.html")
+      #expect(page.contains("href=\"seed-4/report.html\"") && exists("\(run)/seed-4/report.html"))
+
+      // A report alone gives the same.
+      let table = try text("\(run)/evaluation/table1.md")
+      try FileManager.default.removeItem(atPath: "\(run)/evaluation")
+      let report = try Program.run("report", run)
+      #expect(report.code == 0 && report.output.hasPrefix(table), "\(report.errors)")
+      try expectSame("\(run)/evaluation", "\(apart)/evaluation")
+
+      expectFault(try study(run).outcome(), 78, [run, "several seeds", "--seeds"])
+      expectFault(
+        try study("\(run)/seed-3", "--seeds", "2", ranks: 2).outcome(), 78, ["\(run)/seed-3", "single seed"])
+      let differing = try study(run, "--seeds", "2", "--set", "student.rate=1e-4").outcome()
+      expectFault(differing, 78, ["\(run)/seed-3", "student.rate"])
+    }
+
+    @Test func seedsThatMakeNoSenseAreRefused() throws {
+      let run = try Scratch() / "run"
+      for (options, words) in [
+        (["--seeds", "0"], "--seeds is 0; 1 to 1000 are possible"),
+        (["--seeds", "2", "--seed", "4"], "--seed is one of several, --seeds all of them"),
+      ] {
+        let outcome = try Program.start(Fixture.study(run) + options).outcome()
+        #expect(outcome.code == 64 && outcome.errors.contains(words), "\(outcome.errors)")
+      }
+      #expect(!exists(run))
     }
 
     // MARK: Damaged checkpoints

@@ -9,6 +9,12 @@ public struct Table1: Sendable {
   /// The paper's columns.
   public static let order = ["Teacher", "Student", "HAD-Net", "AD-Net", "KD-Net+", "U-HeMIS", "U-HVED"]
 
+  /// In the paper's order; methods that the paper has not follow as they came.
+  static func arranged<T>(_ items: [T], by method: (T) -> String) -> [T] {
+    order.compactMap { name in items.first { method($0) == name } }
+      + items.filter { !order.contains(method($0)) }
+  }
+
   /// HAD-Net against one other method.
   public struct Test: Equatable, Sendable {
     public let method: String
@@ -26,8 +32,7 @@ public struct Table1: Sendable {
 
   /// Throws where two methods were not evaluated on the same cases.
   public init(_ evaluations: [MethodEvaluation]) throws(Fault) {
-    let known = Table1.order.compactMap { name in evaluations.first { $0.method == name } }
-    let sorted = known + evaluations.filter { !Table1.order.contains($0.method) }
+    let sorted = Table1.arranged(evaluations, by: \.method)
     methods = sorted.map(\.method)
     cases = sorted.first?.cases.count ?? 0
     var tests: [Test] = [], cells: [Region: [String]] = [:]
@@ -58,12 +63,13 @@ public struct Table1: Sendable {
     return tests.allSatisfy { $0.p < 0.05 } ? "*" : ""
   }
 
+  /// What the control is, which the paper does not have.
+  static let control = " Control: the student trained on as long as HAD-Net, without the adversarial term."
+
   /// What the stars mean, and over how many cases.
   public var note: String {
     var base = "Dice in percent, mean ± standard deviation over \(cases) \(cases == 1 ? "case" : "cases")."
-    if methods.contains("Control") {
-      base += " Control: the student trained on as long as HAD-Net, without the adversarial term."
-    }
+    if methods.contains("Control") { base += Table1.control }
     guard !tests.isEmpty else { return base }
     return base
       + " * p < 0.05, ** p < 0.001: HAD-Net better than each other method that sees no T1ce "

@@ -21,6 +21,12 @@ public enum Replacement {
     }
   }
 
+  /// Whether a file has such a temporary name.
+  static func isTemporary(_ name: String) -> Bool {
+    name.count > 38 && name.hasPrefix(".") && name.dropFirst(37).first == "-"
+      && UUID(uuidString: String(name.dropFirst().prefix(36))) != nil
+  }
+
   /// Writes a file that is whole or not there, and on the disk when this returns.
   public static func write(_ data: Data, to path: String) throws {
     try write(path) { try put(data, to: $0, as: path) }

@@ -42,49 +42,75 @@ public struct CaseFigure: Sendable {
     return most(.et) ?? most(.wt) ?? labels.size.z / 2
   }
 
-  /// Rows of cases under one line of captions, with a legend: the paper's figure 2. All cases show the same methods.
+  /// The most pictures side by side that are still large enough on a page.
+  private static let across = 8
+
+  /// A case a row with a legend: the paper's figure 2. All cases show the same methods; where there are many, they
+  /// stand on lines of their own under the sequences and the truth.
   public static func picture(_ cases: [CaseFigure]) -> Picture {
     guard let first = cases.first else { return Picture(width: 1, height: 1) }
-    let captions = ["FLAIR", "T1", "T2", "T1ce", "truth"] + first.segmentations.map(\.method)
+    let sequences = ["FLAIR", "T1", "T2", "T1ce", "truth"]
+    let captions = sequences + first.segmentations.map(\.method)
+    var lines = [captions.indices]
+    if captions.count > across {
+      lines = [sequences.indices]
+      while let last = lines.last, last.upperBound < captions.count {
+        lines.append(last.upperBound..<min(last.upperBound + across, captions.count))
+      }
+    }
     let gap = 4, head = 30, foot = 34
     let margin = 12 + (cases.flatMap(\.lines).map { Picture.width(of: $0) }.max() ?? 0)
-    let rows = cases.map { $0.panels() }
+    let panels = cases.map { $0.panels() }
     // A caption may be wider than a narrow brain.
-    let columns = captions.indices.map { i in
-      max(
-        Picture.width(of: captions[i]) + 12, rows.compactMap { i < $0.count ? $0[i].width : nil }.max() ?? 0)
+    let columns = (0..<(lines.map(\.count).max() ?? 0)).map { column in
+      lines.filter { column < $0.count }.map { line in
+        let i = line.lowerBound + column
+        return max(Picture.width(of: captions[i]) + 12, panels.map { $0[i].width }.max() ?? 0)
+      }.max() ?? 0
     }
-    let heights = rows.map { row in row.map(\.height).max() ?? 0 }
+    let heights = panels.map { $0.map(\.height).max() ?? 0 }
+    // One line of captions is enough for all cases, unless their pictures stand on several lines.
+    let heads = lines.count > 1 ? lines.count * cases.count : 1
+    let space = lines.count > 1 ? 14 : 0
     var picture = Picture(
       width: margin + columns.reduce(0, +) + gap * columns.count,
-      height: head + heights.reduce(0, +) + gap * heights.count + foot)
+      height: head * heads + (heights.reduce(0, +) + gap * heights.count) * lines.count
+        + space * (cases.count - 1) + foot)
+    var y = 0
+    for (row, panels) in panels.enumerated() {
+      for line in lines {
+        if row == 0 || lines.count > 1 {
+          var x = margin
+          for (i, width) in zip(line, columns) {
+            picture.text(captions[i], x: x + (width - Picture.width(of: captions[i])) / 2, y: y + 9)
+            x += width + gap
+          }
+          y += head
+        }
+        if line.lowerBound == 0 { cases[row].name(on: &picture, y: y + heights[row] / 2) }
+        var x = margin
+        for (panel, width) in zip(panels[line], columns) {
+          picture.draw(panel, x: x + (width - panel.width) / 2, y: y + (heights[row] - panel.height) / 2)
+          x += width + gap
+        }
+        y += heights[row] + gap
+      }
+      if row + 1 < cases.count { y += space }
+    }
     var x = margin
-    for (caption, width) in zip(captions, columns) {
-      picture.text(caption, x: x + (width - Picture.width(of: caption)) / 2, y: 9)
-      x += width + gap
-    }
-    var y = head
-    for (row, panels) in rows.enumerated() {
-      for (i, line) in cases[row].lines.enumerated() {
-        let isSlice = i == cases[row].lines.count - 1
-        picture.text(
-          line, x: 6, y: y + heights[row] / 2 - 10 * cases[row].lines.count + 20 * i, isSlice ? .grey : .white
-        )
-      }
-      var x = margin
-      for (panel, width) in zip(panels, columns) {
-        picture.draw(panel, x: x + (width - panel.width) / 2, y: y + (heights[row] - panel.height) / 2)
-        x += width + gap
-      }
-      y += heights[row] + gap
-    }
-    x = margin
     for index in 1...3 {
       picture.fill(x: x, y: y + 9, width: 14, height: 14, colors[index])
       picture.text(names[index], x: x + 20, y: y + 9)
       x += 40 + Picture.width(of: names[index])
     }
     return picture
+  }
+
+  /// Writes ID and slice into the margin, `y` in their middle.
+  private func name(on picture: inout Picture, y: Int) {
+    for (i, line) in lines.enumerated() {
+      picture.text(line, x: 6, y: y - 10 * lines.count + 20 * i, i == lines.count - 1 ? .grey : .white)
+    }
   }
 
   /// The ID in pieces short enough for the margin, and the slice.

@@ -145,11 +145,30 @@ public struct Chart: Sendable {
     return String(format: "%.4g", value)
   }
 
+  /// The series in the lines of a legend, each with its place from the left, where a name takes `width(name)` and a
+  /// line ends at `end`.
+  func legend(end: Double, width: (String) -> Double) -> [[(series: Int, x: Double)]] {
+    var lines: [[(series: Int, x: Double)]] = [[]]
+    var x = 0.0
+    for (i, one) in series.enumerated() {
+      let wide = 24 + width(one.name)
+      if x + wide > end, !lines[lines.count - 1].isEmpty {
+        lines.append([])
+        x = 0
+      }
+      lines[lines.count - 1].append((i, x))
+      x += wide + 20
+    }
+    return lines
+  }
+
   // MARK: - SVG
 
   /// An `<svg>` element that takes text and grid from the page's colour, so that it reads on light and dark.
   public func svg(width: Int = 560, height: Int = 300) -> String {
-    let left = 56.0, right = 20.0, top = 34.0, bottom = 62.0
+    let left = 56.0, right = 20.0, top = 34.0
+    let legend = legend(end: Double(width) - left - right) { Double($0.count) * 7 }
+    let bottom = 62.0 + 18 * Double(legend.count - 1)
     let w = Double(width) - left - right, h = Double(height) - top - bottom
     let plan = plan(width: w, height: h)
     func f(_ value: Double) -> String { String(format: "%.1f", value) }
@@ -197,15 +216,16 @@ public struct Chart: Sendable {
           """
       }
     }
-    var x = left
-    for (i, one) in series.enumerated() {
-      let color = Chart.palette[i % Chart.palette.count].hex
-      out += """
-        <line x1="\(f(x))" x2="\(f(x + 18))" y1="\(height - 12)" y2="\(height - 12)" stroke="\(color)" \
-        stroke-width="3"/><text x="\(f(x + 24))" y="\(height - 8)">\(escaped(one.name))</text>
+    for (row, line) in legend.enumerated() {
+      let y = height - 12 - 18 * (legend.count - 1 - row)
+      for (i, at) in line {
+        let color = Chart.palette[i % Chart.palette.count].hex, x = left + at
+        out += """
+          <line x1="\(f(x))" x2="\(f(x + 18))" y1="\(y)" y2="\(y)" stroke="\(color)" \
+          stroke-width="3"/><text x="\(f(x + 24))" y="\(y + 4)">\(escaped(series[i].name))</text>
 
-        """
-      x += 44 + Double(one.name.count) * 7
+          """
+      }
     }
     return out + "</svg>"
   }
@@ -214,7 +234,10 @@ public struct Chart: Sendable {
 
   /// The same chart as a picture, on white.
   public func picture(width: Int = 640, height: Int = 360) -> Picture {
-    let left = 76, right = 26, top = 40, bottom = 66
+    let left = 76, right = 26, top = 40, label = Picture.width(of: xLabel)
+    // The axis's name stands at the right of it.
+    let legend = legend(end: Double(width - left - right - label - 30)) { Double(Picture.width(of: $0)) }
+    let bottom = 66 + 22 * (legend.count - 1)
     let ink = Color(40, 44, 52), faint = Color(226, 228, 232)
     let w = width - left - right, h = height - top - bottom
     let plan = plan(width: Double(w), height: Double(h))
@@ -237,24 +260,30 @@ public struct Chart: Sendable {
       if points.count == 1 { picture.line(from: points[0], to: points[0], width: 6, color) }
       for (a, b) in zip(points, points.dropFirst()) { picture.line(from: a, to: b, width: 1.8, color) }
     }
-    var x = left
-    for (i, one) in series.enumerated() {
-      picture.fill(x: x, y: height - 20, width: 18, height: 4, Chart.palette[i % Chart.palette.count])
-      picture.text(one.name, x: x + 24, y: height - 25, ink)
-      x += 44 + Picture.width(of: one.name)
+    let foot = height - 25 - 22 * (legend.count - 1)
+    for (row, line) in legend.enumerated() {
+      for (i, at) in line {
+        let x = left + Int(at), y = foot + 22 * row
+        picture.fill(x: x, y: y + 5, width: 18, height: 4, Chart.palette[i % Chart.palette.count])
+        picture.text(series[i].name, x: x + 24, y: y, ink)
+      }
     }
-    picture.text(xLabel, x: width - right - Picture.width(of: xLabel), y: height - 25, ink)
+    picture.text(xLabel, x: width - right - label, y: foot, ink)
     return picture
   }
 
-  /// Several charts in a grid, as one picture: a run's `curves.png`.
-  public static func picture(_ charts: [Chart], columns: Int = 2) -> Picture {
-    let pictures = charts.map { $0.picture() }
-    guard let first = pictures.first else { return Picture(width: 1, height: 1) }
-    let across = min(columns, pictures.count), down = (pictures.count + across - 1) / across
-    var sheet = Picture(width: first.width * across, height: first.height * down, background: .white)
-    for (i, picture) in pictures.enumerated() {
-      sheet.draw(picture, x: i % across * first.width, y: i / across * first.height)
+  /// Rows of charts as one picture: a run's `curves.png`. nil leaves a place empty.
+  public static func picture(_ rows: [[Chart?]]) -> Picture {
+    guard let first = rows.joined().lazy.compactMap({ $0?.picture() }).first else {
+      return Picture(width: 1, height: 1)
+    }
+    var sheet = Picture(
+      width: first.width * (rows.map(\.count).max() ?? 1), height: first.height * rows.count,
+      background: .white)
+    for (row, charts) in rows.enumerated() {
+      for (column, chart) in charts.enumerated() {
+        if let chart { sheet.draw(chart.picture(), x: column * first.width, y: row * first.height) }
+      }
     }
     return sheet
   }

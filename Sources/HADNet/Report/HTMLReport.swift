@@ -21,6 +21,8 @@ public struct ReportContents: Sendable {
     case picture(Picture, caption: String)
     /// Names and values, a line each.
     case facts([(name: String, value: String)])
+    /// Names of other files, as paths from the report's folder.
+    case links([(name: String, path: String)])
     /// Text as it stands, such as a recipe; folded away under its title.
     case text(title: String, String)
   }
@@ -58,6 +60,25 @@ extension ReportContents.Table {
     self.init(
       header: [""] + table.methods,
       rows: Region.allCases.map { [$0.rawValue] + (table.cells[$0] ?? []) }, note: table.note,
+      highlight: "HAD-Net")
+  }
+
+  /// Table 1 over seeds.
+  public init(_ table: SeedTable) {
+    self.init(header: [""] + table.methods, rows: table.rows, note: table.note, highlight: "HAD-Net")
+  }
+
+  /// HAD-Net's distance to each other method over seeds.
+  public init(differencesOf table: SeedTable) {
+    self.init(
+      header: ["HAD-Net minus"] + Region.allCases.map(\.rawValue), rows: table.differenceRows,
+      note: table.differenceNote)
+  }
+
+  /// The means of each seed.
+  public init(seedsOf table: SeedTable) {
+    self.init(
+      header: [""] + table.methods, rows: table.seedRows, note: "Mean Dice of WT / TC / ET in percent.",
       highlight: "HAD-Net")
   }
 
@@ -132,6 +153,9 @@ extension ReportContents {
     case .facts(let facts):
       let lines = facts.map { "<dt>\(escaped($0.name))</dt><dd>\(escaped($0.value))</dd>\n" }
       return "<dl>\n" + lines.joined() + "</dl>\n"
+    case .links(let links):
+      let items = links.map { "<li><a href=\"\(escaped($0.path))\">\(escaped($0.name))</a></li>\n" }
+      return "<ul>\n" + items.joined() + "</ul>\n"
     case .text(let title, let text):
       return "<details><summary>\(escaped(title))</summary><pre>\(escaped(text))</pre></details>\n"
     }

@@ -5,20 +5,18 @@ public struct RunReport {
   private let run: RunFolder
   /// Cases in figure 2.
   private static let pictured = 4
+  /// In the order of table 1.
+  private static let stages = Table1.arranged(Stage.allCases, by: \.method)
 
   public init(_ run: RunFolder) { self.run = run }
 
-  /// Table 1 as Markdown; nil where nothing has been evaluated.
-  public func table() throws -> String? {
-    let evaluations = try evaluations()
-    return evaluations.isEmpty ? nil : try Table1(evaluations).markdown
-  }
-
-  /// Writes table1.md, table1.csv, the figures and report.html.
+  /// Writes table1.md, table1.csv, the figures and report.html. Gives table 1 as Markdown, nil where nothing has been
+  /// evaluated.
   ///
   /// Throws `.missing` where the folder is no run's. Pictures are left out, and the report says so, where the data
   /// set is no longer to be found.
-  public func write() throws {
+  @discardableResult
+  public func write() throws -> String? {
     guard FileManager.default.fileExists(atPath: run.recipe) else {
       throw Fault(.missing, "\(run.path): no run is in this folder (it has no recipe.yaml)")
     }
@@ -26,10 +24,8 @@ public struct RunReport {
     let evaluations = try evaluations()
     var sections: [ReportContents.Section] = []
     var results: [ReportContents.Block] = []
-    if evaluations.isEmpty {
-      results.append(.paragraph("Nothing has been evaluated yet."))
-    } else {
-      let table = try Table1(evaluations)
+    let table = evaluations.isEmpty ? nil : try Table1(evaluations)
+    if let table {
       try Replacement.write(Data(table.markdown.utf8), to: "\(run.evaluation)/table1.md")
       try Replacement.write(Data(table.csv.utf8), to: "\(run.evaluation)/table1.csv")
       results.append(.table(ReportContents.Table(table)))
@@ -41,13 +37,19 @@ public struct RunReport {
       } catch let fault as Fault where fault.kind == .missing {
         results.append(.paragraph("Without pictures: \(fault.description)"))
       }
+    } else {
+      results.append(.paragraph("Nothing has been evaluated yet."))
     }
     sections.append(.init("Results", results))
 
     let charts = try charts()
     if !charts.isEmpty {
-      try Chart.picture(charts.flatMap(\.charts)).write(to: path("curves.png"))
-      for (stage, charts) in charts { sections.append(.init(stage.method, [.charts(charts)])) }
+      // A row a stage, a column a kind that any stage has.
+      let kinds = charts[0].charts.indices.filter { kind in charts.contains { $0.charts[kind] != nil } }
+      try Chart.picture(charts.map { stage in kinds.map { stage.charts[$0] } }).write(to: path("curves.png"))
+      for (stage, charts) in charts {
+        sections.append(.init(stage.method, [.charts(charts.compactMap { $0 })]))
+      }
     }
     if !evaluations.isEmpty {
       sections.append(.init("Cases", [.table(ReportContents.Table(casesOf: evaluations))]))
@@ -60,6 +62,7 @@ public struct RunReport {
       title: "HAD-Net study: \(recipe.name)",
       subtitle: isUnfinished ? "This run is unfinished: go on with --resume." : "", sections: sections
     ).write(to: run.report)
+    return table?.markdown
   }
 
   private func path(_ figure: String) throws -> String {
@@ -67,47 +70,54 @@ public struct RunReport {
     return "\(run.figures)/\(figure)"
   }
 
-  private func evaluations() throws -> [MethodEvaluation] {
-    try Stage.allCases.filter { FileManager.default.fileExists(atPath: run.summary($0)) }
+  func evaluations() throws -> [MethodEvaluation] {
+    try RunReport.stages.filter { FileManager.default.fileExists(atPath: run.summary($0)) }
       .map { try MethodEvaluation.load(run.summary($0), method: $0.method) }
   }
 
-  private func charts() throws -> [(stage: Stage, charts: [Chart])] {
-    var all: [(stage: Stage, charts: [Chart])] = []
-    for stage in Stage.allCases where FileManager.default.fileExists(atPath: run.history(stage)) {
-      let history = try History.load(run.history(stage))
-      func series(_ name: String, _ column: String, percent: Bool = false) -> Chart.Series? {
-        guard let epochs = history["epoch"], let values = history[column] else { return nil }
-        let points = zip(epochs, values).compactMap { epoch, value in
-          epoch.flatMap { e in value.map { (x: e, y: percent ? 100 * $0 : $0) } }
-        }
-        return points.isEmpty ? nil : Chart.Series(name, points)
-      }
-      func chart(_ title: String, _ series: [Chart.Series?], logarithmic: Bool = false) -> Chart? {
-        let there = series.compactMap { $0 }
-        return there.isEmpty ? nil : Chart("\(stage.method): \(title)", there, logarithmic: logarithmic)
-      }
-      let charts = [
-        chart(
-          "loss",
-          [
-            series("loss", "loss"), series("cross-entropy", "cross_entropy"),
-            series("discriminator", "discriminator_loss"),
-          ]),
-        chart(
-          "validation Dice, %",
-          [
-            series("WT", "wt", percent: true), series("TC", "tc", percent: true),
-            series("ET", "et", percent: true),
-          ]),
-        chart(
-          "discriminator, %",
-          [series("accuracy", "accuracy", percent: true), series("steps updated", "updated", percent: true)]),
-        chart("learning rate", [series("rate", "rate")], logarithmic: true),
-      ].compactMap { $0 }
-      if !charts.isEmpty { all.append((stage, charts)) }
+  /// Each stage's charts, always of the same kinds in the same order; nil where a stage has nothing of a kind.
+  private func charts() throws -> [(stage: Stage, charts: [Chart?])] {
+    var all: [(stage: Stage, charts: [Chart?])] = []
+    for stage in RunReport.stages where FileManager.default.fileExists(atPath: run.history(stage)) {
+      let charts = RunReport.charts(stage.method, try History.load(run.history(stage)))
+      if charts.contains(where: { $0 != nil }) { all.append((stage, charts)) }
     }
     return all
+  }
+
+  /// The curves that a history has: losses, validation Dice, the discriminator, the distance of features, the rate.
+  static func charts(_ method: String, _ history: History) -> [Chart?] {
+    func series(_ column: String, _ name: String, percent: Bool = false) -> Chart.Series? {
+      guard let epochs = history["epoch"], let values = history[column] else { return nil }
+      let points = zip(epochs, values).compactMap { epoch, value in
+        epoch.flatMap { e in value.map { (x: e, y: percent ? 100 * $0 : $0) } }
+      }
+      return points.isEmpty ? nil : Chart.Series(name, points)
+    }
+    func chart(_ title: String, _ series: [Chart.Series?], logarithmic: Bool = false) -> Chart? {
+      let there = series.compactMap { $0 }
+      return there.isEmpty ? nil : Chart("\(method): \(title)", there, logarithmic: logarithmic)
+    }
+    let regions = ["wt", "tc", "et"], others = ["epoch", "rate", "updated", "score"]
+    let accuracies = history.columns.filter { $0.hasPrefix("accuracy") }
+    let distances = history.columns.filter { $0.hasPrefix("distance_") }
+    // A stage's own parts of its loss are not named here: what is nothing else is one.
+    let losses = history.columns.filter { column in
+      ![regions, others, accuracies, distances].contains { $0.contains(column) }
+    }
+    return [
+      chart(
+        "loss",
+        losses.map { series($0, $0.replacing("_loss", with: "").replacing("_", with: "-")) }),
+      chart("validation Dice, %", regions.map { series($0, $0.uppercased(), percent: true) }),
+      chart(
+        "discriminator, %",
+        accuracies.map { series($0, $0.replacing("_", with: ", "), percent: true) }
+          + [series("updated", "steps updated", percent: true)]),
+      chart(
+        "distance of features", distances.map { series($0, "scale \($0.dropFirst("distance_".count))") }),
+      chart("learning rate", [series("rate", "rate")], logarithmic: true),
+    ]
   }
 
   /// Sums of the epochs' seconds by stage and the shares of the steps', as the journal has them.
@@ -172,7 +182,7 @@ public struct RunReport {
     let dataset = try Dataset.find(root, needsTruth: true)
     let split = try Split.read(run.split, ids: dataset.cases.map(\.id))
     let preparation = recipe.data.preparation
-    let stages = Stage.allCases.filter { FileManager.default.fileExists(atPath: run.summary($0)) }
+    let stages = RunReport.stages.filter { FileManager.default.fileExists(atPath: run.summary($0)) }
     var figures: [(et: Int, figure: CaseFigure)] = []
     for files in dataset.cases where Study.judged(split).contains(files.id) {
       let prepared = try preparation.prepare(files, commonSize: Size(16, 16, 16))

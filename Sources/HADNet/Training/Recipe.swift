@@ -54,6 +54,8 @@ public struct DataSettings: Codable, Equatable, Sendable {
   /// The data set's folder; nil: given on the command line.
   public var path: String?
   public var split = SplitSettings.counts(train: 200, validation: 66, test: 69)
+  /// Seed of a split at random; nil: the recipe's seed. Several seeds of one study share it.
+  public var splitSeed: UInt64?
   public var mask = Mask.student
   public var negative = Negative.refuse
   /// The common size all cases are padded to, [z, y, x]; nil: found from the data (160×192×160 for BraTS 2019).

@@ -84,6 +84,7 @@ extension DataSettings: RecipeSection {
   fileprivate mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
     try v.value("path", &path, .orNull(.text("a folder"), "given by --data"))
     try v.value("split", &split, .split)
+    try v.value("split_seed", &splitSeed, .orNull(.seed, "the recipe's seed"))
     try v.value("mask", &mask, .choice())
     try v.value("negative", &negative, .choice())
     try v.value("size", &size, .orNull(.size, "found from the data"))

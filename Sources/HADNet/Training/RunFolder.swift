@@ -25,14 +25,24 @@ public struct RunFolder: Sendable {
   public func predictions(_ stage: Stage) -> String { "\(evaluation(stage))/predictions" }
   public func summary(_ stage: Stage) -> String { "\(evaluation(stage))/summary.json" }
 
+  /// A run has begun once its cases are split: a start that failed before (damaged data, a wrong split) may be
+  /// repeated with a mended recipe.
+  var hasBegun: Bool { [recipe, split].allSatisfy(FileManager.default.fileExists(atPath:)) }
+
   /// Opens the folder for `recipe`, or makes it: the recipe with which a run began stays that of the run, and its
-  /// batch is fixed when it begins. A run has begun once its cases are split: a start that failed before (damaged
-  /// data, a wrong split) may be repeated with a mended recipe.
+  /// batch is fixed when it begins.
   ///
-  /// Throws `.recipe` where the folder belongs to another recipe, naming the first difference.
+  /// Throws `.recipe` where the folder belongs to another recipe, naming the first difference, or to a study over
+  /// several seeds.
   public func open(_ recipe: Recipe, ranks: Int) throws -> Recipe {
     var recipe = recipe
-    let hasBegun = [self.recipe, split].allSatisfy(FileManager.default.fileExists(atPath:))
+    if let seed = seeds.first {
+      throw Fault(
+        .recipe,
+        "\(path) belongs to a study over several seeds (\(self.seed(seed).path)); give study its --seeds, or choose "
+          + "another --run")
+    }
+    let hasBegun = hasBegun
     if hasBegun {
       let kept = try Recipe.load(self.recipe)
       if recipe.batch == nil { recipe.batch = kept.batch }
@@ -40,15 +50,9 @@ public struct RunFolder: Sendable {
         throw Fault(
           .recipe, "\(path) belongs to another recipe: \(difference); choose another --run")
       }
+      removeTorn()
     }
-    let batch = recipe.batch ?? ranks
-    recipe.batch = batch
-    guard ranks <= batch else {
-      throw Fault(
-        .recipe,
-        "\(ranks) ranks share a batch of \(batch) cases; start at most \(batch) ranks, or set batch: \(ranks)"
-      )
-    }
+    recipe.batch = try RunFolder.batch(recipe.batch, ranks: ranks)
     // Last, so that a start that is refused leaves no folder behind that belongs to its recipe.
     if !hasBegun {
       // A survey that a failed start has left may have been made with another preparation.
@@ -56,6 +60,31 @@ public struct RunFolder: Sendable {
       try Replacement.write(Data(recipe.yaml.utf8), to: self.recipe)
     }
     return recipe
+  }
+
+  /// Cases in a step: what the recipe says, else one a rank. Throws where there are fewer than ranks.
+  static func batch(_ batch: Int?, ranks: Int) throws(Fault) -> Int {
+    let batch = batch ?? ranks
+    guard ranks <= batch else {
+      throw Fault(
+        .recipe,
+        "\(ranks) ranks share a batch of \(batch) cases; start at most \(batch) ranks, or set batch: \(ranks)"
+      )
+    }
+    return batch
+  }
+
+  /// Removes what a killed run has left of files that were being written, outside the cache, which others may share, and
+  /// the checkpoints, which look after themselves.
+  private func removeTorn() {
+    let stages = Stage.allCases.map(stage)
+    let evaluations = Stage.allCases.flatMap { [evaluation($0), predictions($0)] }
+    for folder in [path, evaluation, figures] + stages + evaluations {
+      for name in (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+      where Replacement.isTemporary(name) {
+        unlink("\(folder)/\(name)")
+      }
+    }
   }
 
   /// Says in the mark that the run would fail again as it is: a batch script does not start it again.

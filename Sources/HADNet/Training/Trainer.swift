@@ -308,6 +308,7 @@ public final class Trainer {
   private func finishSaving() throws {
     guard let saving else { return }
     self.saving = nil
+    note("\(stage.method), epoch \(state.epoch): checkpoint")
     stop.noteSealing(try saving.wait())
   }
 

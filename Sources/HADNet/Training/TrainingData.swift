@@ -23,10 +23,10 @@ public final class TrainingData {
   /// Finds and surveys the data set (cases dealt over ranks, results kept in the run folder), splits it, and checks
   /// that no image is in it twice. All ranks must call it together.
   ///
-  /// `memoryLimit`: bytes of prepared cases that this rank keeps; nil: `CaseStore.defaultMemoryLimit`. `warn` hears
-  /// what a person should know, on rank 0.
+  /// `cache`: the folder of prepared cases, which several seeds share. `memoryLimit`: bytes of prepared cases that this
+  /// rank keeps; nil: `CaseStore.defaultMemoryLimit`. `warn` hears what a person should know, on rank 0.
   public init(
-    _ recipe: Recipe, root: String, run: RunFolder, cache: String?, memoryLimit: Int? = nil,
+    _ recipe: Recipe, root: String, run: RunFolder, cache: String, memoryLimit: Int? = nil,
     over communicator: Communicator, warn: (String) -> Void
   ) throws {
     dataset = try communicator.rootFirst { try Dataset.find(root, needsTruth: true) }
@@ -63,7 +63,8 @@ public final class TrainingData {
           warn("no grades are known in \(root): the split is plain random")
         }
         found = try Split.random(
-          cases, seed: recipe.seed, weights: (train: train, validation: validation, test: test))
+          cases, seed: recipe.data.splitSeed ?? recipe.seed,
+          weights: (train: train, validation: validation, test: test))
       }
       try found.write(run.split)
       return found

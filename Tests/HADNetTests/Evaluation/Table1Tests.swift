@@ -41,6 +41,13 @@ import Testing
         """)
   }
 
+  @Test func theControlIsOutsideThePapersColumns() throws {
+    let names = ["Control", "U-HVED", "U-HeMIS", "KD-Net+", "AD-Net", "HAD-Net", "Student", "Teacher"]
+    let table = try Table1(names.map { evaluation($0, [0.5, 0.25]) })
+    #expect(table.methods == Table1.order + ["Control"])
+    #expect(table.csv.hasPrefix("Region,Teacher,Student,HAD-Net,AD-Net,KD-Net+,U-HeMIS,U-HVED,Control\n"))
+  }
+
   @Test func oneStarIsForTheWeakestDifference() throws {
     let near = evaluation("AD-Net", [0.4, 0.4, 0.5, 0.4])
     #expect(try Table1([student, hadnet, near]).cells[.et]?[1] == "50.5 ± 7.8*")

@@ -38,4 +38,22 @@ import Testing
     #expect(picture.width > 6 * 150 && picture.height > 2 * 170)
     #expect(try decoded(picture.png()) != nil)
   }
+
+  /// Thirteen pictures side by side would be too small to read on a page.
+  @Test func manyMethodsStandUnderTheSequences() {
+    let methods = Table1.order + ["Control"]
+    let (images, truth) = exampleCase()
+    func picture(_ methods: [String], cases: Int) -> Picture {
+      CaseFigure.picture(
+        (0..<cases).map { i in
+          CaseFigure(
+            id: "case \(i)", images: images, truth: truth, segmentations: methods.map { ($0, truth) })
+        })
+    }
+    let few = picture(Array(methods.prefix(3)), cases: 2), many = picture(methods, cases: 2)
+    #expect(many.width == few.width)
+    // Twice the pictures, four lines of captions for one, and a space between the cases.
+    #expect(many.height == 2 * (few.height - 30 - 34) + 4 * 30 + 14 + 34)
+    #expect(picture(Array(methods.prefix(4)), cases: 1).width < few.width)
+  }
 }

@@ -43,4 +43,54 @@ import Testing
     let chart = Chart("rate", [.init("a", [(1, 2e-4), (2, 1e-4), (3, 5e-5)])], logarithmic: true)
     #expect(chart.plan(width: 100, height: 100).yTicks.map(\.text) == ["5e-5", "1e-4", "2e-4"])
   }
+
+  @Test func aLongLegendHasSeveralLines() {
+    let names = ["loss", "cross-entropy", "discriminator", "reconstruction"]
+    let chart = Chart("t", names.map { Chart.Series($0, [(1, 1), (2, 2)]) })
+    let lines = chart.legend(end: 300) { Double($0.count * 7) }
+    #expect(lines.map { $0.map(\.series) } == [[0, 1], [2, 3]])
+    #expect(lines[1].map(\.x) == [0, 24 + 91 + 20])
+    // A name that is too long for any line has one to itself.
+    #expect(chart.legend(end: 10) { _ in 50 }.map(\.count) == [1, 1, 1, 1])
+    #expect(Chart("t", []).legend(end: 10) { _ in 50 }.count == 1)
+  }
+
+  @Test func chartsOfAKindStandUnderEachOther() {
+    let chart = Chart("t", [.init("a", [(1, 1), (2, 2)])])
+    let sheet = Chart.picture([[chart, nil, chart], [chart, chart]])
+    let one = chart.picture()
+    #expect(sheet.width == 3 * one.width && sheet.height == 2 * one.height)
+    /// Whether anything is drawn there.
+    func isDrawn(_ row: Int, _ column: Int) -> Bool {
+      (0..<one.height).contains { y in
+        (0..<one.width).contains { sheet[column * one.width + $0, row * one.height + y] != .white }
+      }
+    }
+    #expect((0..<3).map { isDrawn(0, $0) } == [true, false, true])
+    #expect((0..<3).map { isDrawn(1, $0) } == [true, true, false])
+  }
+
+  @Test func chartsAreOfWhatAHistoryHas() {
+    var history = History(columns: ["epoch", "rate", "loss", "wt", "tc", "et", "score"])
+    history.append([1, 2e-4, 0.5, 0.25, nil, 0.5, 0.3])
+    let plain = RunReport.charts("Student", history)
+    #expect(
+      plain.map { $0?.title } == [
+        "Student: loss", "Student: validation Dice, %", nil, nil, "Student: learning rate",
+      ])
+    #expect(plain[1]?.series.map(\.name) == ["WT", "ET"])
+    #expect(plain[1]?.series[1].points.map(\.y) == [50])
+
+    let columns = [
+      "epoch", "loss", "cross_entropy", "kl_loss", "validation_loss", "accuracy", "accuracy_real", "updated",
+      "distance_1", "distance_2", "empty_loss",
+    ]
+    history = History(columns: columns)
+    history.append(columns.map { $0 == "empty_loss" ? nil : 0.5 })
+    #expect(
+      RunReport.charts("HAD-Net", history).map { $0?.series.map(\.name) } == [
+        ["loss", "cross-entropy", "kl", "validation"], nil, ["accuracy", "accuracy, real", "steps updated"],
+        ["scale 1", "scale 2"], nil,
+      ])
+  }
 }

@@ -19,7 +19,7 @@ import Testing
         [
           .charts([Chart("loss <x>", [.init("<train>", [(1, 1), (2, 0.5)])])]),
           .picture(Picture(width: 2, height: 2), caption: "\"quoted\""),
-          .text(title: "recipe", "name: <paper>\n"),
+          .text(title: "recipe", "name: <paper>\n"), .links([("seed <2>", "seed-2/report.html")]),
         ]),
     ])
 
@@ -28,7 +28,10 @@ import Testing
     #expect(!html.contains("http://") && !html.contains("https://") && !html.contains("url("))
     #expect(!html.contains("<script") && !html.contains("<link") && !html.contains("@import"))
     for reference in html.matches(of: /(?:src|href)="([^"]*)"/) {
-      #expect(reference.1.hasPrefix("#") || reference.1.hasPrefix("data:image/png;base64,"))
+      // Another report is named, not loaded.
+      #expect(
+        reference.1.hasPrefix("#") || reference.1.hasPrefix("data:image/png;base64,")
+          || reference.0.hasPrefix("href") && reference.1 == "seed-2/report.html")
     }
   }
 
@@ -44,7 +47,8 @@ import Testing
   @Test func elementsAreClosed() throws {
     let html = try report.html()
     for tag in [
-      "section", "table", "tr", "th", "td", "figure", "svg", "dl", "dt", "dd", "details", "pre", "main",
+      "section", "table", "tr", "th", "td", "figure", "svg", "dl", "dt", "dd", "details", "pre", "main", "ul",
+      "li",
     ] {
       let opened = html.matches(of: try Regex("<\(tag)[ >]")).count
       let closed = html.matches(of: try Regex("</\(tag)>")).count

@@ -56,6 +56,7 @@ private func mistake(_ yaml: String, _ overrides: String...) -> Fault? {
     recipe.seed = .max
     recipe.data.path = "/data/my set"
     recipe.data.split = .file("7.json")
+    recipe.data.splitSeed = 7
     recipe.data.mask = .all
     recipe.data.negative = .absolute
     recipe.data.size = Size(64, 48, 32)

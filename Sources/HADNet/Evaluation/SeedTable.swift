@@ -1,0 +1,214 @@
+import Foundation
+
+/// Table 1 over several seeds of one study, all on the same test cases: how much of a method's Dice, and of its
+/// distance to HAD-Net, is the luck of a seed. The paper has one seed and no such table.
+public struct SeedTable: Sendable {
+  /// One number of each seed.
+  public struct Spread: Equatable, Sendable {
+    public let values: [Double]
+    public var mean: Double { HADNet.mean(values) }
+    /// With n − 1; NaN for one seed.
+    public var sd: Double { standardDeviation(values) }
+  }
+
+  /// A method's Dice in a region, as fractions.
+  public struct Cell: Equatable, Sendable {
+    /// Each seed's mean over the cases.
+    public let means: Spread
+    /// Each seed's standard deviation over the cases.
+    public let deviations: Spread
+  }
+
+  /// HAD-Net minus another method.
+  public struct Difference: Equatable, Sendable {
+    public let method: String
+    /// Of the means over the cases, as fractions.
+    public let values: [Region: Spread]
+
+    /// In how many seeds HAD-Net was better.
+    public func better(_ region: Region) -> Int { values[region]?.values.count { $0 > 0 } ?? 0 }
+  }
+
+  public let seeds: [UInt64]
+  /// Those that every seed has, in the paper's order; others follow as they came.
+  public let methods: [String]
+  /// Those that only some seeds have.
+  public let partial: [String]
+  /// In the order of `methods` for each region.
+  public let cells: [Region: [Cell]]
+  /// HAD-Net's to every other method; none without HAD-Net.
+  public let differences: [Difference]
+  /// How many cases; seeds and methods have the same.
+  public let cases: Int
+
+  /// Throws where two evaluations are not of the same cases.
+  public init(_ runs: [(seed: UInt64, evaluations: [MethodEvaluation])]) throws(Fault) {
+    precondition(!runs.isEmpty, "a table of no seeds")
+    seeds = runs.map(\.seed)
+    var known: [String] = []
+    for method in runs.flatMap(\.evaluations).map(\.method) where !known.contains(method) {
+      known.append(method)
+    }
+    let all = Table1.arranged(known, by: \.self)
+    /// A method's evaluations, those of one seed after the other.
+    func evaluations(_ method: String) -> [MethodEvaluation] {
+      runs.compactMap { run in run.evaluations.first { $0.method == method } }
+    }
+    let methods = all.filter { evaluations($0).count == runs.count }
+    partial = all.filter { !methods.contains($0) }
+    self.methods = methods
+    let table = methods.map(evaluations)
+    cases = table.first?.first?.cases.count ?? 0
+
+    var reference: MethodEvaluation?
+    for (method, row) in zip(methods, table) {
+      for (seed, evaluation) in zip(seeds, row) {
+        let named = MethodEvaluation(method: "\(method) of seed \(seed)", cases: evaluation.cases)
+        if let reference { _ = try Comparison(reference, named) }
+        reference = reference ?? named
+      }
+    }
+    var cells: [Region: [Cell]] = [:]
+    for region in Region.allCases {
+      cells[region] = table.map { row in
+        let summaries = row.map { $0.summary(region, .dice) }
+        return Cell(
+          means: Spread(values: summaries.map(\.mean)), deviations: Spread(values: summaries.map(\.sd)))
+      }
+    }
+    self.cells = cells
+    var differences: [Difference] = []
+    if let hadnet = methods.firstIndex(of: "HAD-Net") {
+      for (i, method) in methods.enumerated() where i != hadnet {
+        var values: [Region: Spread] = [:]
+        for region in Region.allCases {
+          guard let row = cells[region] else { continue }
+          values[region] = Spread(values: zip(row[hadnet].means.values, row[i].means.values).map { $0 - $1 })
+        }
+        differences.append(Difference(method: method, values: values))
+      }
+    }
+    self.differences = differences
+  }
+}
+
+// MARK: - As text
+
+extension SeedTable {
+  /// A line a region, a column a method: `66.7 ± 1.2 (19.7)`, percent.
+  public var rows: [[String]] {
+    Region.allCases.map { region in
+      [region.rawValue]
+        + (cells[region] ?? []).map { cell in
+          let deviation = cell.deviations.mean
+          return percent(Summary(cell.means.values))
+            + (deviation.isNaN ? "" : String(format: " (%.1f)", deviation * 100))
+        }
+    }
+  }
+
+  /// A line a method: `+5.5 ± 0.8 (3 of 3)` a region, percent points.
+  public var differenceRows: [[String]] {
+    differences.map { difference in
+      [difference.method]
+        + Region.allCases.map { region in
+          guard let spread = difference.values[region] else { return "" }
+          return String(format: "%+.1f", spread.mean * 100)
+            + (spread.sd.isNaN ? "" : String(format: " ± %.1f", spread.sd * 100))
+            + " (\(difference.better(region)) of \(seeds.count))"
+        }
+    }
+  }
+
+  /// A line a seed, a column a method: the means of WT, TC and ET, percent.
+  public var seedRows: [[String]] {
+    seeds.indices.map { i in
+      ["seed \(seeds[i])"]
+        + methods.indices.map { method in
+          Region.allCases.map { region in
+            String(format: "%.1f", 100 * (cells[region]?[method].means.values[i] ?? .nan))
+          }.joined(separator: " / ")
+        }
+    }
+  }
+
+  /// What the numbers are.
+  public var note: String {
+    var text =
+      "Dice in percent, mean ± standard deviation over \(count(seeds.count, "seed")) "
+      + "(\(seeds.map(String.init).joined(separator: ", "))) of each seed's mean over \(count(cases, "case")); "
+      + "in brackets the standard deviation over the cases, as a mean over the seeds. All seeds have the same split: "
+      + "their spread is that of training, not of the choice of cases."
+    if methods.contains("Control") { text += Table1.control }
+    if !partial.isEmpty { text += " Not in every seed: \(partial.joined(separator: ", "))." }
+    return text
+  }
+
+  /// What the differences are.
+  public var differenceNote: String {
+    "Percent points, mean ± standard deviation over the seeds of the difference of a seed's means; in brackets in how "
+      + "many seeds HAD-Net was better."
+  }
+
+  private func count(_ number: Int, _ noun: String) -> String { "\(number) \(noun)\(number == 1 ? "" : "s")" }
+
+  public var markdown: String {
+    func table(_ header: [String], _ rows: [[String]]) -> String {
+      "|" + header.map { $0.isEmpty ? " |" : " \($0) |" }.joined() + "\n|"
+        + header.map { _ in " --- |" }.joined()
+        + "\n" + rows.map { "|" + $0.map { " \($0) |" }.joined() + "\n" }.joined()
+    }
+    var text = table([""] + methods, rows) + "\n" + note + "\n"
+    if !differences.isEmpty {
+      text += "\n" + table(["HAD-Net minus"] + Region.allCases.map(\.rawValue), differenceRows)
+      text += "\n" + differenceNote + "\n"
+    }
+    return text
+  }
+
+  /// The cells of the Markdown table.
+  public var csv: String {
+    ([["Region"] + methods] + rows).map { $0.map(csvField).joined(separator: ",") + "\n" }.joined()
+  }
+
+  /// `{"seeds": […], "cases": …, "dice": {METHOD: {"WT": {"means": […], "mean": …, "sd": …, "sd_cases": […]}, …}, …},
+  /// "hadnet_minus": {METHOD: {"WT": {"differences": […], "mean": …, "sd": …, "better": …}, …}, …}}`: lists in the
+  /// order of the seeds, all as fractions.
+  public var json: String {
+    func list(_ values: [Double]) -> String { "[" + values.map(jsonNumber).joined(separator: ", ") + "]" }
+    func members(_ name: String, _ spread: Spread) -> String {
+      "\(jsonString(name)): \(list(spread.values)), \"mean\": \(jsonNumber(spread.mean)), \"sd\": \(jsonNumber(spread.sd))"
+    }
+    /// A method's name and a line for each region.
+    func method(_ name: String, _ line: (Region) -> String) -> String {
+      "    \(jsonString(name)): {\n"
+        + Region.allCases.map { "      \"\($0.rawValue)\": {\(line($0))}" }.joined(separator: ",\n")
+        + "\n    }"
+    }
+    func section(_ methods: [String]) -> String {
+      methods.isEmpty ? "{}" : "{\n" + methods.joined(separator: ",\n") + "\n  }"
+    }
+    let none = Spread(values: [])
+    let dice = methods.enumerated().map { i, name in
+      method(name) { region in
+        members("means", cells[region]?[i].means ?? none)
+          + ", \"sd_cases\": \(list(cells[region]?[i].deviations.values ?? []))"
+      }
+    }
+    let minus = differences.map { difference in
+      method(difference.method) { region in
+        members("differences", difference.values[region] ?? none)
+          + ", \"better\": \(difference.better(region))"
+      }
+    }
+    return """
+      {
+        "seeds": [\(seeds.map(String.init).joined(separator: ", "))],
+        "cases": \(cases),
+        "dice": \(section(dice)),
+        "hadnet_minus": \(section(minus))
+      }
+
+      """
+  }
+}

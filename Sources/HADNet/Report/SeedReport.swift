@@ -1,0 +1,60 @@
+import Foundation
+
+/// Tables and the HTML report of a study over several seeds, finished or not, from the runs in its folder.
+public struct SeedReport {
+  private let run: RunFolder
+
+  public init(_ run: RunFolder) { self.run = run }
+
+  /// Writes table1.md, table1.csv, seeds.json and report.html. Gives the tables as Markdown, nil where no seed has been
+  /// evaluated.
+  ///
+  /// Seeds that are unfinished are named and left out. Throws `.missing` where no seed has begun, `.recipe` or
+  /// `.invalid` where their recipes or splits differ.
+  @discardableResult
+  public func write() throws -> String? {
+    let seeds = run.seeds
+    guard let recipe = try run.sharedRecipe() else {
+      throw Fault(.missing, "\(run.path): no seed's run is in this folder")
+    }
+    var done: [(seed: UInt64, evaluations: [MethodEvaluation])] = [], undone: [UInt64] = []
+    for seed in seeds {
+      let one = run.seed(seed)
+      let evaluations = try RunReport(one).evaluations()
+      if evaluations.isEmpty || FileManager.default.fileExists(atPath: one.unfinished) {
+        undone.append(seed)
+      } else {
+        done.append((seed, evaluations))
+      }
+    }
+    let table = done.isEmpty ? nil : try SeedTable(done)
+    var results: [ReportContents.Block] = []
+    if let table {
+      for (text, name) in [
+        (table.markdown, "table1.md"), (table.csv, "table1.csv"), (table.json, "seeds.json"),
+      ] {
+        try Replacement.write(Data(text.utf8), to: "\(run.evaluation)/\(name)")
+      }
+      results.append(.table(ReportContents.Table(table)))
+      if !table.differences.isEmpty { results.append(.table(ReportContents.Table(differencesOf: table))) }
+    } else {
+      results.append(.paragraph("No seed has been evaluated yet."))
+    }
+    var each: [ReportContents.Block] = table.map { [.table(ReportContents.Table(seedsOf: $0))] } ?? []
+    if !undone.isEmpty {
+      each.append(
+        .paragraph("Unfinished: \(undone.map { "seed \($0)" }.joined(separator: ", ")) (not in the tables)."))
+    }
+    each.append(.links(seeds.map { ("Report of seed \($0)", "seed-\($0)/report.html") }))
+    let isUnfinished = FileManager.default.fileExists(atPath: run.unfinished)
+    try ReportContents(
+      title: "HAD-Net study: \(recipe.name), \(seeds.count) seeds",
+      subtitle: isUnfinished ? "This study is unfinished: go on with --resume." : "",
+      sections: [
+        .init("Results", results), .init("Seeds", each),
+        .init("Settings", [.text(title: "recipe.yaml of the first seed", recipe.yaml)]),
+      ]
+    ).write(to: run.report)
+    return table?.markdown
+  }
+}
