@@ -13,7 +13,7 @@ job=$(submit slurm/train.sbatch "$recipe" "$data" "$run" teacher)
 echo "teacher $job"
 job=$(submit --dependency="afterok:$job" slurm/train.sbatch "$recipe" "$data" "$run" student)
 echo "student $job"
-for stage in hadnet control adnet; do
+for stage in hadnet control adnet kdnet uhemis uhved; do
   job=$(submit --dependency="afterok:$job" "$@" slurm/train.sbatch "$recipe" "$data" "$run" "$stage")
   echo "$stage $job"
 done

@@ -29,7 +29,10 @@ extension Commands {
       ).sorted()
     }
 
-    @Test(arguments: [("student", "Student"), ("hadnet", "HAD-Net")])
+    @Test(arguments: [
+      ("student", "Student"), ("hadnet", "HAD-Net"), ("adnet", "AD-Net"), ("kdnet", "KD-Net+"),
+      ("uhemis", "U-HeMIS"), ("uhved", "U-HVED"),
+    ])
     func needsNeitherTruthNorT1ce(stage: String, method: String) throws {
       let folder = try Scratch(), data = try patients(Fixture.data(), folder), out = folder / "out"
       let outcome = try predict(stage, data, out)

@@ -123,8 +123,9 @@ struct GaussianFusion {
           }
         }
         for i in 0..<4 {
-          block.put(dU[i] * t[i], into: gradients[i], half: 0)
-          block.put(block.slope(i, t[i]) * (dU[i] * u[i] + dT[i]), into: gradients[i], half: 1)
+          block.put(
+            means: dU[i] * t[i], logVariances: block.slope(i, t[i]) * (dU[i] * u[i] + dT[i]),
+            into: gradients[i])
         }
       }
     }
@@ -207,15 +208,24 @@ struct GaussianFusion {
       return value
     }
 
+    /// Into a map [z, y, x, 2C].
     @inline(__always)
-    func put(_ value: Lanes, into map: Volume, half: Int) {
+    func put(means: Lanes, logVariances: Lanes, into map: Volume) {
       if channels % lanes == 0 {
-        let voxel = start / channels, c = start % channels
-        return store(value, map.base + voxel * 2 * channels + half * channels + c)
+        let voxel = start / channels, to = map.base + voxel * 2 * channels + start % channels
+        store(means, to)
+        return store(logVariances, to + channels)
+      }
+      if channels == 4 && filled == lanes {
+        // Two voxels.
+        store(Lanes(lowHalf: means.lowHalf, highHalf: logVariances.lowHalf), map.base + 2 * start)
+        return store(
+          Lanes(lowHalf: means.highHalf, highHalf: logVariances.highHalf), map.base + 2 * start + lanes)
       }
       for lane in 0..<filled {
         let voxel = (start + lane) / channels, c = (start + lane) % channels
-        map.base[voxel * 2 * channels + half * channels + c] = value[lane]
+        map.base[voxel * 2 * channels + c] = means[lane]
+        map.base[voxel * 2 * channels + channels + c] = logVariances[lane]
       }
     }
 

@@ -73,7 +73,7 @@ public final class TrainingData {
     case .fixed(let weights): startWeights = weights
     case .data: startWeights = survey.classWeights(split.train)
     }
-    self.cache = cache ?? run.cache
+    self.cache = cache
     self.memoryLimit = memoryLimit ?? CaseStore.defaultMemoryLimit(ranksOnNode: communicator.localSize)
     store = CaseStore(
       dataset.cases, surveys: survey.cases, preparation: preparation, commonSize: commonSize,

@@ -29,6 +29,28 @@ import Testing
     #expect(try read.draft.encoded() == bytes)
   }
 
+  /// Those that see windows: landmarks, border and what they segment from are in the file.
+  @Test(arguments: [Model.Latent?.none, .means, .sample(seed: .max)])
+  func whatAFusionNetworkNeedsIsInItsFile(latent: Model.Latent?) throws {
+    let network = FusionNetwork(latent == nil ? .moments : .gaussians, width: 4)
+    var preparation = Preparation(
+      modalities: Modality.student, readsTruth: false,
+      standardisation: Standardisation(landmarks: .published, leastSide: 40, border: 6))
+    preparation.negative = .absolute
+    let model = Model(
+      .init(
+        method: "U-HVED", k: 4, dropout: 0, sequences: Modality.student, size: Size(50, 50, 50),
+        preparation: preparation, latent: latent), .fusion(network),
+      network.initialParameters(seed: 1, part: 0))
+    let path = scratch.file("network.safetensors"), bytes = try model.draft.encoded()
+    try bytes.write(to: URL(fileURLWithPath: path))
+    let read = try Model.load(scratch.path)
+    #expect(read.facts == model.facts && read.p.array == model.p.array)
+    #expect(try read.draft.encoded() == bytes)
+    guard case .fusion(let same) = read.network else { throw Fault(.check, "another network") }
+    #expect(same.fusion == network.fusion && same.width == 4)
+  }
+
   @Test func aCheckpointsFolderIsReadAsItsNetwork() throws {
     try scratch.put("a/teacher.safetensors", [UInt8](try model(Modality.allCases).draft.encoded()))
     #expect(try Model.load(scratch.file("a")).facts.sequences == Modality.allCases)
@@ -39,7 +61,9 @@ import Testing
     #expect(
       fault { _ = try Model.load(folder) }
         == Fault(
-          .missing, "\(folder): neither student.safetensors nor teacher.safetensors is in this folder"))
+          .missing,
+          "\(folder): none of student.safetensors, teacher.safetensors and network.safetensors is in this folder"
+        ))
     #expect(
       fault { _ = try Model.load(scratch.file("c")) }
         == Fault(.missing, "\(scratch.file("c")): no such model file or checkpoint folder"))
