@@ -115,10 +115,11 @@ struct BenchCommand: ParsableCommand {
       discussion: "Example: hadnet-dist bench conv --shape 80x96x80 --k 32 --threads 2")
     @OptionGroup var options: Options
     @Option(help: "Only layers with this in their names.") var layer: String?
+    @Option(help: "uhemis or uhved for the layers of those.") var stage = Stage.hadnet
 
     func run() throws {
       let workers = try options.shared.workers(nil)
-      let rows = ConvolutionBenchmark(size: options.shape, k: options.k, repeats: options.repeats).run(
+      let rows = ConvolutionBenchmark(stage, size: options.shape, k: options.k, repeats: options.repeats).run(
         workers, only: layer)
       if rows.isEmpty, let layer { throw ValidationError("No layer has '\(layer)' in its name.") }
       if options.json { return try BenchCommand.print(rows) }

@@ -171,6 +171,19 @@ extension Commands {
 
     // MARK: bench
 
+    @Test(arguments: [
+      ("adnet", true), ("student", false), ("kdnet", false), ("uhemis", false), ("uhved", false),
+    ])
+    func benchStepMeasuresEveryStage(stage: String, hasDiscriminator: Bool) throws {
+      let outcome = try Program.run(
+        "bench", "step", "--stage", stage, "--shape", "32x32x32", "--k", "2", "--threads", "1", "--repeats",
+        "1", "--json")
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      let found = try json(outcome.output)
+      #expect(found["stage"] as? String == stage && found["updated"] as? Bool == hasDiscriminator)
+      #expect(try #require(found["loss"] as? Double) > 0)
+    }
+
     @Test(arguments: [nil, 2]) func benchStepPrintsItsJSON(ranks: Int?) throws {
       let outcome = try Program.run(
         "bench", "step", "--shape", "32x32x32", "--k", "2", "--threads", "1", "--repeats", "2", "--json",
@@ -179,8 +192,7 @@ extension Commands {
       let found = try json(outcome.output)
       let keys = [
         "exposed_s", "k", "kernels", "loss", "peak_gib", "phases", "ranks", "runs", "seconds", "sent_mb",
-        "shape",
-        "threads", "updated",
+        "shape", "stage", "threads", "updated",
       ]
       #expect(found.keys.sorted() == keys)
       #expect(found["shape"] as? [Int] == [32, 32, 32])

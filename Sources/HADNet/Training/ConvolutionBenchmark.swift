@@ -34,10 +34,13 @@ public struct ConvolutionBenchmark: Sendable {
     }
   }
 
+  public let stage: Stage
   public let size: Size
   public let k, repeats: Int
 
-  public init(size: Size, k: Int, repeats: Int) {
+  /// The layers of U-HeMIS or U-HVED, k its width, or, for any other `stage`, of HAD-Net's networks.
+  public init(_ stage: Stage = .hadnet, size: Size, k: Int, repeats: Int) {
+    self.stage = stage
     self.size = size
     self.k = k
     self.repeats = repeats
@@ -55,6 +58,39 @@ public struct ConvolutionBenchmark: Sendable {
   }
 
   private var subjects: [Subject] {
+    switch stage {
+    case .uhemis: fusionSubjects(FusionNetwork(.moments, width: k))
+    case .uhved: fusionSubjects(FusionNetwork(.gaussians, width: k))
+    default: hadnetSubjects
+    }
+  }
+
+  private func fusionSubjects(_ network: FusionNetwork) -> [Subject] {
+    var sizes = [size], all: [Subject] = []
+    for _ in 1..<FusionNetwork.levels { sizes.append(sizes[sizes.count - 1].halvedUp) }
+    func add(_ name: String, _ level: Int, _ sources: [Int], _ outputs: Int, kernel: Int = 3) {
+      all.append(
+        Subject(
+          name: name, size: sizes[level], sources: [sources.map { ($0, false) }], outputs: outputs,
+          kernel: kernel, padding: kernel / 2, hasDataGradient: name != "encoder conv_0"))
+    }
+    add("encoder conv_0", 0, [1], network.width, kernel: 1)
+    for (level, block) in network.encoders[0].blocks.enumerated() {
+      add("encoder block_\(level + 1).conv_0", level, [block.inputs], block.inner)
+      add("encoder block_\(level + 1).conv_1", level, [block.inner], block.outputs)
+    }
+    for (i, block) in network.decoders[0].blocks.enumerated() {
+      let skip = network.fusedChannels(2 - i)
+      add("decoder block_\(i + 1).conv_0", 2 - i, [block.inputs - skip, skip], block.inner)
+      add("decoder block_\(i + 1).conv_1", 2 - i, [block.inner], block.outputs)
+    }
+    for decoder in network.decoders.prefix(2) {
+      add("final_conv \(decoder.last.outputs)", 0, [decoder.last.inputs], decoder.last.outputs, kernel: 1)
+    }
+    return all
+  }
+
+  private var hadnetSubjects: [Subject] {
     var sizes = [size]
     for _ in 0..<4 { sizes.append(sizes[sizes.count - 1].halved) }
     var all: [Subject] = []
