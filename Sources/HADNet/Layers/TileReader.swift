@@ -25,6 +25,8 @@ final class TileReader: @unchecked Sendable {
   let size: Size
   /// Channels read, and the floats of a voxel: whole vectors.
   let count, pitch: Int
+  /// Whether no run in whole vectors reaches into the next voxel.
+  private let staysWithinVoxels: Bool
 
   /// Reads the kept channels of `sources`, or of them only those in `range` (counted over all kept channels).
   init(_ sources: [Source], _ range: Range<Int>? = nil) {
@@ -55,7 +57,11 @@ final class TileReader: @unchecked Sendable {
     }
     self.parts = TileReader.copy(parts)
     count = range.count
-    pitch = (range.count + lanes - 1) / lanes * lanes
+    let pitch = (range.count + lanes - 1) / lanes * lanes
+    self.pitch = pitch
+    staysWithinVoxels = parts.allSatisfy { part in
+      part.runs.allSatisfy { $0.to + ($0.count + lanes - 1) / lanes * lanes <= pitch }
+    }
   }
 
   deinit {
@@ -109,6 +115,11 @@ final class TileReader: @unchecked Sendable {
       (row + (end - x) * pitch).update(repeating: 0, count: (x + width - end) * pitch)
       return
     }
+    if staysWithinVoxels {
+      writeRuns(z: z, y: y, first, end, into: row + (first - x) * pitch)
+      (row + (end - x) * pitch).update(repeating: 0, count: (x + width - end) * pitch)
+      return
+    }
     // A run is written in whole vectors: what it writes too much, the next run or voxel writes over.
     for voxel in first..<end {
       let to = row + (voxel - x) * pitch
@@ -138,6 +149,37 @@ final class TileReader: @unchecked Sendable {
       }
     }
     (row + (end - x) * pitch).update(repeating: 0, count: (x + width - end) * pitch)
+  }
+
+  /// Vector by vector along the row, whose factors are then loaded once. What a run writes too much the next one writes
+  /// over.
+  @inline(__always)
+  private func writeRuns(z: Int, y: Int, _ first: Int, _ end: Int, into row: UnsafeMutablePointer<Float>) {
+    for part in parts {
+      let halving = part.halving, channels = part.channels, slope = Lanes(repeating: part.slope)
+      let line = (z >> halving &* part.height &+ y >> halving) &* part.width
+      for run in part.runs {
+        for c in stride(from: 0, to: run.count, by: lanes) {
+          let from = part.base + line &* channels + run.from + c
+          var to = row + run.to + c, voxel = first
+          if let scale = part.scale, let shift = part.shift {
+            let a = load(scale + run.from + c), b = load(shift + run.from + c)
+            while voxel < end {
+              let n = b.addingProduct(load(from + (voxel >> halving) &* channels), a), m = n * slope
+              store(n.replacing(with: m, where: n .< m), to)
+              to += pitch
+              voxel &+= 1
+            }
+          } else {
+            while voxel < end {
+              store(load(from + (voxel >> halving) &* channels), to)
+              to += pitch
+              voxel &+= 1
+            }
+          }
+        }
+      }
+    }
   }
 
   /// The common case: one source without dropout, channels in pairs of vectors.

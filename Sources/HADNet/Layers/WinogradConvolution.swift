@@ -33,6 +33,13 @@ enum WinogradConvolution {
       largest = Size((all.z + z.count - 1) / z.count, acrossY, acrossX)
     }
 
+    /// Whether few channels are read and written over many tiles: then blocks may be larger, since what a block needs
+    /// still fits in the cache, and products have more rows.
+    static func isNarrow(_ size: Size, _ channels: Int) -> Bool {
+      channels <= 16 && Blocks(size, most: 1).tiles.voxels >= 4096
+    }
+    static let mostOfNarrow = 128
+
     /// The most tiles of a block along each axis.
     let largest: Size
     var count: Int { z.count * y.count * x.count }
@@ -293,7 +300,10 @@ enum WinogradConvolution {
     let size = reader.size, pitch = reader.pitch, k = reader.count
     precondition(k == weights.rows, "\(k) channels for \(weights.rows) rows of weights")
     // OpenBLAS has fast kernels for products of at most a million multiplications.
-    let blocks = Blocks(size, most: pitch <= 64 ? 32 : max(8, min(48, 1_000_000 / (panel * pitch))))
+    let blocks = Blocks(
+      size,
+      most: Blocks.isNarrow(size, max(pitch, weights.paddedColumns))
+        ? Blocks.mostOfNarrow : pitch <= 64 ? 32 : max(8, min(48, 1_000_000 / (panel * pitch))))
     // With few blocks the panels are dealt too; each then transforms its input again.
     let groups = blocks.count >= 8 ? 1 : weights.panels
     let most = blocks.largest, tiles = most.voxels
@@ -301,7 +311,8 @@ enum WinogradConvolution {
     let zPlane = planeRows * rowCount
     let inputPoint = tiles * pitch + 16, outputPoint = tiles * panel + 16
     let counts = [
-      6 * rowCount, most.z * 6 * zPlane, 6 * rowCount, 2 * plane * inputPoint, 2 * plane * outputPoint,
+      (4 * most.z + 2) * rowCount, most.z * 6 * zPlane, 6 * rowCount, 2 * plane * inputPoint,
+      2 * plane * outputPoint,
       48 * lanes, 2 * weights.paddedColumns,
       target.kept == nil ? 0 : tiles * 64 * weights.paddedColumns,
     ].map { ($0 + 15) / 16 * 16 }
@@ -320,15 +331,16 @@ enum WinogradConvolution {
         let count = bx * by * bz, width = (4 * bx + 2) * pitch
 
         // Read, activate, and transform along z.
-        for (i, tz) in block.z.enumerated() {
-          for line in 0..<4 * by + 2 {
-            for j in 0..<6 {
-              reader.write(
-                z: 4 * tz + j - 1, y: 4 * block.y.lowerBound + line - 1, x: 4 * block.x.lowerBound - 1,
-                width: 4 * bx + 2, into: rows + j * rowCount)
-            }
+        for line in 0..<4 * by + 2 {
+          for j in 0..<4 * bz + 2 {
+            reader.write(
+              z: 4 * block.z.lowerBound + j - 1, y: 4 * block.y.lowerBound + line - 1,
+              x: 4 * block.x.lowerBound - 1, width: 4 * bx + 2, into: rows + j * rowCount)
+          }
+          for i in 0..<bz {
             TileTransform.input(
-              rows, rowCount, stage + i * 6 * zPlane + line * rowCount, zPlane, count: width)
+              rows + 4 * i * rowCount, rowCount, stage + i * 6 * zPlane + line * rowCount, zPlane,
+              count: width)
           }
         }
         let place = Place(target, own, block, weights)
@@ -619,15 +631,18 @@ enum WinogradConvolution {
     let readers = (0..<rowPanels.count).map { TileReader(sources, rowPanels[$0]) }
     let gradients = (0..<columnPanels.count).map { TileReader([Source(dy)], columnPanels[$0]) }
     let size = dy.size
-    let blocks = Blocks(size, most: 32), most = blocks.largest, tiles = most.voxels
+    let xPitch = readers.map(\.pitch).max()!, gPitch = gradients.map(\.pitch).max()!
+    let blocks = Blocks(
+      size, most: Blocks.isNarrow(size, max(xPitch, gPitch)) ? Blocks.mostOfNarrow : 32)
+    let most = blocks.largest, tiles = most.voxels
     // Each piece has sums of its own, which are written and read once more: few of them where blocks are few.
     let pieces = Pieces(blocks.count, least: 4, limit: max(1, min(16, max(4, blocks.count / 10)) / panels))
-    let xPitch = readers.map(\.pitch).max()!, gPitch = gradients.map(\.pitch).max()!
     let xRow = (4 * most.x + 2) * xPitch + lanes, xPlane = (4 * most.y + 2) * xRow
     let gRow = 4 * most.x * gPitch + lanes, gPlane = 4 * most.y * gRow
     let xPoint = tiles * xPitch + 16, gPoint = tiles * gPitch + 16
     let counts = [
-      6 * xRow, most.z * 6 * xPlane, 6 * xRow, plane * xPoint, 4 * gRow, most.z * 6 * gPlane, 6 * gRow,
+      (4 * most.z + 2) * xRow, most.z * 6 * xPlane, 6 * xRow, plane * xPoint, 4 * gRow, most.z * 6 * gPlane,
+      6 * gRow,
       plane * gPoint, points * gPitch + (108 + 54 + 27) * lanes,
     ].map { ($0 + 15) / 16 * 16 }
     let scratch = workers.scratch(counts.reduce(0, +))
@@ -645,15 +660,18 @@ enum WinogradConvolution {
         let block = blocks[index]
         let bx = block.x.count, by = block.y.count, bz = block.z.count, count = bx * by * bz
         let widthX = (4 * bx + 2) * reader.pitch, widthG = 4 * bx * gradient.pitch
-        for (i, tz) in block.z.enumerated() {
-          for line in 0..<4 * by + 2 {
-            for j in 0..<6 {
-              reader.write(
-                z: 4 * tz + j - 1, y: 4 * block.y.lowerBound + line - 1, x: 4 * block.x.lowerBound - 1,
-                width: 4 * bx + 2, into: rowsX + j * xRow)
-            }
-            TileTransform.input(rowsX, xRow, stageX + i * 6 * xPlane + line * xRow, xPlane, count: widthX)
+        for line in 0..<4 * by + 2 {
+          for j in 0..<4 * bz + 2 {
+            reader.write(
+              z: 4 * block.z.lowerBound + j - 1, y: 4 * block.y.lowerBound + line - 1,
+              x: 4 * block.x.lowerBound - 1, width: 4 * bx + 2, into: rowsX + j * xRow)
           }
+          for i in 0..<bz {
+            TileTransform.input(
+              rowsX + 4 * i * xRow, xRow, stageX + i * 6 * xPlane + line * xRow, xPlane, count: widthX)
+          }
+        }
+        for (i, tz) in block.z.enumerated() {
           let x = 4 * block.x.lowerBound
           for line in 0..<4 * by {
             let y = 4 * block.y.lowerBound + line, to = stageG + i * 6 * gPlane + line * gRow
