@@ -50,6 +50,8 @@ public struct Convolution: Sendable {
     case strided = "F(3,2)³"
     /// Lanes along x for few channels.
     case narrow
+    /// A small matrix for each voxel.
+    case pointwise
     /// Weights multiplied where they lie, for many channels over few voxels.
     case unfolded
     /// Taps gathered into matrices.
@@ -61,6 +63,7 @@ public struct Convolution: Sendable {
   func method(_ rows: Int, _ columns: Int, width: Int, tiled: Size, upsampled: Bool) -> Method {
     let tiles = WinogradConvolution.Blocks(tiled, most: 1).tiles.voxels
     if stride == 1 {
+      if PointwiseConvolution.fits(self, rows, columns, upsampled: upsampled) { return .pointwise }
       // Measured: from 8 outputs and 4 inputs on transforms win even over the kernel made for few channels.
       let isNarrow = columns < 8 || rows < 4 || tiles < 16
       if isNarrow, NarrowConvolution.fits(self, rows, columns, width: width) { return .narrow }
@@ -165,6 +168,8 @@ public struct Convolution: Sendable {
           switch part.method {
           case .narrow:
             NarrowConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
+          case .pointwise:
+            PointwiseConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
           case .unfolded:
             UnfoldedConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
           default: GatheredConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
@@ -248,6 +253,10 @@ public struct Convolution: Sendable {
         for (source, first) in part.sources {
           NarrowConvolution.addWeightGradient(self, dy, source, first: first, into: dp, workers)
         }
+      case .pointwise:
+        for (source, first) in part.sources {
+          PointwiseConvolution.addWeightGradient(self, dy, source, first: first, into: dp, workers)
+        }
       case .unfolded:
         for (source, first) in part.sources {
           UnfoldedConvolution.addWeightGradient(self, dy, source, first: first, into: dp, workers)
@@ -292,6 +301,9 @@ public struct Convolution: Sendable {
         case .narrow:
           NarrowConvolution.dataGradient(
             self, dy, p, first: first, mask, upsampled: upsampled, into: dx, adding: adding, workers)
+        case .pointwise:
+          PointwiseConvolution.dataGradient(
+            self, dy, p, first: first, mask, into: dx, adding: adding, workers)
         case .unfolded:
           UnfoldedConvolution.dataGradient(self, dy, p, first: first, mask, into: dx, adding: adding, workers)
         case .gathered, .strided:

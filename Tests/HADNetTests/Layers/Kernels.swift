@@ -5,7 +5,7 @@ import Testing
 
 /// The code behind a convolution.
 enum Kernel: Sendable {
-  case narrow, gathered, unfolded, winograd, strided
+  case narrow, gathered, unfolded, pointwise, winograd, strided
   /// Winograd for the upsampled source of a layer of stride 2.
   case folded
 
@@ -14,6 +14,8 @@ enum Kernel: Sendable {
   var bound: Bound {
     switch self {
     case .narrow, .gathered, .unfolded: Bound(relative: 1e-6, most: 1e-5)
+    // So few values that one which nearly cancels is all there is.
+    case .pointwise: Bound(relative: 5e-6, most: 5e-5)
     case .strided: Bound(relative: 2e-6, most: 2e-5)
     case .winograd, .folded: Bound(relative: 5e-6, most: 5e-5)
     }
@@ -21,7 +23,7 @@ enum Kernel: Sendable {
 
   func reads(_ look: Look, _ form: Form) -> Bool {
     switch self {
-    case .unfolded: !look.isUpsampled
+    case .unfolded, .pointwise: !look.isUpsampled
     case .folded: look.isUpsampled
     default: !look.isUpsampled || form.isEven
     }
@@ -35,6 +37,8 @@ enum Kernel: Sendable {
     case .narrow: NarrowConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
     case .gathered: GatheredConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
     case .unfolded: UnfoldedConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
+    case .pointwise:
+      PointwiseConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
     case .strided:
       StridedConvolution.forward(layer, [([source], y)], first: first, p, bias: bias, workers)
     case .winograd, .folded:
@@ -51,6 +55,8 @@ enum Kernel: Sendable {
     case .narrow: NarrowConvolution.addWeightGradient(layer, dy, source, first: first, into: dp, workers)
     case .gathered: GatheredConvolution.addWeightGradient(layer, dy, source, first: first, into: dp, workers)
     case .unfolded: UnfoldedConvolution.addWeightGradient(layer, dy, source, first: first, into: dp, workers)
+    case .pointwise:
+      PointwiseConvolution.addWeightGradient(layer, dy, source, first: first, into: dp, workers)
     case .strided:
       StridedConvolution.addWeightGradient(layer, [([source], dy)], first: first, into: dp, workers)
     case .winograd:
@@ -73,6 +79,8 @@ enum Kernel: Sendable {
         layer, dy, p, first: first, mask, upsampled: upsampled, into: dx, adding: adding, workers)
     case .unfolded:
       UnfoldedConvolution.dataGradient(layer, dy, p, first: first, mask, into: dx, adding: adding, workers)
+    case .pointwise:
+      PointwiseConvolution.dataGradient(layer, dy, p, first: first, mask, into: dx, adding: adding, workers)
     case .strided:
       StridedConvolution.dataGradient(
         layer, [(dy, dx)], first: first, p, mask, upsampled: upsampled, adding: adding, workers)
