@@ -141,7 +141,8 @@ extension Commands {
       #expect(outcome.output.contains("FAIL    files      cannot write /proc"), "\(outcome.output)")
     }
 
-    @Test(arguments: ["step_k2", "adnet_k2"]) func goldenValuesAreRecomputed(name: String) throws {
+    @Test(arguments: ["step_k2", "adnet_k2", "kdnet_small", "uhemis_small", "uhved_small"])
+    func goldenValuesAreRecomputed(name: String) throws {
       let outcome = try Program.run("doctor", "--golden", "\(Program.fixtures)/parity/\(name).safetensors")
       #expect(outcome.code == 0, "\(outcome.output)\(outcome.errors)")
       let lines = outcome.output.split(separator: "\n")

@@ -10,6 +10,13 @@ func store(_ v: Lanes, _ p: UnsafeMutablePointer<Float>) {
   UnsafeMutableRawPointer(p).storeBytes(of: v, as: Lanes.self)
 }
 
+/// x within ±`bound`; what is not a number stays none.
+@inline(__always)
+func clamped(_ x: Lanes, _ bound: Float) -> Lanes {
+  let high = Lanes(repeating: bound), low = -high, y = x.replacing(with: high, where: x .> high)
+  return y.replacing(with: low, where: y .< low)
+}
+
 /// Turns eight vectors, rows of an 8 × 8 matrix, into its columns.
 @inline(__always)
 private func transpose(_ r: (Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes))

@@ -15,8 +15,9 @@ public enum Portable {
     return exponent * 0.693_147_180_559_945_3 + 2 * t * sum
   }
 
-  /// The exponential of x, relative error below 1e-14; 0 below −708, infinite above 709.
+  /// The exponential of x, relative error below 1e-14; 0 below −708, infinite above 709, of what is not a number none.
   public static func exp(_ x: Double) -> Double {
+    if x.isNaN { return x }
     if x < -708 { return 0 }
     if x > 709 { return .infinity }
     let k = (x * 1.442_695_040_888_963_4).rounded()

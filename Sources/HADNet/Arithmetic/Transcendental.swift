@@ -4,10 +4,10 @@ enum Transcendental {
   private static let whole: Float = 12_582_912
   private static let wholeBits = SIMD8<Int32>(repeating: 0x4B40_0000)
 
-  /// eˣ, relative error below 3e-7 for |x| ≤ 87; beyond, that of ±87.
+  /// eˣ, relative error below 3e-7 for |x| ≤ 87; beyond, that of ±87; of what is not a number none.
   @inline(__always)
   static func exp(_ x: Lanes) -> Lanes {
-    let x = x.clamped(lowerBound: Lanes(repeating: -87), upperBound: Lanes(repeating: 87))
+    let x = clamped(x, 87)
     // Added to a number that is large enough, k stands in the last bits.
     let shifted = (x * Lanes(repeating: 1.442_695_04)) + Lanes(repeating: whole)
     let k = shifted - Lanes(repeating: whole)

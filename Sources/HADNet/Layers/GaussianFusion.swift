@@ -13,8 +13,6 @@ struct GaussianFusion {
 
   private static let epsilon: Float = 1e-7
   private static let limit: Float = 50
-  /// Voxels that are worked on together.
-  private static let block = 64
 
   private var first: Volume {
     guard let map = maps.compactMap({ $0 }).first else { preconditionFailure("a fusion of nothing") }
@@ -233,8 +231,7 @@ struct GaussianFusion {
     @inline(__always)
     private func precision(_ i: Int) -> (t: Lanes, mean: Lanes) {
       guard let base = bases[i] else { return (.zero, .zero) }
-      let limit = Lanes(repeating: GaussianFusion.limit)
-      let l = values(base, half: 1).clamped(lowerBound: -limit, upperBound: limit)
+      let l = clamped(values(base, half: 1), GaussianFusion.limit)
       let t = Lanes(repeating: 1) / (Transcendental.exp(l) + Lanes(repeating: GaussianFusion.epsilon))
       return (t, values(base, half: 0))
     }

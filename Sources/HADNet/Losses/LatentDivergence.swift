@@ -37,7 +37,8 @@ enum LatentDivergence {
     var values = (0..<channels).map { c in Double(source.value(voxel, c)) }
     let largest = values.max() ?? 0
     let all = values.reduce(0) { $0 + Portable.exp($1 - largest) }
-    let logarithm = largest + Portable.log(all)
+    // What is not a number stays none: the step's guard finds it.
+    let logarithm = all.isNaN ? all : largest + Portable.log(all)
     for c in 0..<channels { values[c] -= logarithm }
     return values
   }

@@ -44,7 +44,8 @@ struct GoldenFile {
   /// The extents of a tensor that must be there with so many of them.
   func extents(_ name: String, _ count: Int) throws -> [Int] {
     guard let entry = contents.entries[name], entry.extents.count == count, !entry.extents.contains(0) else {
-      throw Fault(.invalid, "\(path): \(name) is missing or has another number of extents: no golden file")
+      throw Fault(
+        .invalid, "\(path): \(name) is missing, empty or has another number of extents: no golden file")
     }
     return entry.extents
   }

@@ -16,54 +16,14 @@ private let largeShapes = [
   Shape(Size(30, 17, 19), 8), Shape(Size(3, 4, 3), 130),
 ]
 
-/// The layer as its definition says, in Float64.
-private struct Plain {
-  let slope: Double, gamma, beta: [Double]
-
-  /// leaky(γ · (x − mean)/√(variance + ε) + β).
-  func forward(_ x: [Double]) -> [Double] {
-    let channels = gamma.count, n = Double(x.count / channels)
-    var y = x
-    for c in 0..<channels {
-      let places = stride(from: c, to: x.count, by: channels)
-      let mean = places.reduce(0) { $0 + x[$1] } / n
-      let variance = places.reduce(0) { $0 + (x[$1] - mean) * (x[$1] - mean) } / n
-      for i in places {
-        let v = gamma[c] * (x[i] - mean) / (variance + 1e-5).squareRoot() + beta[c]
-        y[i] = v > 0 ? v : slope * v
-      }
-    }
-    return y
-  }
-
-  /// The gradients of x, γ and β from that of y.
-  func backward(_ x: [Double], _ gradient: [Double]) -> (x: [Double], gamma: [Double], beta: [Double]) {
-    let channels = gamma.count, n = Double(x.count / channels)
-    var dx = x, dGamma = gamma, dBeta = beta
-    for c in 0..<channels {
-      let places = stride(from: c, to: x.count, by: channels)
-      let mean = places.reduce(0) { $0 + x[$1] } / n
-      let variance = places.reduce(0) { $0 + (x[$1] - mean) * (x[$1] - mean) } / n
-      let rstd = 1 / (variance + 1e-5).squareRoot()
-      func normed(_ i: Int) -> Double { (x[i] - mean) * rstd }
-      func inner(_ i: Int) -> Double {
-        gamma[c] * normed(i) + beta[c] > 0 ? gradient[i] : slope * gradient[i]
-      }
-      dGamma[c] = places.reduce(0) { $0 + inner($1) * normed($1) }
-      dBeta[c] = places.reduce(0) { $0 + inner($1) }
-      for i in places { dx[i] = gamma[c] * rstd * (inner(i) - dBeta[c] / n - normed(i) * dGamma[c] / n) }
-    }
-    return (dx, dGamma, dBeta)
-  }
-}
-
 @Suite struct LayersInstanceNormTests {
-  private func make(affine: Bool, _ channels: Int) -> (InstanceNorm, ParameterVector, Plain, slope: Float) {
+  private func make(affine: Bool, _ channels: Int) -> (InstanceNorm, ParameterVector, PlainNorm, slope: Float)
+  {
     var layout = ParameterLayout()
     let norm = InstanceNorm("inst", channels, affine: affine, in: &layout)
     let p = ParameterVector(normal: layout, 1), slope: Float = affine ? 0.01 : 0.2
     let all = p.array.map(Double.init)
-    let plain = Plain(
+    let plain = PlainNorm(
       slope: Double(slope), gamma: affine ? Array(all[..<channels]) : Array(repeating: 1, count: channels),
       beta: affine ? Array(all[channels...]) : Array(repeating: 0, count: channels))
     return (norm, p, plain, slope)
@@ -102,7 +62,7 @@ private struct Plain {
     let (norm, p, plain, slope) = make(affine: affine, shape.channels)
     let x = Volume(normal: shape, 3), g = Volume(normal: shape, 4), workers = Workers.poisoned(2)
     let weights = g.array.map(Double.init), values = x.array.map(Double.init)
-    func loss(_ plain: Plain, _ x: [Double]) -> Double {
+    func loss(_ plain: PlainNorm, _ x: [Double]) -> Double {
       zip(plain.forward(x), weights).reduce(0) { $0 + $1.0 * $1.1 }
     }
     let step = 1e-5
@@ -123,7 +83,8 @@ private struct Plain {
         var all = all
         all[i] += by
         return loss(
-          Plain(slope: plain.slope, gamma: Array(all[..<channels]), beta: Array(all[channels...])), values)
+          PlainNorm(slope: plain.slope, gamma: Array(all[..<channels]), beta: Array(all[channels...])), values
+        )
       }
       return (moved(step) - moved(-step)) / (2 * step)
     }
@@ -160,6 +121,76 @@ private struct Plain {
     #expect(abs((loss(step) - loss(-step)) / (2 * step) - expected.x[i]) <= 1e-6)
   }
 
+  @Test func namesAreTheGivenOnes() {
+    var layout = ParameterLayout()
+    _ = InstanceNorm("plain", 2, in: &layout)
+    _ = InstanceNorm(gamma: "a/gamma", beta: "b/beta", 3, epsilon: 1e-6, in: &layout)
+    #expect(layout.parameters.map(\.name) == ["plain.weight", "plain.bias", "a/gamma", "b/beta"])
+    #expect(layout.parameters.map(\.extents) == [[2], [2], [3], [3]])
+  }
+
+  /// A variance of the size of ε: a wrong ε would be off by half and more.
+  @Test(arguments: [1e-6, 1e-5, 1e-2])
+  func epsilonIsTheGivenOne(epsilon: Double) {
+    var layout = ParameterLayout()
+    let norm = InstanceNorm(gamma: "gamma", beta: "beta", 3, epsilon: epsilon, in: &layout)
+    let p = ParameterVector(normal: layout, 1), all = p.array.map(Double.init)
+    let plain = PlainNorm(slope: 0.02, gamma: Array(all[..<3]), beta: Array(all[3...]), epsilon: epsilon)
+    let shape = Shape(Size(5, 3, 7), 3), sd = Float(epsilon.squareRoot()), workers = Workers(2)
+    let x = Volume(shape, normals(shape.count, 2).map { sd * $0 }), g = Volume(normal: shape, 3)
+    let values = x.array.map(Double.init), expected = plain.backward(values, g.array.map(Double.init))
+    let factors = norm.forward(x, p, nil, workers), source = Source(x, factors, slope: 0.02)
+    let y = (0..<shape.count).map { source.value($0 / 3, $0 % 3) }
+    var deviation = Deviation(y, plain.forward(values))
+    #expect(deviation.relative <= 1e-6, "\(deviation)")
+    let dp = ParameterVector(zeros: layout)
+    norm.backward(g, x, factors, slope: 0.02, p, into: dp, workers)
+    deviation = Deviation(g.array, expected.x)
+    #expect(deviation.relative <= 1e-6, "gradient: \(deviation)")
+    deviation = Deviation(dp.array, expected.gamma + expected.beta)
+    #expect(deviation.relative <= 1e-6, "parameters: \(deviation)")
+  }
+
+  /// Volumes side by side, each normed by itself: what the norm of the whole makes of these channels. Sums are in
+  /// another order.
+  @Test(arguments: [[3, 5], [8, 4, 1], [2, 16], [7]])
+  func aPartIsNormedAsItWouldBeInTheWhole(parts: [Int]) {
+    let channels = parts.reduce(0, +), size = Size(3, 5, 7), whole = Shape(size, channels)
+    let (norm, p, _, slope) = make(affine: true, channels), workers = Workers.poisoned(2)
+    let x = Volume(normal: whole, 2), gradient = Volume(normal: whole, 3), given = gradient.array
+    let dp = ParameterVector(normal: p.layout, 4), own = dp.duplicate
+    let factors = norm.forward(x, p, nil, workers)
+    norm.backward(gradient, x, factors, slope: slope, p, into: dp, workers)
+    var first = 0
+    for count in parts {
+      func part(_ values: [Float]) -> [Float] {
+        (0..<size.voxels).flatMap { values[$0 * channels + first..<$0 * channels + first + count] }
+      }
+      let y = Island(Shape(size, count), part(x.array)).volume
+      let g = Island(Shape(size, count), part(given), surroundings: 1e6)
+      workers.poison()
+      let found = norm.forward(y, first: first, p, nil, workers), meant = first..<first + count
+      for (a, b) in [
+        (found.scale, factors.scale), (found.shift, factors.shift), (found.mean, factors.mean),
+        (found.rstd, factors.rstd),
+      ] {
+        let deviation = Deviation(a, b[meant].map(Double.init))
+        #expect(deviation.relative <= 1e-6, "channels \(meant): \(deviation)")
+      }
+      let before = own.array
+      workers.poison()
+      norm.backward(g.volume, y, first: first, found, slope: slope, p, into: own, workers)
+      let deviation = Deviation(g.volume.array, part(gradient.array).map(Double.init))
+      #expect(deviation.relative <= 1e-6 && g.isAlone, "gradient of channels \(meant): \(deviation)")
+      for i in 0..<own.count where !meant.contains(i % channels) {
+        #expect(own.values[i] == before[i], "another channel's parameter: \(i)")
+      }
+      first += count
+    }
+    let deviation = Deviation(own.array, dp.array.map(Double.init))
+    #expect(deviation.relative <= 1e-6, "parameters: \(deviation)")
+  }
+
   @Test func withoutPlaceForThemParameterGradientsAreNotMade() {
     let (norm, p, _, slope) = make(affine: true, 3)
     let shape = Shape(Size(3, 4, 5), 3), x = Volume(normal: shape, 1), workers = Workers(1)
@@ -184,6 +215,27 @@ private struct Plain {
 }
 
 @Suite struct LayersLeakyReLUTests {
+  @Test func whatIsNotPositiveIsScaled() {
+    let x = Volume(Shape(Size(1, 1, 6), 1), [2, -3, 0, 1e-30, -1e-30, -.infinity])
+    LeakyReLU.forward(x, slope: 0.5, Workers(1))
+    #expect(x.array == [2, -1.5, 0, 1e-30, -0.5e-30, -.infinity])
+  }
+
+  /// More than one piece, and backward by the output in place of the input.
+  @Test func backwardMatchesFiniteDifferencesOfForward() {
+    let shape = Shape(Size(40, 31, 29), 1), x = Volume(normal: shape, 1), y = Volume(normal: shape, 1)
+    LeakyReLU.forward(y, slope: 0.02, Workers(2))
+    let g = Volume(normal: shape, 2), given = g.array
+    LeakyReLU.backward(g, y, slope: 0.02, Workers(2))
+    for i in 0..<shape.count {
+      let slope: Float = x.base[i] > 0 ? 1 : 0.02
+      if y.base[i] != slope * x.base[i] || g.base[i] != slope * given[i] {
+        Issue.record("[\(i)]: \(x.base[i]) gives \(y.base[i]), gradient \(given[i]) gives \(g.base[i])")
+        break
+      }
+    }
+  }
+
   @Test func gradientIsScaledWhereTheInputIsNotPositive() {
     let shape = Shape(Size(1, 1, 5), 1), x = Volume(shape, [2, -3, 0, 1e-30, -1e-30])
     let g = Volume(shape, [1, 2, 3, 4, 5])

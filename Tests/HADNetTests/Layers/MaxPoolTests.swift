@@ -3,14 +3,17 @@ import Testing
 @testable import HADNet
 
 @Suite struct LayersMaxPoolTests {
-  /// Exact: nothing is computed but the activation, in the same float operations.
-  @Test(arguments: [
-    Shape(Size(2, 2, 2), 1), Shape(Size(2, 4, 6), 3), Shape(Size(10, 8, 2), 5), Shape(Size(4, 2, 34), 7),
-    Shape(Size(2, 4, 4), 16), Shape(Size(6, 2, 4), 17), Shape(Size(2, 6, 2), 20), Shape(Size(4, 4, 2), 70),
-  ])
-  func takesTheLargestOfEachEightAndLeadsTheGradientThere(shape: Shape) {
-    let input = Input(shape.size, shape.channels, .activated, 1), channels = shape.channels
-    let half = shape.size.halved, workers = Workers.poisoned(3)
+  /// Exact: nothing is computed but the activation, in the same float operations. An odd side's last window is smaller.
+  @Test(
+    arguments: [
+      Shape(Size(2, 2, 2), 1), Shape(Size(2, 4, 6), 3), Shape(Size(10, 8, 2), 5), Shape(Size(4, 2, 34), 7),
+      Shape(Size(2, 4, 4), 16), Shape(Size(6, 2, 4), 17), Shape(Size(2, 6, 2), 20), Shape(Size(4, 4, 2), 70),
+      Shape(Size(1, 1, 1), 1), Shape(Size(1, 1, 1), 16), Shape(Size(3, 5, 7), 3), Shape(Size(1, 4, 9), 8),
+      Shape(Size(5, 1, 2), 4), Shape(Size(2, 3, 1), 17), Shape(Size(7, 2, 5), 2), Shape(Size(9, 7, 4), 32),
+    ], [Look.activated, .plain])
+  func takesTheLargestOfEachEightAndLeadsTheGradientThere(shape: Shape, look: Look) {
+    let input = Input(shape.size, shape.channels, look, 1), channels = shape.channels
+    let half = shape.size.halvedUp, workers = Workers.poisoned(3)
     let pooled = Island(Shape(half, channels), filled: .nan, surroundings: 1e6), y = pooled.volume
     MaxPool.forward(input.source, into: y, workers)
     #expect(pooled.isAlone, "a neighbour of y is written to")
@@ -49,12 +52,29 @@ import Testing
     #expect(dx.array == (0..<8).map { $0 == largest[0] ? 3 : 0 })
   }
 
-  /// L = Σ g·y is linear as long as no other value becomes the largest: the step is a tenth of the least distance.
-  @Test func gradientMatchesFiniteDifferences() {
-    let shape = Shape(Size(4, 2, 6), 2), workers = Workers(1)
+  /// All values are the same, also those that stand for the voxels beyond an odd side.
+  @Test(arguments: [Size(3, 3, 3), Size(1, 5, 4), Size(5, 4, 1), Size(1, 1, 1)])
+  func ofEqualsInAWindowThatIsCutTheFirstTakesTheGradient(size: Size) {
+    let shape = Shape(size, 9), x = Volume(zeros: shape), dx = Volume(zeros: shape)
+    x.fill(-1.5)
+    let dy = Volume(normal: Shape(size.halvedUp, 9), 1)
+    MaxPool.addGradient(dy, Source(x), into: dx, Workers(1))
+    var expected = [Float](repeating: 0, count: shape.count)
+    for i in 0..<dy.shape.voxels {
+      let z = i / (dy.size.y * dy.size.x), y = i / dy.size.x % dy.size.y, x = i % dy.size.x
+      let corner = (2 * z * size.y + 2 * y) * size.x + 2 * x
+      for c in 0..<9 { expected[corner * 9 + c] = dy.base[i * 9 + c] }
+    }
+    #expect(dx.array == expected)
+  }
+
+  /// L = Σ g·y is linear as long as no other value becomes the largest: the step is an eighth of the least distance.
+  @Test(arguments: [Size(4, 2, 6), Size(3, 1, 5), Size(5, 3, 2)])
+  func gradientMatchesFiniteDifferences(size: Size) {
+    let shape = Shape(size, 2), workers = Workers(1)
     var random = Philox(seed: 1, .test)
     let x = Volume(shape, random.permutation(shape.count).map { Float($0) - 20 })
-    let source = Source(x, Norm(identity: 2), slope: 0.25), y = Volume(zeros: Shape(shape.size.halved, 2))
+    let source = Source(x, Norm(identity: 2), slope: 0.25), y = Volume(zeros: Shape(size.halvedUp, 2))
     let g = Volume(normal: y.shape, 1), dx = Volume(zeros: shape)
     func loss() -> Double {
       MaxPool.forward(source, into: y, workers)
@@ -76,11 +96,13 @@ import Testing
     }
   }
 
-  @Test(arguments: [Shape(Size(12, 14, 10), 3), Shape(Size(34, 2, 4), 17), Shape(Size(2, 2, 2), 1)])
+  @Test(arguments: [
+    Shape(Size(12, 14, 10), 3), Shape(Size(34, 2, 4), 17), Shape(Size(2, 2, 2), 1), Shape(Size(13, 15, 9), 3),
+  ])
   func anyNumberOfWorkersGivesTheSameBits(shape: Shape) {
     let input = Input(shape.size, shape.channels, .activatedMasked, 1)
     expectSameBits(["y", "gradient"]) { workers in
-      let y = Volume(zeros: Shape(shape.size.halved, shape.channels)), dx = Volume(normal: shape, 2)
+      let y = Volume(zeros: Shape(shape.size.halvedUp, shape.channels)), dx = Volume(normal: shape, 2)
       MaxPool.forward(input.source, into: y, workers)
       MaxPool.addGradient(Volume(normal: y.shape, 3), input.source, into: dx, workers)
       return [y.array, dx.array]

@@ -1,3 +1,4 @@
+import Foundation
 import Testing
 
 @testable import HADNet
@@ -48,6 +49,13 @@ struct Bound {
 func firstDifference(_ a: [Float], _ b: [Float]) -> Int? {
   if a.count != b.count { return min(a.count, b.count) }
   return a.indices.first { a[$0].bitPattern != b[$0].bitPattern }
+}
+
+extension Double {
+  /// All its bits, as two floats: for comparisons of bits.
+  var halves: [Float] {
+    [UInt32(truncatingIfNeeded: bitPattern), UInt32(bitPattern >> 32)].map(Float.init(bitPattern:))
+  }
 }
 
 /// `count` standard normal numbers, others for another `part`.
@@ -246,6 +254,19 @@ struct PlainConvolution {
     return turned
   }
 
+  /// A network's convolution without bias, found by its weights' name, and a vector that holds them alone.
+  static func named(
+    _ name: String, size: Size, _ p: ParameterVector
+  ) -> (PlainConvolution, ParameterVector) {
+    guard let weight = p.layout[name] else { preconditionFailure("no parameter \(name)") }
+    var layout = ParameterLayout()
+    let layer = Convolution(
+      weight: name, weight.extents[1], weight.extents[0], kernel: weight.extents[2], in: &layout)
+    let alone = ParameterVector(zeros: layout)
+    _ = alone.values.update(fromContentsOf: p[weight])
+    return (PlainConvolution(layer: layer, channels: 0..<layer.inputs, size: size), alone)
+  }
+
   /// Without bias.
   func forward(_ x: [Double], _ p: ParameterVector) -> [Double] {
     let n = channels.count, m = layer.outputs
@@ -321,6 +342,184 @@ struct PlainConvolution {
       }
     }
     return dx
+  }
+}
+
+/// An instance norm and the leaky ReLU behind it as their definition says, in Float64.
+struct PlainNorm {
+  let slope: Double, gamma, beta: [Double]
+  var epsilon = 1e-5
+
+  /// leaky(γ · (x − mean)/√(variance + ε) + β).
+  func forward(_ x: [Double]) -> [Double] {
+    let channels = gamma.count, n = Double(x.count / channels)
+    var y = x
+    for c in 0..<channels {
+      let places = stride(from: c, to: x.count, by: channels)
+      let mean = places.reduce(0) { $0 + x[$1] } / n
+      let variance = places.reduce(0) { $0 + (x[$1] - mean) * (x[$1] - mean) } / n
+      for i in places {
+        let v = gamma[c] * (x[i] - mean) / (variance + epsilon).squareRoot() + beta[c]
+        y[i] = v > 0 ? v : slope * v
+      }
+    }
+    return y
+  }
+
+  /// The gradients of x, γ and β from that of y.
+  func backward(_ x: [Double], _ gradient: [Double]) -> (x: [Double], gamma: [Double], beta: [Double]) {
+    let channels = gamma.count, n = Double(x.count / channels)
+    var dx = x, dGamma = gamma, dBeta = beta
+    for c in 0..<channels {
+      let places = stride(from: c, to: x.count, by: channels)
+      let mean = places.reduce(0) { $0 + x[$1] } / n
+      let variance = places.reduce(0) { $0 + (x[$1] - mean) * (x[$1] - mean) } / n
+      let rstd = 1 / (variance + epsilon).squareRoot()
+      func normed(_ i: Int) -> Double { (x[i] - mean) * rstd }
+      func inner(_ i: Int) -> Double {
+        gamma[c] * normed(i) + beta[c] > 0 ? gradient[i] : slope * gradient[i]
+      }
+      dGamma[c] = places.reduce(0) { $0 + inner($1) * normed($1) }
+      dBeta[c] = places.reduce(0) { $0 + inner($1) }
+      for i in places { dx[i] = gamma[c] * rstd * (inner(i) - dBeta[c] / n - normed(i) * dGamma[c] / n) }
+    }
+    return (dx, dGamma, dBeta)
+  }
+}
+
+/// A block of U-HeMIS and U-HVED, its parameters found by their names, in Float64.
+struct PlainBlock {
+  private let name: String
+  private let size: Size
+
+  init(_ name: String, size: Size) {
+    self.name = name
+    self.size = size
+  }
+
+  private func values(_ part: String, _ p: ParameterVector) -> [Double] {
+    guard let parameter = p.layout["\(name)/\(part)"] else { return [] }
+    return p[parameter].map(Double.init)
+  }
+
+  private func norm(_ half: Int, _ p: ParameterVector) -> PlainNorm {
+    PlainNorm(
+      slope: Double(Float(0.02)), gamma: values("in_\(half)/InstanceNorm/gamma", p),
+      beta: values("in_\(half)/InstanceNorm/beta", p), epsilon: 1e-6)
+  }
+
+  private func convolution(_ half: Int, _ p: ParameterVector) -> (PlainConvolution, ParameterVector) {
+    PlainConvolution.named("\(name)/conv_\(half)/w", size: size, p)
+  }
+
+  /// From [voxel, channel] of all inputs side by side.
+  func forward(_ x: [Double], _ p: ParameterVector) -> [Double] {
+    let (first, v) = convolution(0, p), (second, w) = convolution(1, p)
+    return second.forward(norm(1, p).forward(first.forward(norm(0, p).forward(x), v)), w)
+  }
+
+  /// The gradients of x and of the block's parameters in their order.
+  func backward(_ x: [Double], _ dy: [Double], _ p: ParameterVector) -> (x: [Double], p: [Double]) {
+    let (first, v) = convolution(0, p), (second, w) = convolution(1, p)
+    let a = norm(0, p).forward(x), inner = first.forward(a, v), b = norm(1, p).forward(inner)
+    let behind = norm(1, p).backward(inner, second.dataGradient(dy, w, nil, upsampled: false))
+    let before = norm(0, p).backward(x, first.dataGradient(behind.x, v, nil, upsampled: false))
+    return (
+      before.x,
+      before.gamma + before.beta + first.weightGradient(behind.x, a) + behind.gamma + behind.beta
+        + second.weightGradient(dy, b)
+    )
+  }
+}
+
+/// Linear resizing anchored at the corner as its definition says, in Float64: each output voxel, the eight voxels it
+/// reads and their weights.
+struct PlainStretch {
+  let from, to: Size
+  let channels: Int
+
+  private func eachWeight(_ body: (_ output: Int, _ input: Int, _ weight: Double) -> Void) {
+    func places(_ from: Int, _ to: Int) -> [[(place: Int, weight: Double)]] {
+      (0..<to).map { i in
+        let position = Double(i * from) / Double(to), lower = Int(position.rounded(.down))
+        let share = position - Double(lower)
+        return [(lower, 1 - share), (min(lower + 1, from - 1), share)]
+      }
+    }
+    let zs = places(from.z, to.z), ys = places(from.y, to.y), xs = places(from.x, to.x)
+    for z in 0..<to.z {
+      for y in 0..<to.y {
+        for x in 0..<to.x {
+          for a in zs[z] {
+            for b in ys[y] {
+              for c in xs[x] {
+                body(
+                  (z * to.y + y) * to.x + x, (a.place * from.y + b.place) * from.x + c.place,
+                  a.weight * b.weight * c.weight)
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+
+  func forward(_ x: [Double]) -> [Double] {
+    var y = [Double](repeating: 0, count: to.voxels * channels)
+    eachWeight { output, input, weight in
+      for c in 0..<channels { y[output * channels + c] += weight * x[input * channels + c] }
+    }
+    return y
+  }
+
+  func backward(_ dy: [Double]) -> [Double] {
+    var dx = [Double](repeating: 0, count: from.voxels * channels)
+    eachWeight { output, input, weight in
+      for c in 0..<channels { dx[input * channels + c] += weight * dy[output * channels + c] }
+    }
+    return dx
+  }
+}
+
+/// One voxel's channel of four sequences' Gaussians, by the formulas in Float64.
+struct PlainGaussians {
+  var means, logVariances: [Double]
+  private static let epsilon = 1e-7
+
+  /// The 15 choices of some of four sequences.
+  static let subsets: [[Bool]] = (1..<16).map { bits in (0..<4).map { bits >> $0 & 1 == 1 } }
+
+  /// Mean and log variance of the product with a standard normal prior.
+  func product(_ present: [Bool]) -> (mean: Double, logVariance: Double) {
+    var precision = 1.0, sum = 0.0
+    for i in 0..<4 where present[i] {
+      let t = 1 / (exp(min(max(logVariances[i], -50), 50)) + PlainGaussians.epsilon)
+      precision += t
+      sum += means[i] * t
+    }
+    return (sum / precision, log(1 / precision + PlainGaussians.epsilon))
+  }
+
+  func sample(_ present: [Bool], noise: Double) -> Double {
+    let (mean, logVariance) = product(present)
+    return mean + exp(0.5 * logVariance) * noise
+  }
+
+  private static func divergence(
+    _ a: (mean: Double, logVariance: Double), _ b: (mean: Double, logVariance: Double)
+  ) -> Double {
+    let distance = (a.mean - b.mean) * (a.mean - b.mean)
+    return 0.5
+      * (-1 + b.logVariance - a.logVariance + (exp(a.logVariance) + distance) / (exp(b.logVariance) + epsilon))
+  }
+
+  /// Of this number alone; the means over all numbers are those that count.
+  func divergences(_ present: [Bool]) -> (inter: Double, prior: Double) {
+    let own = product(present), subsets = PlainGaussians.subsets.map(product)
+    return (
+      subsets.reduce(0) { $0 + PlainGaussians.divergence(own, $1) } / 14,
+      subsets.reduce(0) { $0 + PlainGaussians.divergence($1, (0, 0)) } / 15
+    )
   }
 }
 

@@ -157,4 +157,30 @@ func read(_ source: Source) -> [Double] {
       #expect(slopes.error <= 0.05, "\(parameter.name): \(slopes)")
     }
   }
+
+  /// A loss of the centre's output alone gives what a discriminator would give that looked at nothing else.
+  @Test func aGradientOfTheCentreIsThatOfOneFeature() {
+    func gradient(_ features: FeatureGradients) -> [Float] {
+      let network = UNet(inputs: 3, k: 2), p = network.initialParameters(seed: 3, part: 0),
+        workers = Workers(2)
+      let pass = UNetPass(network, Size(32, 32, 16), .training(features: features))
+      pass.image.copy(from: Volume(normal: pass.image.shape, 1))
+      network.forward(
+        pass, p, dropout: DropoutDraw(probability: 0.2, seed: 5, .dropout, step: 1, slot: 0), workers)
+      pass.dLogits.copy(from: Volume(normal: pass.dLogits.shape, 2))
+      if features == .all {
+        for pair in 0..<3 {
+          pass.encoderFeatureGradient(pair).fill(0)
+          pass.decoderFeatureGradient(pair).fill(0)
+        }
+      }
+      if features != .none { pass.centreGradient.copy(from: Volume(normal: pass.centreGradient.shape, 3)) }
+      let dp = ParameterVector(zeros: network.layout)
+      network.backward(pass, p, into: dp, featureGradients: features, workers)
+      return dp.array
+    }
+    let centre = gradient(.centre)
+    #expect(firstDifference(centre, gradient(.all)) == nil)
+    #expect(firstDifference(centre, gradient(.none)) != nil)
+  }
 }

@@ -1,3 +1,4 @@
+import Foundation
 import Testing
 
 @testable import HADNet
@@ -60,6 +61,33 @@ import Testing
     update(adam, p, [0.5])
     // 0.1 · 0.5/(0.5 + 1); inside the root, or before the correction, it would be 0.0447 or 0.0016.
     expect(p.array, [1 - 0.1 * 0.5 / 1.5], "p")
+  }
+
+  /// TensorFlow's form, of gradients far below, near and above ε, with steps without any between: momentum goes on.
+  @Test(arguments: [1e-10, 1e-8, 3e-6, 0.1])
+  func epsilonIsAddedToTheUncorrectedRoot(size: Double) {
+    let (adam, p) = make(.init(beta1: 0.9, beta2: 0.999, isEpsilonUncorrected: true), [0, 0])
+    let (other, q) = make(.init(beta1: 0.9, beta2: 0.999), [0, 0])
+    var w = [0.0, 0], m = w, v = w, largest = 0.0
+    for (step, signs) in [[1.0, -2], [0.5, 0], [0, 0], [-3, 1], [0, 0]].enumerated() {
+      let gradient = signs.map { Float($0 * size) }, t = Double(step + 1)
+      update(adam, p, gradient, rate: 1e-3)
+      update(other, q, gradient, rate: 1e-3)
+      let rate = 1e-3 * (1 - pow(0.999, t)).squareRoot() / (1 - pow(0.9, t))
+      for i in 0..<2 {
+        m[i] = 0.9 * m[i] + 0.1 * Double(gradient[i])
+        v[i] = 0.999 * v[i] + 0.001 * Double(gradient[i]) * Double(gradient[i])
+        let change = rate * m[i] / (v[i].squareRoot() + 1e-8)
+        w[i] -= change
+        largest = max(largest, abs(change))
+        // Some float operations a step.
+        #expect(abs(Double(p.values[i]) - w[i]) <= 2e-6 * largest, "[\(i)] after step \(step + 1)")
+      }
+    }
+    // Where gradients are near ε the form is most of the steps, where they are large it is next to nothing.
+    let difference = zip(p.array, q.array).map { abs(Double($0.0 - $0.1)) }.max() ?? 0
+    #expect(
+      size < 1e-5 ? difference > 0.1 * largest : difference < 1e-4 * largest, "\(difference) of \(largest)")
   }
 
   @Test func decayIsDecoupled() {

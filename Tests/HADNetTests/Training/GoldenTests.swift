@@ -5,7 +5,23 @@ import Testing
 
 private typealias Parity = HADNet.Golden
 
-private let groups = [
+/// A golden file of each kind, and the groups of each.
+private let files = ["step_k2", "adnet_k2", "kdnet_small", "uhemis_small", "uhved_small"]
+
+private func groups(_ file: String) -> [String] {
+  func traces(_ terms: [String]) -> [String] { (["loss"] + terms).map { "trace: \($0)" } }
+  return switch file {
+  case "kdnet_small":
+    ["forward", "losses", "gradient of the student"] + traces(KnowledgeStep.terms) + ["student after 4 steps"]
+  case "uhemis_small":
+    ["forward", "losses", "gradients"] + traces(FusionStep.terms(.moments)) + ["network after 4 steps"]
+  case "uhved_small":
+    ["forward", "losses", "gradients"] + traces(FusionStep.terms(.gaussians)) + ["network after 4 steps"]
+  default: distillationGroups
+  }
+}
+
+private let distillationGroups = [
   "forward", "gradient of the student", "gradient of the discriminator", "trace: student's loss",
   "trace: cross-entropy", "trace: discriminator's loss", "trace: accuracy (patches)", "trace: updated",
   "student after 4 steps", "discriminator after 4 steps", "pre-training: loss",
@@ -31,6 +47,24 @@ private struct Copy {
 
   func norm(_ name: String) throws -> Double {
     try values(name).reduce(0) { $0 + $1 * $1 }.squareRoot()
+  }
+
+  /// The file without a tensor, or with it as one of another type or shape (of whatever numbers).
+  func changing(_ name: String, to entry: (type: String, extents: [Int])?) throws -> Data {
+    let header = data[8..<start], bytes = data[start...]
+    var entries = try #require(try JSONSerialization.jsonObject(with: header) as? [String: Any])
+    entries[name] = nil
+    if let entry {
+      let size = entry.type == "F64" ? 8 : entry.type == "F32" ? 4 : 1
+      entries[name] = [
+        "dtype": entry.type, "shape": entry.extents,
+        "data_offsets": [0, size * entry.extents.reduce(1, *)],
+      ]
+    }
+    // Bytes that belong to no tensor are another fault.
+    entries["all"] = ["dtype": "U8", "shape": [bytes.count], "data_offsets": [0, bytes.count]]
+    let changed = try JSONSerialization.data(withJSONObject: entries)
+    return Data((0..<8).map { UInt8(truncatingIfNeeded: changed.count >> (8 * $0)) }) + changed + bytes
   }
 
   mutating func set(_ name: String, _ index: Int, _ value: Double) throws {
@@ -95,12 +129,65 @@ private func norm(_ group: String, _ prefix: String, _ parameter: String) -> Spo
 }
 
 /// One step of a column of the trace, 1e-3 of itself or, where it is small, of a tenth of the column's largest.
-private func trace(_ group: String, _ column: Int, step: Int) -> Spoil {
-  Spoil(group: "trace: \(group)", name: "trace", index: 5 * step + column) { copy in
+private func trace(
+  _ group: String, _ column: Int, step: Int, columns: Int = 5, bound: Double = 1e-3
+) -> Spoil {
+  Spoil(group: "trace: \(group)", name: "trace", index: columns * step + column) { copy in
     let values = try copy.values("trace")
-    let all = stride(from: column, to: values.count, by: 5).map { abs(values[$0]) }
-    return 1.5e-3 * max(all[step], 0.1 * (all.max() ?? 0))
+    let all = stride(from: column, to: values.count, by: columns).map { abs(values[$0]) }
+    return 1.5 * bound * max(all[step], 0.1 * (all.max() ?? 0))
   }
+}
+
+/// All columns of a trace of four steps.
+private func traces(_ terms: [String], step: Int) -> [Spoil] {
+  (["loss"] + terms).enumerated().map {
+    trace($1, $0, step: ($0 + step) % 4, columns: terms.count + 1, bound: 1e-4)
+  }
+}
+
+/// A loss of the first step, 1e-5 of itself.
+private func loss(_ name: String, _ worst: String) -> Spoil {
+  Spoil(
+    group: "losses", name: "loss/\(name)", index: 0, by: { 1.5e-5 * (try $0.values("loss/\(name)")[0]) },
+    worst: worst)
+}
+
+/// Of a gradient in full, 1e-3 of its norm.
+private func whole(_ group: String, _ prefix: String, _ parameter: String, _ index: Int, worst: String)
+  -> Spoil
+{
+  let name = prefix + parameter
+  return Spoil(group: group, name: name, index: index, by: { 1.5e-3 * (try $0.norm(name)) }, worst: worst)
+}
+
+/// The norm (nil) or one of the first values in a digest of U-HeMIS's or U-HVED's, with a bound of the norm.
+private func digest(_ group: String, _ name: String, _ label: String, _ value: Int?, bound: Double) -> Spoil {
+  Spoil(
+    group: group, name: name, index: value.map { 2 + $0 } ?? 1,
+    by: { (value == nil ? 1.5 : 4.5) * bound * (try $0.values(name)[1]) },
+    worst: value.map { "\(label)[\($0)]" } ?? label)
+}
+
+private func forward(_ name: String, _ what: String, _ value: Int?) -> Spoil {
+  digest("forward", "digest/forward/\(name).\(what)", "\(name) \(what)", value, bound: 1e-4)
+}
+
+private func gradient(_ name: String, _ parameter: String, _ value: Int?) -> Spoil {
+  digest("gradients", "digest/grad/\(name)/\(parameter)", "\(name) \(parameter)", value, bound: 1e-3)
+}
+
+/// The norm of a gradient that is nearly 0, against the largest of its case.
+private func nearlyZero(_ name: String, _ parameter: String) -> Spoil {
+  let prefix = "digest/grad/\(name)/"
+  return Spoil(
+    group: "gradients", name: prefix + parameter, index: 1,
+    by: { copy in try 1.5e-4 * largest(prefix, copy) { try copy.values($0)[1] } },
+    worst: "\(name) \(parameter)")
+}
+
+private func after(_ parameter: String, _ value: Int?) -> Spoil {
+  digest("network after 4 steps", "digest/after/\(parameter)", parameter, value, bound: 1e-3)
 }
 
 /// One patch of the two samples' judged otherwise.
@@ -130,8 +217,110 @@ private let student = ("student after 4 steps", "digest/after/student.")
 private let judge = ("discriminator after 4 steps", "digest/after/disc.")
 private let pretrained = ("pre-trained student after 4 steps", "digest/pretrain/student.")
 
-/// In each round at most one number of a group is spoilt.
-private let rounds: [[Spoil]] = [
+/// Numbers of a file that are spoilt at the same time, at most one of a group.
+private struct Round: Sendable, CustomTestStringConvertible {
+  let file: String
+  let spoils: [Spoil]
+
+  init(_ file: String, _ spoils: [Spoil]) {
+    self.file = file
+    self.spoils = spoils
+  }
+
+  var testDescription: String { "\(file): \(spoils.map(\.name).joined(separator: ", "))" }
+}
+
+private let encoder = "VAE/ConvEncoder/", decoder = "VAE/ConvDecoderImg/"
+private let terms = KnowledgeStep.terms, moments = FusionStep.terms(.moments)
+private let gaussians = FusionStep.terms(.gaussians)
+
+/// The first of each file spoils all groups.
+private let rounds: [Round] =
+  distillationRounds.map { Round("step_k2", $0) } + [
+    Round(
+      "kdnet_small",
+      [
+        forward("student.logits", 12_345), loss("total", "total"),
+        whole(
+          "gradient of the student", "grad/student/", "conv_d1.conv1.conv.weight", 7,
+          worst: "conv_d1.conv1.conv.weight"), norm(student.0, student.1, "conv_out.weight"),
+      ] + traces(terms, step: 0)),
+    Round(
+      "kdnet_small",
+      [
+        forward("teacher.latent", 5), loss("latent", "latent"),
+        gradient("conv_c5.conv2.conv.bias", 1, bound: 1e-4),
+        first(student.0, student.1, "conv_d1.conv1.conv.weight", 0),
+      ] + traces(terms, step: 1)),
+    Round(
+      "kdnet_small",
+      [
+        forward("student.latent", 90), loss("ref.ce", "ref.ce"),
+        whole("gradient of the student", "grad/student/", "conv_out.bias", 2, worst: "conv_out.bias"),
+        first(student.0, student.1, "conv_u3.inst.bias", 3),
+      ] + traces(terms, step: 2)),
+    Round(
+      "uhemis_small",
+      [
+        forward("all.logits", 7), loss("all/total", "all total"),
+        whole(
+          "gradients", "grad/no_t1ce/", "\(decoder)block_2_seg/conv_1/w", 100,
+          worst: "no_t1ce \(decoder)block_2_seg/conv_1/w"),
+        after("\(encoder)block_4_T1c/in_0/InstanceNorm/gamma", nil),
+      ] + traces(moments, step: 0)),
+    Round(
+      "uhemis_small",
+      [
+        forward("odd.logits", 5000), loss("no_t1ce/decay", "no_t1ce decay"),
+        nearlyZero("all", "\(encoder)conv_0_T2_leakyrelu/conv_/w"),
+        after("\(decoder)final_conv_seg/conv_/w", 3),
+      ] + traces(moments, step: 1)),
+    Round(
+      "uhemis_small",
+      [
+        forward("only_t1", "fused.4", nil), loss("only_t1/ce", "only_t1 ce"),
+        gradient("only_t1", "\(encoder)block_3_T1/conv_1/w", 2),
+        after("\(encoder)block_1_Flair/conv_0/w", 1),
+      ] + traces(moments, step: 2)),
+    Round(
+      "uhemis_small",
+      [
+        forward("no_t1ce", "logits", 1), loss("all/dice", "all dice"),
+        // The decay of a dropped encoder's kernel.
+        gradient("no_t1ce", "\(encoder)block_2_T1c/conv_0/w", nil),
+      ] + traces(moments, step: 3)),
+    Round(
+      "uhved_small",
+      [
+        forward("no_t1ce.mean.logits", 77), loss("no_t1ce/kl", "no_t1ce kl"),
+        whole(
+          "gradients", "grad/no_t1ce/", "\(decoder)final_conv_seg_2/conv_/w", 1,
+          worst: "no_t1ce \(decoder)final_conv_seg_2/conv_/w"),
+        after("\(encoder)block_4_T1c/conv_1/w", nil),
+      ] + traces(gaussians, step: 0)),
+    Round(
+      "uhved_small",
+      [
+        forward("no_t1ce.recon", 123), loss("all/kl.inter.3", "all kl.inter.3"),
+        gradient("only_t1", "\(encoder)block_4_T2/in_1/InstanceNorm/beta", nil),
+        after("\(decoder)final_conv_seg_3/conv_/w", 0),
+      ] + traces(gaussians, step: 1)),
+    Round(
+      "uhved_small",
+      [
+        forward("only_t1", "posterior.2.logvar", 3), loss("only_t1/kl.prior.1", "only_t1 kl.prior.1"),
+        nearlyZero("no_t1ce", "\(encoder)conv_0_T1c_leakyrelu/conv_/w"),
+        after("\(decoder)block_2_T1c/in_0/InstanceNorm/beta", 2),
+      ] + traces(gaussians, step: 2)),
+    Round(
+      "uhved_small",
+      [
+        forward("all", "posterior.4.mean", nil), loss("all/recon", "all recon"),
+        gradient("all", "\(decoder)block_1_Flair/conv_0/w", 1),
+      ] + traces(gaussians, step: 3)),
+  ]
+
+private let distillationRounds: [[Spoil]] = [
   [
     forward("student.logits", 12_345), gradient("conv_d1.conv1.conv.weight", 7),
     discriminatorNorm("disc_1.0.weight"),
@@ -169,22 +358,22 @@ private let rounds: [[Spoil]] = [
     return try Parity(path: path, Workers(1)).groups()
   }
 
-  @Test(arguments: ["step_k2", "adnet_k2"])
+  @Test(arguments: files)
   func everyGroupIsThereAndPasses(name: String) throws {
     let found = try Parity(path: "\(parityFolder)/\(name).safetensors", Workers(1)).groups()
-    #expect(found.map(\.name) == groups)
+    #expect(found.map(\.name) == groups(name))
     for group in found { #expect(group.passes, "\(group)") }
   }
 
-  @Test(arguments: rounds.indices)
-  func aNumberBeyondItsBoundFailsItsGroupAndNoOther(round: Int) throws {
-    var copy = try Copy("step_k2")
-    for spoil in rounds[round] {
+  @Test(arguments: rounds)
+  private func aNumberBeyondItsBoundFailsItsGroupAndNoOther(round: Round) throws {
+    var copy = try Copy(round.file)
+    for spoil in round.spoils {
       try copy.set(spoil.name, spoil.index, try copy.values(spoil.name)[spoil.index] + (try spoil.by(copy)))
     }
     let found = try judged(copy.data)
-    #expect(Set(found.filter { !$0.passes }.map(\.name)) == Set(rounds[round].map(\.group)))
-    for spoil in rounds[round] {
+    #expect(Set(found.filter { !$0.passes }.map(\.name)) == Set(round.spoils.map(\.group)))
+    for spoil in round.spoils {
       let group = found.first { $0.name == spoil.group }
       // The bound is what it is said to be: half as much again fails, and by no more than that.
       if let group, group.bound > 0 { #expect(group.error < 2 * group.bound, "\(group)") }
@@ -194,11 +383,27 @@ private let rounds: [[Spoil]] = [
     }
   }
 
-  @Test(arguments: [0, 1])
-  func whatIsNotANumberFails(round: Int) throws {
-    var copy = try Copy("step_k2")
-    for spoil in rounds[round] { try copy.set(spoil.name, spoil.index, .nan) }
-    #expect(try judged(copy.data).filter { !$0.passes }.map(\.name) == groups)
+  @Test(
+    arguments: [rounds[0], rounds[1]]
+      + files.dropFirst(2).compactMap { file in rounds.first { $0.file == file } })
+  private func whatIsNotANumberFails(round: Round) throws {
+    var copy = try Copy(round.file)
+    for spoil in round.spoils { try copy.set(spoil.name, spoil.index, .nan) }
+    #expect(try judged(copy.data).filter { !$0.passes }.map(\.name) == groups(round.file))
+  }
+
+  /// The norms of an encoder that U-HeMIS does not fuse have a gradient of exactly 0; nothing else will do.
+  @Test func aGradientThatIsZeroIsHeldToBeZero() throws {
+    let name = "digest/grad/no_t1ce/\(encoder)block_2_T1c/in_0/InstanceNorm/gamma"
+    let decayed = "digest/grad/no_t1ce/\(encoder)block_2_T1c/conv_0/w"
+    for (name, value) in [(name, 1e-12), (decayed, 0)] {
+      var copy = try Copy("uhemis_small")
+      #expect((try copy.values(name)[1] == 0) == (value != 0))
+      for i in 1..<6 { try copy.set(name, i, i == 1 ? value : 0) }
+      let failed = try judged(copy.data).filter { !$0.passes }
+      #expect(
+        failed.map(\.name) == ["gradients"] && name.hasSuffix(failed[0].worst.dropFirst(8)), "\(failed)")
+    }
   }
 
   /// Each tensor within 1e-3 of the largest norm, and still the gradient is wrong.
@@ -213,17 +418,23 @@ private let rounds: [[Spoil]] = [
     #expect(failed.map(\.name) == ["gradient of the student"] && failed[0].worst == "all as one vector")
   }
 
-  @Test func sumsAndWhatAdamMakesOfNoiseAreNotJudged() throws {
-    var copy = try Copy("step_k2"), spoilt = 0
+  /// 14 units and 4 joins of the student, of HAD-Net's twice and with 3 blocks of the discriminator; the first convolutions
+  /// of four encoders.
+  @Test(arguments: [
+    ("step_k2", 2 * 18 + 3), ("kdnet_small", 18), ("uhemis_small", 4), ("uhved_small", 4),
+  ])
+  func sumsAndWhatAdamMakesOfNoiseAreNotJudged(file: String, tensors: Int) throws {
+    var copy = try Copy(file), spoilt = 0
     for (name, entry) in copy.file.entries where name.hasPrefix("digest/") {
       try copy.set(name, 0, .nan)
-      let parameter = name.split(separator: ".", maxSplits: 1)[1]
-      guard !name.hasPrefix("digest/grad"), Parity.biasBeforeNorm(String(parameter)) else { continue }
+      let parameter = name.split(separator: ".", maxSplits: 1).last ?? ""
+      let isNoise =
+        file.hasPrefix("uh") ? name.contains("/conv_0_") : Parity.biasBeforeNorm(String(parameter))
+      guard !name.hasPrefix("digest/grad"), isNoise else { continue }
       for i in 0..<entry.extents.reduce(1, *) { try copy.set(name, i, 1e6) }
       spoilt += 1
     }
-    // 14 units and 4 joins of the student, twice, and 3 blocks of the discriminator.
-    #expect(spoilt == 2 * 18 + 3)
+    #expect(spoilt == tensors)
     for group in try judged(copy.data) { #expect(group.passes, "\(group)") }
   }
 
@@ -305,7 +516,7 @@ private let rounds: [[Spoil]] = [
 
   @Test func nonsenseInAWholeFileFailsEveryGroup() throws {
     let found = try judged(file(entries()).data)
-    #expect(found.count == groups.count)
+    #expect(found.map(\.name) == groups("step_k2").map { $0.replacing("4 steps", with: "1 steps") })
     // One step by chance updates or not, and hits its accuracy or not.
     for group in found where !group.name.hasPrefix("trace: ") { #expect(!group.passes, "\(group)") }
   }
@@ -351,21 +562,107 @@ private let rounds: [[Spoil]] = [
     }
   }
 
+  @Test(arguments: [
+    (
+      "kdnet_small",
+      [
+        "input/x", "input/y", "trace", "init/student.conv_u2.inst.bias", "init/teacher.conv_out.bias",
+        "init/student.conv_d1.conv1.conv.weight", "forward/student.logits", "forward/teacher.latent",
+        "loss/total", "loss/kd.dice", "grad/student/conv_c5.conv1.inst.weight",
+        "digest/after/student.conv_out.bias",
+      ]
+    ),
+    (
+      "uhemis_small",
+      [
+        "input/x", "input/y", "input/odd", "trace", "init/\(encoder)conv_0_T1_leakyrelu/conv_/w",
+        "init/\(decoder)block_2_seg/in_1/InstanceNorm/beta", "digest/forward/all.fused.2",
+        "digest/forward/only_t1.logits", "forward/all.logits", "forward/no_t1ce.logits",
+        "forward/odd.logits", "loss/only_t1/decay", "digest/grad/only_t1/\(encoder)block_4_T2/conv_0/w",
+        "grad/no_t1ce/\(encoder)block_3_T1/conv_1/w", "grad/no_t1ce/\(decoder)block_1_seg/conv_0/w",
+        "digest/after/\(encoder)block_4_T2/conv_0/w",
+      ]
+    ),
+    (
+      "uhved_small",
+      [
+        "noise/1", "noise/4", "digest/forward/all.recon", "digest/forward/no_t1ce.posterior.3.mean",
+        "digest/forward/only_t1.posterior.1.logvar", "forward/no_t1ce.recon",
+        "forward/no_t1ce.mean.logits", "digest/forward/no_t1ce.mean.recon", "loss/all/kl.inter.4",
+        "loss/no_t1ce/recon", "grad/no_t1ce/\(decoder)final_conv_seg/conv_/w",
+        "digest/grad/all/\(decoder)block_3_T1c/in_0/InstanceNorm/gamma",
+      ]
+    ),
+  ])
+  func whatIsMissingOrOfAnotherShapeOrTypeIsSaidInOneSentence(file: String, names: [String]) throws {
+    let copy = try Copy(file), path = scratch.file("golden.safetensors")
+    for (i, name) in names.enumerated() {
+      let entry = try #require(copy.file.entries[name]), type = entry.element == .float32 ? "F64" : "F32"
+      let isNumbers = name.hasPrefix("digest") || name.hasPrefix("loss")
+      // Each is wrong in one of four ways.
+      let ways: [(String, (type: String, extents: [Int])?)] = [
+        ("missing", nil), ("type", (type, entry.extents)),
+        ("shape", (entry.element.rawValue, isNumbers ? [0] : entry.extents + [2])),
+        ("extents", (entry.element.rawValue, isNumbers ? [0] : entry.extents.map { $0 + 1 })),
+      ]
+      let (what, changed) = ways[i % 4]
+      let data = try copy.changing(name, to: changed), found = fault { _ = try judged(data) }
+      let words = found?.description ?? "nothing"
+      #expect(
+        found?.kind == .invalid && words.hasPrefix("\(path): ") && !words.contains("\n")
+          && words.contains(name), "\(name), \(what): \(words)")
+    }
+  }
+
+  @Test func anOddVolumeOfOtherSequencesIsSaid() throws {
+    let copy = try Copy("uhemis_small"), path = scratch.file("golden.safetensors")
+    for count in [1, 5] {
+      let data = try copy.changing("input/odd", to: ("F32", [count, 12, 28, 20]))
+      #expect(
+        fault { _ = try judged(data) }
+          == Fault(.invalid, "\(path): input/odd has \(count) sequences, expected 4"))
+    }
+  }
+
+  @Test func widthsThatNoNetworkHasAreSaid() throws {
+    let copy = try Copy("uhved_small"), path = scratch.file("golden.safetensors")
+    for width in [3, 258] {
+      let data = try copy.changing(
+        "init/\(encoder)conv_0_T1_leakyrelu/conv_/w", to: ("F32", [width, 1, 1, 1, 1]))
+      #expect(
+        fault { _ = try judged(data) }
+          == Fault(
+            .invalid, "\(path): \(width) channels at full size; expected an even number up to 256"))
+    }
+    #expect(
+      fault { _ = try judged(try copy.changing("noise/2", to: ("F32", [4, 16, 12, 9]))) }
+        == Fault(.invalid, "\(path): noise/2 is 16×12×9×4, expected 16×12×8×4"))
+  }
+
   @Test func sizesThatNoNetworkHasAreSaid() throws {
     let path = scratch.file("golden.safetensors")
+    func said(_ entries: [String: (type: String, extents: [Int])]) -> Fault? {
+      fault { _ = try judged(file(entries).data) }
+    }
     #expect(
-      fault { _ = try judged(file(entries(size: 16)).data) }
+      said(entries(size: 16))
+        == Fault(.invalid, "\(path): input/x is 16×16×16 voxels; expected sides from 32 on that 16 divides"))
+    var odd = entries()
+    odd["input/y"] = ("U8", [32, 32, 31])
+    #expect(
+      said(odd)
         == Fault(
           .invalid,
-          "\(path): input/x is 16×16×16 voxels; expected sides from 32 on that 16 divides"))
-    var huge = entries()
-    huge["init/student.conv_d1.conv1.conv.weight"] = ("F32", [1 << 33, 0, 3, 3, 3])
-    huge["init/disc.disc_2.0.weight"] = ("F32", [1, 8 << 33, 0, 4, 4])
+          "\(path): input/x is [4, 32, 32, 32], input/y [32, 32, 31]; expected 4 sequences of one size"))
+    let first = "init/student.conv_d1.conv1.conv.weight"
+    var large = entries()
+    large[first] = ("F32", [1025, 1, 1, 1, 1])
+    #expect(said(large) == Fault(.invalid, "\(path): k is 1025, expected 1…1024"))
+    // As large as can be said, and nothing behind it.
+    large[first] = ("F32", [1 << 33, 0, 3, 3, 3])
     #expect(
-      fault { _ = try judged(file(huge).data) }
+      said(large)
         == Fault(
-          .invalid,
-          "\(path): init/student.conv_d1.conv1.conv.weight is missing or has another number of extents: no golden file"
-        ))
+          .invalid, "\(path): \(first) is missing, empty or has another number of extents: no golden file"))
   }
 }

@@ -2,13 +2,18 @@ import Testing
 
 @testable import HADNet
 
+extension SlotCase {
+  /// The case of a slot: normal numbers, and classes in stretches.
+  init(normal slot: Int, _ size: Size) {
+    self.init(
+      slot: slot, id: "case \(slot)", images: Volume(normal: Shape(size, 4), slot),
+      truth: LabelVolume(size, (0..<size.voxels).map { UInt8(($0 / 37 + slot) % 4) }))
+  }
+}
+
 private let size = Size(32, 32, 32)
 
-private func makeCase(_ slot: Int) -> SlotCase {
-  let images = Volume(normal: Shape(size, 4), slot)
-  let classes = (0..<size.voxels).map { UInt8(($0 / 37 + slot) % 4) }
-  return SlotCase(slot: slot, id: "case \(slot)", images: images, truth: LabelVolume(size, classes))
-}
+private func makeCase(_ slot: Int) -> SlotCase { SlotCase(normal: slot, size) }
 
 private func draw(_ purpose: Philox.Purpose, step: Int = 0) -> (Int) -> DropoutDraw? {
   { DropoutDraw(probability: 0.2, seed: 1, purpose, step: step, slot: $0) }
