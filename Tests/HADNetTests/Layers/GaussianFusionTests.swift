@@ -178,14 +178,18 @@ private let shapes = [
     let z = Volume(zeros: shape), mean = Volume(zeros: shape), logVariance = Volume(zeros: shape)
     fusion.sample(noise: example.noise, into: z, workers)
     fusion.posterior(mean: mean, logVariance: logVariance, workers)
-    let numbers = (0..<shape.count).map(example.number)
-    for (i, number) in numbers.enumerated() {
-      let product = number.product(present)
-      let sample = number.sample(present, noise: Double(example.noise.base[i]))
-      // Values of size 1, and logarithms up to 16.
-      #expect(abs(Double(z.base[i]) - sample) <= 3e-6, "sample \(i): \(z.base[i]), expected \(sample)")
-      #expect(abs(Double(mean.base[i]) - product.mean) <= 3e-6)
-      #expect(abs(Double(logVariance.base[i]) - product.logVariance) <= 5e-6)
+    let numbers = (0..<shape.count).map(example.number), products = numbers.map { $0.product(present) }
+    let samples = numbers.enumerated().map { $1.sample(present, noise: Double(example.noise.base[$0])) }
+    // Values of size 1, and logarithms up to 16.
+    for (what, found, expected, bound) in [
+      ("sample", z, samples, 3e-6), ("mean", mean, products.map(\.mean), 3e-6),
+      ("log variance", logVariance, products.map(\.logVariance), 5e-6),
+    ] {
+      let errors = zip(found.array, expected).map { abs(Double($0) - $1) }
+      let worst = errors.indices.max { errors[$0] < errors[$1] } ?? 0
+      #expect(
+        errors.allSatisfy { $0 <= bound },
+        "\(what) \(worst): \(found.base[worst]), expected \(expected[worst])")
     }
     let found = fusion.divergences(nil, noise: nil, weight: 1, into: nil, workers)
     let expected = example.divergences(present)
