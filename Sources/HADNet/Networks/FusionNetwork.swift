@@ -137,6 +137,7 @@ public struct FusionNetwork: Sendable {
     _ workers: Workers
   ) {
     precondition(present.count == encoders.count && present.contains(true), "sequences \(present)")
+    precondition(!encodesAll || fusion == .gaussians, "U-HeMIS has no use for a sequence that is not fused")
     pass.present = present
     // Decoders add to them.
     for gradient in pass.dFused { gradient.fill(0) }
