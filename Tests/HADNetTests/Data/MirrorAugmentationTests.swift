@@ -13,10 +13,10 @@ import Testing
   }
 
   @Test func allAxesAreMirroredAtProbabilityOne() {
-    let (images, labels) = mirrored(1)
+    let (images, labels) = mirrored(1), values = images.array
     for v in 0..<60 {
       #expect(labels.classes[v] == UInt8((59 - v) % 4))
-      for c in 0..<4 { #expect(images.base[4 * v + c] == Float(4 * (59 - v) + c)) }
+      for c in 0..<4 { #expect(values[4 * v + c] == Float(4 * (59 - v) + c)) }
     }
   }
 
@@ -25,7 +25,7 @@ import Testing
   /// Each of the eight combinations comes, about as often.
   @Test func everyCombinationComes() {
     var counts: [Float: Int] = [:]
-    for seed in 0..<800 { counts[mirrored(0.5, seed: UInt64(seed)).images.base[0], default: 0] += 1 }
+    for seed in 0..<800 { counts[mirrored(0.5, seed: UInt64(seed)).images.array[0], default: 0] += 1 }
     #expect(counts.count == 8)
     // Seven standard deviations of a binomial number with p = 1/8.
     #expect(counts.values.allSatisfy { abs($0 - 100) < 66 }, "\(counts)")
