@@ -23,7 +23,8 @@ extension Commands {
     @Test(arguments: [
       (signal: SIGUSR1, name: "SIGUSR1", stage: "hadnet", ranks: Int?.some(3), then: Int?.some(2)),
       (SIGUSR2, "SIGUSR2", "student", 2, nil), (SIGTERM, "SIGTERM", "teacher", nil, 4),
-      (SIGINT, "SIGINT", "hadnet", nil, 3),
+      (SIGINT, "SIGINT", "hadnet", nil, 3), (SIGUSR1, "SIGUSR1", "kdnet", 2, 3),
+      (SIGTERM, "SIGTERM", "uhemis", nil, 3), (SIGUSR2, "SIGUSR2", "uhved", 3, nil),
     ])
     func aSignalEndsWithACheckpoint(
       signal: Int32, name: String, stage: String, ranks: Int?, then: Int?

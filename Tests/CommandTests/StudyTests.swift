@@ -50,7 +50,9 @@ extension Commands {
     @Test(arguments: [
       (stage: "teacher", ranks: Int?.some(3), then: Int?.some(2)),
       (stage: "student", ranks: nil, then: 4),
-      (stage: "hadnet", ranks: 2, then: nil),
+      (stage: "hadnet", ranks: 2, then: nil), (stage: "adnet", ranks: 3, then: nil),
+      (stage: "kdnet", ranks: nil, then: 3), (stage: "uhemis", ranks: 2, then: 3),
+      (stage: "uhved", ranks: 3, then: 2),
     ])
     func killedAndResumedOnOtherRanksGivesTheSameBits(stage: String, ranks: Int?, then: Int?) throws {
       let folder = try Scratch(), run = folder / "run"
