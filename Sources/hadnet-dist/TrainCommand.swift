@@ -190,7 +190,7 @@ struct StudyCommand: ParsableCommand {
       """)
 
   @OptionGroup var options: RunOptions
-  @Option(help: "Which of them, such as teacher,student,hadnet; default: all.")
+  @Option(help: "Stages that are trained and compared, with what they build on; such as hadnet,kdnet.")
   var stages = StageList(stages: Stage.allCases)
   @Option(
     help: ArgumentHelp(
