@@ -182,23 +182,11 @@ public final class DistillationStep {
   }
 
   private func settleStudent() throws {
-    try exposure.measure {
-      try named(cases, reduction) {
-        try studentReducer.settle()
-      } blame: {
-        studentReducer.isToBlame
-      }
-    }
+    try studentReducer.settle(cases, exposure)
   }
 
   private func settleDiscriminator(_ cases: [SlotCase]) throws {
-    try exposure.measure {
-      try named(cases, reduction) {
-        try discriminatorReducer.settle()
-      } blame: {
-        discriminatorReducer.isToBlame
-      }
-    }
+    try discriminatorReducer.settle(cases, exposure)
   }
 
   /// The student's segmentation of a case as it stands, dropout off.

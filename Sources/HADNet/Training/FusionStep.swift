@@ -92,13 +92,7 @@ final class FusionStep {
 
   /// Waits until the parameters are those after the last step.
   func settle() throws {
-    try exposure.measure {
-      try named(cases, reduction) {
-        try reducer.settle()
-      } blame: {
-        reducer.isToBlame
-      }
-    }
+    try reducer.settle(cases, exposure)
   }
 
   /// What a case gives: the report's values, and of each level the divergences (U-HVED).

@@ -165,6 +165,24 @@ final class GradientReducer {
     guard outcome.isFinite else { throw NotFinite() }
   }
 
+  /// The same for a step over `cases`, the time counted as exposed: where a gradient was not finite, throws what a person
+  /// should read on the rank that brought it, and the others wait for their end.
+  func settle(_ cases: [SlotCase], _ exposure: Exposure) throws {
+    try exposure.measure {
+      do {
+        try settle()
+      } catch is NotFinite {
+        if let communicator = reduction.communicator, communicator.size > 1 {
+          let isMine = isToBlame
+          // Where none is to blame alone, rank 0 speaks for all.
+          let isAnyones = try communicator.any(isMine)
+          if !(isMine || (!isAnyones && communicator.rank == 0)) { try communicator.barrier() }
+        }
+        throw notFinite("a gradient is not a finite number", cases)
+      }
+    }
+  }
+
   /// A gradient of the last batch is not a number.
   struct NotFinite: Error {}
 

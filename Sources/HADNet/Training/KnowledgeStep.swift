@@ -108,13 +108,7 @@ public final class KnowledgeStep {
 
   /// Waits until the parameters are those after the last step.
   public func settle() throws {
-    try exposure.measure {
-      try named(cases, reduction) {
-        try reducer.settle()
-      } blame: {
-        reducer.isToBlame
-      }
-    }
+    try reducer.settle(cases, exposure)
   }
 
   /// The student's segmentation of a case as it stands, and the total loss, dropout off.

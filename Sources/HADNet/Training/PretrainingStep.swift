@@ -84,13 +84,7 @@ public final class PretrainingStep {
 
   /// Waits until the parameters are those after the last step.
   public func settle() throws {
-    try exposure.measure {
-      try named(cases, reduction) {
-        try reducer.settle()
-      } blame: {
-        reducer.isToBlame
-      }
-    }
+    try reducer.settle(cases, exposure)
   }
 
   /// The network's segmentation of a case as it stands, dropout off.
@@ -139,25 +133,8 @@ func guardFinite(
 /// Without the sign of a NaN, which says nothing.
 private func word(_ value: Double) -> String { value.isNaN ? "not a number" : "\(value)" }
 
-/// Runs `body`; where it finds a gradient that is not finite, throws on the rank that brought it, and the others wait
-/// for their end.
-func named(
-  _ cases: [SlotCase], _ reduction: Reduction, _ body: () throws -> Void, blame: () -> Bool
-) throws {
-  do {
-    try body()
-  } catch is GradientReducer.NotFinite {
-    if let communicator = reduction.communicator, communicator.size > 1 {
-      let isMine = blame()
-      // Where none is to blame alone, rank 0 speaks for all.
-      let isAnyones = try communicator.any(isMine)
-      if !(isMine || (!isAnyones && communicator.rank == 0)) { try communicator.barrier() }
-    }
-    throw notFinite("a gradient is not a finite number", cases)
-  }
-}
-
-private func notFinite(_ what: String, _ cases: [SlotCase]) -> Fault {
+/// The fault of a number that is none, with the cases it may come from.
+func notFinite(_ what: String, _ cases: [SlotCase]) -> Fault {
   let places = cases.map { "slot \($0.slot) (\($0.id))" }.joined(separator: ", ")
   return Fault(
     .other,
