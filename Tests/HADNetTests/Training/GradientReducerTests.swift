@@ -28,6 +28,22 @@ import Testing
     #expect(reducer.optimiser.updates == 0 && reducer.optimiser.first.array.allSatisfy { $0 == 0 })
   }
 
+  @Test func aGradientThatIsNoNumberIsSaidWithItsCases() throws {
+    let p = vector(100), reducer = reducer(p), size = Size(1, 1, 1)
+    let item = SlotCase(
+      slot: 3, id: "BraTS19_X_1", images: Volume(zeros: Shape(size, 4)), truth: LabelVolume(size, [0]))
+    reducer.begin(filled: 1)
+    reducer.gradient.values[42] = .nan
+    reducer.addLast()
+    reducer.finished(0..<p.count)
+    try reducer.update(rate: 0.1)
+    let found = fault { try reducer.settle([item], Exposure(.single())) }
+    #expect(
+      found?.description.hasPrefix(
+        "a gradient is not a finite number in a step with slot 3 (BraTS19_X_1); the last checkpoint is good")
+        == true, "\(String(describing: found))")
+  }
+
   /// The last slot's gradient comes in parts, in any order.
   @Test func partsOfTheLastSlotAreAddedAsTheyCome() throws {
     let whole = vector(1000), parts = whole.duplicate
