@@ -241,6 +241,7 @@ extension Commands {
       for words in ["3 cases", "two-sided paired t-tests", "dice", "WT", "TC", "ET"] {
         #expect(outcome.output.contains(words), "\(outcome.output)")
       }
+      #expect(outcome.output.hasPrefix("HAD-Net − Student, 3 cases"), "\(outcome.output)")
       var object = try json(try text(a))
       var cases = try #require(object["cases"] as? [String: Any])
       let id = try #require(cases.keys.sorted().first)
@@ -252,6 +253,23 @@ extension Commands {
       expectFault(try Program.run("compare", short, b), 66, [id])
       expectFault(try Program.run("compare", a, folder / "absent.json"), 66, ["absent.json"])
       expectFault(try Program.run("compare", a, try folder.put("{", "torn.json")), 65, ["torn.json"])
+    }
+
+    @Test func compareTestsOneAgainstSeveral() throws {
+      let folder = try Scratch(), evaluation = "\(try Fixture.run())/evaluation"
+      let paths = ["HAD-Net", "Student", "AD-Net"].map { "\(evaluation)/\($0)/summary.json" }
+      let out = folder / "out.json"
+      let outcome = try Program.run("compare", paths[0], paths[1], paths[2], "--json", out)
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      #expect(outcome.output.contains("\nHAD-Net − AD-Net, 3 cases"), "\(outcome.output)")
+      let object = try json(try text(out))
+      #expect(object["method"] as? String == "HAD-Net" && object["family"] as? Int == 18)
+      let against = try #require(object["against"] as? [String: [String: [String: [String: Any]]]])
+      #expect(against.keys.sorted() == ["AD-Net", "Student"])
+      let dice = try #require(against["AD-Net"]?["ET"]?["dice"])
+      #expect((dice["ci95"] as? [Double])?.count == 2 && dice["mean"] is Double)
+      let twice = try Program.run("compare", paths[0], paths[1], paths[1])
+      #expect(twice.code == 64 && twice.errors.contains("is given twice"), "\(twice.errors)")
     }
   }
 }

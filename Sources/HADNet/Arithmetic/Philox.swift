@@ -12,6 +12,8 @@ public struct Philox: Sendable {
     case windows, sequences, noise
     /// Dropout of a sample for uncertainty.
     case monteCarlo
+    /// Which cases a resample of the bootstrap has.
+    case bootstrap = 16
   }
 
   private let key: (UInt32, UInt32)
