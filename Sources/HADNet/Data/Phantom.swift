@@ -320,7 +320,8 @@ struct PhantomAnatomy {
     centre = place * axes
     stretch = SIMD3(random.uniform(0.85, 1.18), random.uniform(0.85, 1.18), random.uniform(0.85, 1.18))
     let share = random.uniform()
-    enhancingFrom = of.isLowGrade ? (share < 0.5 ? 9 : 0.25 + 0.2 * share) : -0.42 + 0.34 * share + of.rim.gaps
+    enhancingFrom =
+      of.isLowGrade ? (share < 0.5 ? 9 : 0.25 + 0.2 * share) : -0.42 + 0.34 * share + of.rim.gaps
     outline = lattice(11, 5)
     inner = lattice(15, 6)
     patches = lattice(13, 7)

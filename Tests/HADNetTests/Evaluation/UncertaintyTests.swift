@@ -73,12 +73,14 @@ import Testing
         }
       }
       let multiclass = UncertaintyMaps(sums, .multiclass, workers)
-      let expected = UncertaintyMaps(sums, .expected, workers), mutual = UncertaintyMaps(sums, .mutual, workers)
+      let expected = UncertaintyMaps(sums, .expected, workers),
+        mutual = UncertaintyMaps(sums, .mutual, workers)
       for voxel in golden.mean.indices {
         let percent = 100 / Entropy.ln4
         #expect(abs(Double(multiclass.core[voxel]) - golden.uncertainty_multiclass[voxel]) < 2e-3, "\(name)")
         #expect(
-          abs(Double(expected.whole[voxel]) - percent * golden.expected_entropy_nats[voxel]) < 2e-3, "\(name)")
+          abs(Double(expected.whole[voxel]) - percent * golden.expected_entropy_nats[voxel]) < 2e-3, "\(name)"
+        )
         #expect(
           abs(Double(mutual.enhancing[voxel]) - percent * golden.mutual_information_nats[voxel]) < 2e-3,
           "\(name)")
@@ -110,7 +112,8 @@ import Testing
       #expect(stretched.range(in: [UInt8](repeating: 1, count: size.voxels)) == 0...100)
       #expect(Region.allCases.allSatisfy { stretched[$0].allSatisfy { (0...100).contains($0) } })
     }
-    #expect(UncertaintyMaps(sums, .region, workers).range(in: [UInt8](repeating: 0, count: size.voxels)) == nil)
+    #expect(
+      UncertaintyMaps(sums, .region, workers).range(in: [UInt8](repeating: 0, count: size.voxels)) == nil)
   }
 
   @Test func aRangeOfOneValueIsStretchedTo0() {
