@@ -212,7 +212,7 @@ extension Commands {
     }
 
     @Test func goldenCasesWithinTheirTolerances() throws {
-      let folder = try Scratch(), fixture = "\(Program.fixtures)/evaluation"
+      let folder = try Scratch(), fixture = "\(Program.fixtures)/parity/evaluation"
       let outcome = try evaluate(
         "\(fixture)/truth", "\(fixture)/submission", "--json", folder / "scores.json")
       #expect(outcome.code == 0, "\(outcome.errors)")
@@ -234,7 +234,7 @@ extension Commands {
     }
 
     @Test func compareTestsTwoEvaluations() throws {
-      let folder = try Scratch(), evaluation = "\(try Fixture.run())/evaluation"
+      let folder = try Scratch(), evaluation = "\(try Fixture.run())/parity/evaluation"
       let (a, b) = ("\(evaluation)/HAD-Net/summary.json", "\(evaluation)/Student/summary.json")
       let outcome = try Program.run("compare", a, b)
       #expect(outcome.code == 0, "\(outcome.errors)")
