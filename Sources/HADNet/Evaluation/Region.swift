@@ -16,6 +16,15 @@ public enum Region: String, CaseIterable, Codable, Comparable, Sendable {
     }
   }
 
+  /// What the challenge calls it in the names of uncertainty maps.
+  public var mapName: String {
+    switch self {
+    case .wt: "whole"
+    case .tc: "core"
+    case .et: "enhance"
+    }
+  }
+
   public func contains(_ index: UInt8) -> Bool { classes.contains(index) }
 
   /// In the order of the paper's tables: WT, TC, ET.

@@ -89,7 +89,7 @@ public struct Study {
       let prepared = try store.load(id)
       if next < ids.count { store.prefetch(ids[next]) }
       _ = try predictor.write(prepared, convention: files.convention, into: run.predictions(stage))
-      let scores = try Evaluator.scores(
+      let scores = try Evaluator().scores(
         .init(
           id: id, truth: truth, prediction: "\(run.predictions(stage))/\(id).nii.gz",
           convention: files.convention))
