@@ -7,9 +7,11 @@ struct EvaluateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "evaluate", abstract: "Score segmentations on disk, made by any method.",
     discussion: """
-      Dice, sensitivity and specificity of WT, TC and ET, with the challenge's rules for empty regions.
+      Dice, sensitivity, specificity and HD95 of WT, TC and ET, with the challenge's rules for empty regions; with \
+      maps of uncertainties also the challenge's score of them.
 
       Example: hadnet-dist evaluate --truth BraTS2019 --predictions segmentations --json scores.json
+               hadnet-dist evaluate --truth BraTS2019 --predictions out --uncertainty out
       """)
 
   enum Labels: String, ExpressibleByArgument, CaseIterable {
@@ -21,23 +23,73 @@ struct EvaluateCommand: ParsableCommand {
   var truth: String
   @Option(help: "Folder of ID.nii.gz.")
   var predictions: String
+  @Option(
+    help: ArgumentHelp(
+      "Folder of ID_unc_whole.nii.gz, ID_unc_core.nii.gz and ID_unc_enhance.nii.gz.",
+      discussion: """
+        Uncertainties from 0 to 100, on the truth's grid; the folder may be that of the predictions. The truth then \
+        needs ID_t1.nii.gz beside it, which is above 0 in the brain.
+        """))
+  var uncertainty: String?
   @Option(help: "File for the scores as JSON.")
   var json: String?
   @Option(help: "Label convention: 2019 (ET is 4) or 2023 (ET is 3); default: by the cases' names.")
   var labels: Labels?
+  @Option(help: "Steps from 0 to 100 of the thresholds of the uncertainty score.")
+  var points = 40
+  @Option(help: "Uncertainties above which voxels are filtered, to tell the Dice of the others.")
+  var filters = Thresholds(values: [100, 75, 50, 25])
+  @Option(
+    help: """
+      HD95 where truth or prediction is empty and the other isn't: constant (373.13 mm, a BraTS volume's diagonal) or \
+      diagonal (of the volume at hand, in voxels).
+      """)
+  var hd95Empty = SurfaceDistance.Empty.constant
+  @Option(
+    help: """
+      HD95 of the distances of both directions together (pooled), or the larger of the two directions' (larger).
+      """)
+  var hd95Direction = SurfaceDistance.Direction.pooled
   @OptionGroup var shared: SharedOptions
+
+  /// `100,75,50,25`.
+  struct Thresholds: ExpressibleByArgument {
+    let values: [Double]
+
+    init(values: [Double]) { self.values = values }
+
+    init?(argument: String) {
+      let values = argument.split(separator: ",", omittingEmptySubsequences: false).map { Double($0) }
+      guard values.allSatisfy({ $0.map { $0 >= 0 && $0 <= 100 } ?? false }) else { return nil }
+      self.values = values.compactMap(\.self)
+    }
+
+    var defaultValueDescription: String {
+      values.map { Int(exactly: $0).map(String.init) ?? "\($0)" }.joined(separator: ",")
+    }
+  }
+
+  func validate() throws {
+    guard (1...10_000).contains(points) else {
+      throw ValidationError("--points is \(points); 1 to 10000 are possible")
+    }
+  }
 
   func run() throws {
     runInWorld { communicator in
+      let evaluator = Evaluator(
+        distance: .init(direction: hd95Direction, empty: hd95Empty),
+        thresholds: .init(points: points, filters: filters.values))
       let convention: LabelConvention? = labels.map { $0 == .brats2019 ? .brats2019 : .brats2023 }
       let pairs = try communicator.rootFirst {
-        try Evaluator.pairs(truth: truth, predictions: predictions, convention: convention)
+        try Evaluator.pairs(
+          truth: truth, predictions: predictions, uncertainty: uncertainty, convention: convention)
       }
       let bar = shared.bar(rank: communicator.rank)
       bar.start("evaluate", total: (pairs.count + communicator.size - 1) / communicator.size)
       var mine: [String: CaseScores] = [:]
       for i in stride(from: communicator.rank, to: pairs.count, by: communicator.size) {
-        mine[pairs[i].id] = try Evaluator.scores(pairs[i])
+        mine[pairs[i].id] = try evaluator.scores(pairs[i])
         bar.advance()
       }
       bar.finish()
@@ -51,18 +103,13 @@ struct EvaluateCommand: ParsableCommand {
         all.cases.merge(evaluation.cases) { first, _ in first }
       }
       if let json { try Files.write(all.json, to: json) }
-      print("\(all.cases.count) cases, mean ± sd")
-      for region in Region.allCases {
-        let words = all.metrics.map { metric in
-          let summary = all.summary(region, metric)
-          return "\(metric.rawValue) "
-            + String(format: "%.2f ± %.2f %%", 100 * summary.mean, 100 * summary.sd)
-        }
-        print("\(region.rawValue)  \(words.joined(separator: "  "))")
-      }
+      print(all.text, terminator: "")
     }
   }
 }
+
+extension SurfaceDistance.Empty: ExpressibleByArgument {}
+extension SurfaceDistance.Direction: ExpressibleByArgument {}
 
 struct CompareCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

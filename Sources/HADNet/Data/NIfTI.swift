@@ -378,6 +378,19 @@ public struct NIfTIImage: Sendable {
   /// Throws what `NIfTIHeader.read` throws, and `.invalid` where the file is truncated, its checksum is wrong,
   /// data follows its voxels, or a voxel is not a finite number.
   public static func read(_ path: String) throws -> NIfTIImage {
+    let (header, voxels) = try load(path, as: Float.self)
+    return NIfTIImage(header: header, voxels: voxels)
+  }
+
+  /// The voxels in the same order, slope · stored + intercept in double precision: for values that are compared
+  /// with a threshold, which a rounding to floats might move onto it.
+  public static func doubles(_ path: String) throws -> (header: NIfTIHeader, values: [Double]) {
+    try load(path, as: Double.self)
+  }
+
+  private static func load<Value: BinaryFloatingPoint>(
+    _ path: String, as type: Value.Type
+  ) throws -> (header: NIfTIHeader, values: [Value]) {
     let stream = try NIfTIStream(path)
     let header = try NIfTIHeader(stream)
     try stream.skip(header.voxelOffset - 348)
@@ -390,16 +403,16 @@ public struct NIfTIImage: Sendable {
         .invalid, "\(path): truncated: it ends after \(got) of \(byteCount) bytes of voxels; copy it again")
     }
     try stream.finish()
-    let voxels = [Float](unsafeUninitializedCapacity: header.voxels) { out, count in
+    let values = [Value](unsafeUninitializedCapacity: header.voxels) { out, count in
       convert(raw, header, out.baseAddress!)  // a header's volume is never empty
       count = header.voxels
     }
-    try checkFinite(voxels, header)
-    return NIfTIImage(header: header, voxels: voxels)
+    try checkFinite(values, header)
+    return (header, values)
   }
 
-  private static func convert(
-    _ raw: UnsafeMutableRawBufferPointer, _ header: NIfTIHeader, _ out: UnsafeMutablePointer<Float>
+  private static func convert<Value: BinaryFloatingPoint>(
+    _ raw: UnsafeMutableRawBufferPointer, _ header: NIfTIHeader, _ out: UnsafeMutablePointer<Value>
   ) {
     let big = header.isBigEndian
     switch header.datatype {
@@ -420,9 +433,9 @@ public struct NIfTIImage: Sendable {
 
   /// Every stored value, decoded, scaled and put at its place on the BraTS grid.
   @inline(__always)
-  private static func place<Stored>(
+  private static func place<Stored, Value: BinaryFloatingPoint>(
     _ raw: UnsafeMutableRawBufferPointer, _ type: Stored.Type, _ header: NIfTIHeader,
-    _ out: UnsafeMutablePointer<Float>, _ decode: (Stored) -> Double
+    _ out: UnsafeMutablePointer<Value>, _ decode: (Stored) -> Double
   ) {
     // Not nil: a header's volume is never empty.
     let stored = UnsafePointer(raw.bindMemory(to: Stored.self).baseAddress!)
@@ -433,32 +446,25 @@ public struct NIfTIImage: Sendable {
         let from = stored + (step.first + z * step.z + y * step.y)
         let row = out + (z * size.y + y) * size.x
         if isScaled {
-          for x in 0..<size.x { row[x] = Float(decode(from[x * step.x]) * slope + intercept) }
+          for x in 0..<size.x { row[x] = Value(decode(from[x * step.x]) * slope + intercept) }
         } else if step.x == 1 {
-          for x in 0..<size.x { row[x] = Float(decode(from[x])) }
+          for x in 0..<size.x { row[x] = Value(decode(from[x])) }
         } else {
-          for x in 0..<size.x { row[x] = Float(decode(from[x * step.x])) }
+          for x in 0..<size.x { row[x] = Value(decode(from[x * step.x])) }
         }
       }
     }
   }
 
-  private static func checkFinite(_ voxels: [Float], _ header: NIfTIHeader) throws {
-    // x − x is 0 for a finite x and not a number else, so one sum says whether a search is needed.
-    var sum = SIMD8<Float>.zero
-    voxels.withUnsafeBufferPointer { v in
-      var i = 0
-      while i + 8 <= v.count {
-        let part = UnsafeRawPointer(v.baseAddress! + i).loadUnaligned(as: SIMD8<Float>.self)
-        sum += part - part
-        i += 8
-      }
-      while i < v.count {
-        sum[0] += v[i] - v[i]
-        i += 1
-      }
+  private static func checkFinite<Value: BinaryFloatingPoint>(
+    _ voxels: [Value], _ header: NIfTIHeader
+  ) throws {
+    // x − x is 0 for a finite x and not a number else: a count without branches.
+    var others = 0
+    voxels.withUnsafeBufferPointer { voxels in
+      for value in voxels { others &+= value - value == 0 ? 0 : 1 }
     }
-    guard sum != .zero else { return }
+    guard others > 0 else { return }
     let bad = voxels.indices.filter { !voxels[$0].isFinite }
     let size = header.size, first = bad[0]
     let position = [first % size.x, first / size.x % size.y, first / size.x / size.y]

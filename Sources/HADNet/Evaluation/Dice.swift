@@ -25,6 +25,15 @@ public struct Overlap: Equatable, Sendable {
     tn + fp == 0 ? 1 : Double(tn) / Double(tn + fp)
   }
 
+  /// TP / (TP + FP + FN); 1 where both are empty.
+  public var iou: Double { tp + fp + fn == 0 ? 1 : Double(tp) / Double(tp + fp + fn) }
+
+  /// The names that nnU-Net has for the counts: the four, then the voxels of the prediction and of the truth.
+  static let names = ["TP", "FP", "FN", "TN", "n_pred", "n_ref"]
+  var counts: [(name: String, voxels: Int)] {
+    zip(Overlap.names, [tp, fp, fn, tn, tp + fp, tp + fn]).map { (name: $0, voxels: $1) }
+  }
+
   /// (2·TP + 1) / (|T| + |P| + 1), by which checkpoints are chosen. Unlike `dice` it isn't 0 where one is empty.
   ///
   /// Source: the published code's validation.

@@ -6,42 +6,140 @@ public struct Evaluator: Sendable {
   public struct Pair: Equatable, Sendable {
     public let id, truth, prediction: String
     public let convention: LabelConvention
+    /// Each region's map of uncertainties; none where they are not scored.
+    public let maps: [Region: String]
+    /// A volume that is above 0 in the brain, such as T1; it is there where maps are.
+    public let brain: String?
+
+    public init(
+      id: String, truth: String, prediction: String, convention: LabelConvention,
+      maps: [Region: String] = [:],
+      brain: String? = nil
+    ) {
+      precondition(maps.isEmpty || maps.count == Region.allCases.count && brain != nil, "\(id): \(maps)")
+      self.id = id
+      self.truth = truth
+      self.prediction = prediction
+      self.convention = convention
+      self.maps = maps
+      self.brain = brain
+    }
   }
 
-  /// The pairs of two folders, in order of their IDs. `truth` is a data set in any known layout, or a folder of
-  /// ID/ID_seg.nii.gz or flat ID_seg.nii.gz; `predictions` holds ID.nii.gz or ID.nii. `convention`: nil by the cases'
-  /// names.
+  public var distance: SurfaceDistance
+  public var thresholds: UncertaintyThresholds
+
+  public init(distance: SurfaceDistance = .init(), thresholds: UncertaintyThresholds = .init()) {
+    self.distance = distance
+    self.thresholds = thresholds
+  }
+
+  /// Every metric of a pair; the uncertainty score where it has maps.
   ///
-  /// Throws `.missing` for an absent or empty folder and for a case that is on one side only.
-  public static func pairs(
-    truth: String, predictions: String, convention: LabelConvention?
-  ) throws -> [Pair] {
-    let truths = try truthFiles(truth), found = try predictionFiles(predictions)
-    if let id = truths.keys.sorted().first(where: { found[$0] == nil }) {
-      throw Fault(.missing, "\(predictions): no segmentation of \(id), which has a truth in \(truth)")
+  /// Throws `.invalid`, naming file and value, where sizes or affines differ, a label is unknown, or an uncertainty
+  /// is not a number in 0…100.
+  public func scores(_ pair: Pair) throws -> CaseScores {
+    let (truth, header) = try Segmentation.read(pair.truth, convention: pair.convention)
+    let (prediction, own) = try Segmentation.read(pair.prediction, convention: pair.convention)
+    try Evaluator.check(own, against: header)
+    var scores = CaseScores(Overlaps(truth: truth, prediction: prediction))
+    let spacing = [2, 1, 0].map { header.spacing[header.orientation.axes[$0]] }
+    for (region, hd95) in distance.hd95(truth: truth, prediction: prediction, spacing: spacing) {
+      scores[region, .hd95] = hd95
     }
-    if let id = found.keys.sorted().first(where: { truths[$0] == nil }) {
+    guard let path = pair.brain, !pair.maps.isEmpty else { return scores }
+    let brain = try Evaluator.brain(path, of: header)
+    for region in Region.allCases {
+      guard let path = pair.maps[region] else { continue }
+      let map = try Evaluator.map(path, of: header)
+      scores.uncertainty[region] = UncertaintyScore(
+        UncertaintyCurves(region, truth: truth, prediction: prediction, brain: brain, map: map, thresholds))
+    }
+    return scores
+  }
+
+  /// Refuses a file on another grid than the truth's.
+  private static func check(_ header: NIfTIHeader, against truth: NIfTIHeader) throws {
+    guard header.dimensions == truth.dimensions else {
+      throw Fault(.invalid, "\(header.path) is \(header.extents) voxels, the truth is \(truth.extents)")
+    }
+    let difference = zip(header.affine, truth.affine).map { abs($0 - $1) }.max() ?? 0
+    guard difference <= 1e-3 else {
+      throw Fault(
+        .invalid,
+        "\(header.path) lies elsewhere than the truth: their affines differ by up to \(shown(difference)) mm")
+    }
+  }
+
+  /// 1 in the brain.
+  private static func brain(_ path: String, of truth: NIfTIHeader) throws -> [UInt8] {
+    let image = try NIfTIImage.read(path)
+    try check(image.header, against: truth)
+    return image.voxels.map { $0 > 0 ? 1 : 0 }
+  }
+
+  private static func map(_ path: String, of truth: NIfTIHeader) throws -> [Double] {
+    let (header, values) = try NIfTIImage.doubles(path)
+    try check(header, against: truth)
+    var outside = 0
+    for value in values { outside &+= value >= 0 && value <= 100 ? 0 : 1 }
+    guard outside == 0 else {
+      throw Fault(
+        .invalid,
+        "\(path): uncertainties from \(shown(values.min() ?? .nan)) to \(shown(values.max() ?? .nan)); "
+          + "they must lie in 0…100")
+    }
+    return values
+  }
+
+  private static func shown(_ value: Double) -> String { Int(exactly: value).map(String.init) ?? "\(value)" }
+}
+
+// MARK: - Which files belong together
+
+extension Evaluator {
+  /// The pairs of two folders, in order of their IDs. `truth` is a data set in any known layout, or a folder of
+  /// ID/ID_seg.nii.gz or flat ID_seg.nii.gz; `predictions` holds ID.nii.gz or ID.nii. `uncertainty`, which may be the
+  /// same folder, holds ID_unc_whole.nii.gz, ID_unc_core.nii.gz and ID_unc_enhance.nii.gz (or, like 2023's names,
+  /// ID-unc-whole.nii.gz); the brain is then the T1 beside the truth. `convention`: nil by the cases' names.
+  ///
+  /// Throws `.missing` for an absent or empty folder, for a case that is on one side only, and for a missing map or T1.
+  public static func pairs(
+    truth: String, predictions: String, uncertainty: String? = nil, convention: LabelConvention? = nil
+  ) throws -> [Pair] {
+    let dataset = try truths(truth), found = try predictionFiles(predictions)
+    for item in dataset.cases where found[item.id] == nil {
+      throw Fault(.missing, "\(predictions): no segmentation of \(item.id), which has a truth in \(truth)")
+    }
+    for id in found.keys.sorted() where dataset[id] == nil {
+      // What is wrong with that case's files says more.
+      if let problem = dataset.problems.first(where: { $0.description.hasPrefix("\(id): ") }) {
+        throw problem
+      }
       throw Fault(.missing, "\(truth): no truth for \(id), which is segmented in \(predictions)")
     }
-    return truths.keys.sorted().map { id in
-      Pair(
-        id: id, truth: truths[id] ?? "", prediction: found[id] ?? "",
-        convention: convention ?? LabelConvention(caseName: id))
+    let maps = try uncertainty.map(mapFiles) ?? [:]
+    if let uncertainty, let id = maps.keys.sorted().first(where: { dataset[$0] == nil }) {
+      throw Fault(.missing, "\(truth): no truth for \(id), which has uncertainties in \(uncertainty)")
     }
-  }
-
-  /// Dice, sensitivity and specificity of a pair. Throws `.invalid` where sizes or affines differ or a label is
-  /// unknown.
-  public static func scores(_ pair: Pair) throws -> CaseScores {
-    let (truth, a) = try Segmentation.read(pair.truth, convention: pair.convention)
-    let (prediction, b) = try Segmentation.read(pair.prediction, convention: pair.convention)
-    guard a.dimensions == b.dimensions else {
-      throw Fault(.invalid, "\(pair.id): the prediction is \(b.extents) voxels, the truth is \(a.extents)")
+    return try dataset.cases.map { item in
+      if let uncertainty {
+        for region in Region.allCases where maps[item.id]?[region] == nil {
+          throw Fault(
+            .missing,
+            "\(uncertainty): no \(item.id)_unc_\(region.mapName).nii.gz, the uncertainties of \(item.id)")
+        }
+        guard item.files[.t1] != nil else {
+          throw Fault(
+            .missing,
+            "\(item.id): T1 is missing in \(truth): it tells the brain, which the uncertainty score needs")
+        }
+      }
+      return Pair(
+        id: item.id, truth: item.segmentation ?? "", prediction: found[item.id] ?? "",
+        convention: convention ?? LabelConvention(caseName: item.id), maps: maps[item.id] ?? [:],
+        brain: uncertainty == nil ? nil : item.files[.t1])
     }
-    guard zip(a.affine, b.affine).allSatisfy({ abs($0 - $1) <= 1e-3 }) else {
-      throw Fault(.invalid, "\(pair.id): \(pair.prediction) has another affine than \(pair.truth)")
-    }
-    return CaseScores(Overlaps(truth: truth, prediction: prediction))
   }
 
   private static func names(_ folder: String) throws -> [String] {
@@ -60,12 +158,20 @@ public struct Evaluator: Sendable {
     return nil
   }
 
+  /// The case and the region of a map's file.
+  private static func mapName(_ name: String) -> (id: String, region: Region)? {
+    for region in Region.allCases {
+      for suffix in ["_unc_\(region.mapName)", "-unc-\(region.mapName)"] {
+        if let id = stem(name, suffix) { return (id, region) }
+      }
+    }
+    return nil
+  }
+
   private static func predictionFiles(_ folder: String) throws -> [String: String] {
     var files: [String: String] = [:]
     for name in try names(folder) {
-      guard let id = stem(name),
-        !["_whole", "_core", "_enhance"].contains(where: { id.hasSuffix("_unc" + $0) })
-      else { continue }
+      guard let id = stem(name), mapName(name) == nil else { continue }
       guard files[id] == nil else {
         throw Fault(.invalid, "\(folder): \(id) is there twice, as .nii and as .nii.gz; remove one")
       }
@@ -77,26 +183,31 @@ public struct Evaluator: Sendable {
     return files
   }
 
-  private static func truthFiles(_ folder: String) throws -> [String: String] {
-    var files: [String: String] = [:]
-    let names = try names(folder)
-    for name in names {
-      for suffix in ["_seg", "-seg"] {
-        if let id = stem(name, suffix) { files[id] = "\(folder)/\(name)" }
-        for ending in [".nii.gz", ".nii"] {
-          let path = "\(folder)/\(name)/\(name)\(suffix)\(ending)"
-          if FileManager.default.fileExists(atPath: path) { files[name] = path }
-        }
+  private static func mapFiles(_ folder: String) throws -> [String: [Region: String]] {
+    var files: [String: [Region: String]] = [:]
+    for name in try names(folder) {
+      guard let (id, region) = mapName(name) else { continue }
+      guard files[id]?[region] == nil else {
+        throw Fault(.invalid, "\(folder): the map \(region.mapName) of \(id) is there twice; remove one")
       }
-    }
-    if files.isEmpty {
-      for item in try Dataset.inspect(folder, needs: [], needsTruth: true).cases {
-        files[item.id] = item.segmentation
-      }
+      files[id, default: [:]][region] = "\(folder)/\(name)"
     }
     guard !files.isEmpty else {
-      throw Fault(.missing, "\(folder): no truth (ID_seg.nii.gz) is in this folder")
+      throw Fault(.missing, "\(folder): no map of uncertainties (ID_unc_whole.nii.gz) is in this folder")
     }
     return files
+  }
+
+  private static func truths(_ folder: String) throws -> Dataset {
+    // An absent folder is told as for the other side.
+    _ = try names(folder)
+    let dataset: Dataset
+    do {
+      dataset = try Dataset.inspect(folder, needs: [], needsTruth: true)
+    } catch let fault as Fault where fault.kind == .missing {
+      throw Fault(.missing, "\(folder): no truth (ID_seg.nii.gz) is in this folder")
+    }
+    if dataset.cases.isEmpty, let problem = dataset.problems.first { throw problem }
+    return dataset
   }
 }

@@ -5,6 +5,8 @@ public enum Metric: String, CaseIterable, Sendable {
   case dice, sensitivity, specificity
   /// The 95th percentile of surface distances, mm.
   case hd95
+  /// The challenge's score of a map of uncertainties.
+  case score
 
   /// The name in the challenge server's tables.
   public var column: String {
@@ -13,6 +15,7 @@ public enum Metric: String, CaseIterable, Sendable {
     case .sensitivity: "Sensitivity"
     case .specificity: "Specificity"
     case .hd95: "Hausdorff95"
+    case .score: "Score"
     }
   }
 }
@@ -20,6 +23,10 @@ public enum Metric: String, CaseIterable, Sendable {
 /// The metrics of one case: fractions, and mm for distances.
 public struct CaseScores: Equatable, Sendable {
   public var values: [Region: [Metric: Double]] = [:]
+  /// The voxels behind the fractions.
+  public var overlaps: [Region: Overlap] = [:]
+  /// Where there are maps of uncertainties.
+  public var uncertainty: [Region: UncertaintyScore] = [:]
 
   public init() {}
 
@@ -30,12 +37,13 @@ public struct CaseScores: Equatable, Sendable {
       values[region] = [
         .dice: overlap.dice, .sensitivity: overlap.sensitivity, .specificity: overlap.specificity,
       ]
+      self.overlaps[region] = overlap
     }
   }
 
   /// nil where it wasn't measured.
   public subscript(region: Region, metric: Metric) -> Double? {
-    get { values[region]?[metric] }
+    get { values[region]?[metric] ?? (metric == .score ? uncertainty[region]?.score : nil) }
     set { values[region, default: [:]][metric] = newValue }
   }
 }
@@ -76,6 +84,10 @@ public struct MethodEvaluation: Equatable, Sendable {
 extension MethodEvaluation {
   /// `{"cases": {ID: {"WT": {"dice": …}, …}, …}, "summary": {"WT": {"dice": {"mean": …}, …}, …}}`, one case a line.
   /// Numbers are the shortest that read back as the same; NaN is null.
+  ///
+  /// Where voxels were counted each region of a case also has `TP`, `FP`, `FN`, `TN`, `n_pred` and `n_ref`, and
+  /// `mean` and `foreground_mean` follow, as in nnU-Net's summary.json. There as here Dice and IoU are means over the
+  /// cases, but two empty masks count as 1, where nnU-Net leaves them out.
   public var json: String {
     let metrics = metrics
     func object(_ members: [(String, String)]) -> String {
@@ -85,18 +97,36 @@ extension MethodEvaluation {
       if members.isEmpty { return "{}" }
       return "{\n" + members.map { "    \(jsonString($0.0)): \($0.1)" }.joined(separator: ",\n") + "\n  }"
     }
-    let cases = ids.map { id in
-      (
-        id,
-        object(
-          Region.allCases.map { region in
-            let scores = self.cases[id]
-            return (
-              region.rawValue,
-              object(metrics.map { ($0.rawValue, jsonNumber(scores?[region, $0] ?? .nan)) })
-            )
-          })
-      )
+    func uncertainty(_ score: UncertaintyScore) -> String {
+      let areas = score.areas
+      return object([
+        ("score", jsonNumber(score.score)), ("certain", jsonNumber(score.certain)),
+        (
+          "auc",
+          object([
+            ("dice", jsonNumber(areas.dice)), ("ftp", jsonNumber(areas.ftp)), ("ftn", jsonNumber(areas.ftn)),
+          ])
+        ),
+        (
+          "filtered_dice",
+          object(score.filteredDice.map { (thresholdText($0.threshold), jsonNumber($0.dice)) })
+        ),
+      ])
+    }
+    func members(_ scores: CaseScores, _ region: Region) -> [(String, String)] {
+      var members = Metric.allCases.filter { $0 != .score }.compactMap { metric in
+        scores[region, metric].map { (metric.rawValue, jsonNumber($0)) }
+      }
+      members += (scores.overlaps[region]?.counts ?? []).map { ($0.name, "\($0.voxels)") }
+      if let score = scores.uncertainty[region] {
+        members.append(("uncertainty", uncertainty(score)))
+      } else if let score = scores[region, .score] {
+        members.append(("uncertainty", object([("score", jsonNumber(score))])))
+      }
+      return members
+    }
+    let cases = self.cases.sorted { $0.key < $1.key }.map { id, scores in
+      (id, object(Region.allCases.map { ($0.rawValue, object(members(scores, $0))) }))
     }
     let summary = Region.allCases.map { region in
       (
@@ -115,7 +145,29 @@ extension MethodEvaluation {
           })
       )
     }
-    return "{\n  \"cases\": \(lines(cases)),\n  \"summary\": \(lines(summary))\n}\n"
+    let means = overlapMeans
+    let nnunet =
+      means.isEmpty
+      ? ""
+      : ",\n  \"mean\": "
+        + lines(zip(Region.allCases, means).map { ($0.rawValue, object($1.map { ($0, jsonNumber($1)) })) })
+        + ",\n  \"foreground_mean\": "
+        + object(
+          means[0].indices.map { i in (means[0][i].name, jsonNumber(mean(means.map { $0[i].value }))) })
+    return "{\n  \"cases\": \(lines(cases)),\n  \"summary\": \(lines(summary))\(nnunet)\n}\n"
+  }
+
+  /// For each region the means over the cases of what nnU-Net tells of overlaps, under its names; none where a case
+  /// has no counts.
+  private var overlapMeans: [[(name: String, value: Double)]] {
+    let all = Region.allCases.map { region in ids.compactMap { cases[$0]?.overlaps[region] } }
+    guard !cases.isEmpty, all.allSatisfy({ $0.count == cases.count }) else { return [] }
+    return all.map { overlaps in
+      [("Dice", mean(overlaps.map(\.dice))), ("IoU", mean(overlaps.map(\.iou)))]
+        + overlaps[0].counts.indices.map { i in
+          (overlaps[0].counts[i].name, mean(overlaps.map { Double($0.counts[i].voxels) }))
+        }
+    }
   }
 
   /// Reads an evaluation's JSON file. The summary is not read: it follows from the cases.
@@ -149,21 +201,65 @@ extension MethodEvaluation {
         guard let metrics = value[region.rawValue]?.members else {
           throw Fault(.invalid, "\(file): case \(id) has no \(region.rawValue)")
         }
-        for metric in Metric.allCases {
-          switch metrics[metric.rawValue] {
-          case nil: continue
-          case .number(let number): scores[region, metric] = number
-          case .null: scores[region, metric] = .nan
-          default:
-            throw Fault(
-              .invalid, "\(file): \(metric.rawValue) of \(region.rawValue) of case \(id) is not a number")
-          }
+        let node = RegionNode(members: metrics, place: "\(region.rawValue) of case \(id)", file: file)
+        for metric in Metric.allCases where metric != .score {
+          scores[region, metric] = try node.number(metric.rawValue)
+        }
+        scores.overlaps[region] = try node.overlap()
+        if let uncertainty = try node.uncertainty() {
+          scores.uncertainty[region] = uncertainty
+        } else {
+          scores[region, .score] = try node.number("uncertainty", "score")
         }
       }
       self.cases[id] = scores
     }
     if self.cases.isEmpty { throw Fault(.missing, "\(file) has no cases") }
     if metrics.isEmpty { throw Fault(.invalid, "\(file) has no metric that every case has") }
+  }
+}
+
+/// What a JSON says of one region of one case.
+private struct RegionNode {
+  let members: [String: JSONNode]
+  /// `WT of case X`, for messages.
+  let place: String
+  let file: String
+
+  /// The number at the end of a path of names; nil where it is not there.
+  func number(_ path: String...) throws(Fault) -> Double? {
+    switch path.dropFirst().reduce(members[path[0]], { $0?[$1] }) {
+    case nil: return nil
+    case .number(let number): return number
+    case .null: return .nan
+    default: throw Fault(.invalid, "\(file): \(path.joined(separator: ".")) of \(place) is not a number")
+    }
+  }
+
+  func overlap() throws(Fault) -> Overlap? {
+    var counts: [Int] = []
+    for name in Overlap.names.prefix(4) {
+      if let count = try number(name), let voxels = Int(exactly: count) { counts.append(voxels) }
+    }
+    guard counts.count == 4 else { return nil }
+    return Overlap(tp: counts[0], fp: counts[1], fn: counts[2], tn: counts[3])
+  }
+
+  /// nil where there is no more than a score.
+  func uncertainty() throws(Fault) -> UncertaintyScore? {
+    guard let score = try number("uncertainty", "score"), let dice = try number("uncertainty", "auc", "dice"),
+      let ftp = try number("uncertainty", "auc", "ftp"), let ftn = try number("uncertainty", "auc", "ftn")
+    else { return nil }
+    var filtered: [UncertaintyScore.Filtered] = []
+    for name in (members["uncertainty"]?["filtered_dice"]?.members ?? [:]).keys {
+      if let threshold = Double(name), let dice = try number("uncertainty", "filtered_dice", name) {
+        filtered.append(.init(threshold: threshold, dice: dice))
+      }
+    }
+    let certain = try number("uncertainty", "certain"), whole = try number("dice") ?? .nan
+    return UncertaintyScore(
+      score: score, certain: certain ?? (whole + 2) / 3, areas: .init(dice: dice, ftp: ftp, ftn: ftn),
+      filteredDice: filtered.sorted { $0.threshold > $1.threshold })
   }
 }
 
@@ -212,6 +308,11 @@ func jsonString(_ text: String) -> String {
     }
   }
   return result + "\""
+}
+
+/// `75`, `12.5`: a threshold as a key.
+func thresholdText(_ threshold: Double) -> String {
+  Int(exactly: threshold).map(String.init) ?? "\(threshold)"
 }
 
 /// A number as JSON: the shortest digits that read back as the same; what JSON has no number for is null.

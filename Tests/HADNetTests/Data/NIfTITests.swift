@@ -39,6 +39,22 @@ import Testing
     #expect(try NIfTIImage.read(none).voxels == (0..<12).map { Float($0) })
   }
 
+  /// A float is too short for some: 25 times the float next to 0.1 is above 2.5, its own float is not.
+  @Test func doublesAreNotRounded() throws {
+    var raw = RawNIfTI(slope: 0.1, intercept: 0)
+    raw.voxels = raw.encoded((20..<32).map(Double.init))
+    let path = try scratch.put("a.nii", raw.bytes)
+    let (header, values) = try NIfTIImage.doubles(path)
+    #expect(values == (20..<32).map { Double($0) * Double(Float(0.1)) } && header.size == Size(2, 2, 3))
+    #expect(values[5] > 2.5)
+    #expect(try NIfTIImage.read(path).voxels[5] == 2.5)
+    var deep = RawNIfTI(code: 64, bits: 64)
+    deep.voxels = deep.encoded([Double](repeating: 100.0.nextUp, count: 12))
+    #expect(
+      try NIfTIImage.doubles(scratch.put("b.nii", deep.bytes)).values
+        == [Double](repeating: 100.0.nextUp, count: 12))
+  }
+
   /// All 48 ways in which a box's axes can lie: each voxel's value says where it is in space.
   @Test func bringsAllOrientationsToBraTSAndBack() throws {
     let sides = [2, 3, 4]  // left to right, back to front, up

@@ -7,9 +7,20 @@ struct Golden: Decodable {
   struct Case: Decodable {
     let kind: String
     let files: [String: String]
-    let regions: [String: Counts]
+    let regions: [String: Values]
+    let spacing: [Double]
   }
-  struct Counts: Decodable { let tp, fp, fn, tn: Int, dice, sensitivity, specificity: Double }
+  struct Values: Decodable {
+    let tp, fp, fn, tn: Int
+    let dice, sensitivity, specificity, hd95: Double
+    /// One of the two: the second where a mask is empty.
+    let hd95LargerDirection, hd95VolumeDiagonal: Double?
+    /// DICE, FTP_RATIO and FTN_RATIO.
+    let curve: [String: [Double]]
+    let areas40, areas100, areas4: Areas
+    let filteredDice: [String: Double]
+  }
+  struct Areas: Decodable { let dice, ftp, ftn, score: Double }
   struct Average: Decodable { let mean, sd, median: Double }
   struct Test: Decodable {
     let a, b: [Double]
@@ -31,10 +42,14 @@ struct Golden: Decodable {
   }
 
   let cases: [String: Case]
+  let tolerances: [String: Double]
+  let hd95Penalty: Double
+  /// Descending.
+  let thresholds40: [Double]
   let summary: [String: [String: Average]]
   let tTests: [String: Test]
 
-  static let folder = URL(fileURLWithPath: #filePath).appending(path: "../../../Fixtures/evaluation")
+  static let folder = URL(fileURLWithPath: #filePath).appending(path: "../../../Fixtures/parity/evaluation")
     .standardized
 
   static func load() throws -> Golden {

@@ -1,0 +1,166 @@
+/// The thresholds at which a map of uncertainties is cut: a voxel whose uncertainty is above one leaves the computation.
+public struct UncertaintyThresholds: Equatable, Sendable {
+  /// The curves have the thresholds j · (100/points), j = 0…points.
+  public let points: Int
+  /// Where the Dice of the voxels that stay is told, from high to low.
+  public let filters: [Double]
+
+  /// Source: the challenge's program has 40 points by default, the paper's Figure 3 these filters.
+  public init(points: Int = 40, filters: [Double] = [100, 75, 50, 25]) {
+    precondition(points > 0 && filters.allSatisfy { $0 >= 0 && $0 <= 100 }, "\(points) points, \(filters)")
+    self.points = points
+    self.filters = Set(filters).sorted(by: >)
+  }
+
+  /// Those of the curves, from 0 to 100.
+  public var curve: [Double] {
+    // The last is 100, whatever the products round to.
+    (0..<points).map { Double($0) * (100 / Double(points)) } + [100]
+  }
+}
+
+/// What of a region stays at each threshold, and what is lost: the challenge's three curves for one case.
+///
+/// Source: the challenge's program (RagMeh11/QU-BraTS), with exact ratios where it adds 1.2e-7 to the counts.
+public struct UncertaintyCurves: Equatable, Sendable {
+  /// From 0 to 100.
+  public let thresholds: [Double]
+  /// Dice of the voxels that stay, in the brain and outside.
+  public let dice: [Double]
+  /// Which share of the brain's true positives is filtered, and which of its true negatives; 0 where it has none.
+  public let ftp, ftn: [Double]
+  /// Dice of the voxels that stay at each filter, from high to low.
+  public let filteredDice: [UncertaintyScore.Filtered]
+
+  /// Counts in one pass over the voxels. `brain`: not 0 in the brain; `map`: 0…100, the region's own.
+  public init(
+    _ region: Region, truth: LabelVolume, prediction: LabelVolume, brain: [UInt8], map: [Double],
+    _ cuts: UncertaintyThresholds = .init()
+  ) {
+    thresholds = cuts.curve
+    let all = Set(thresholds + cuts.filters).sorted()
+    let counts = UncertaintyCurves.counts(region, truth, prediction, brain, map, all)
+    var dice: [Double: Double] = [:], ftp: [Double] = [], ftn: [Double] = []
+    // What stays at a threshold is what all bins up to its own hold.
+    let whole = counts.reduce(Outcomes(), &+)
+    var kept = Outcomes(), next = 0
+    for (threshold, bin) in zip(all, counts) {
+      kept &+= bin
+      let overlap = Overlap(
+        tp: kept[3] + kept[7], fp: kept[1] + kept[5], fn: kept[2] + kept[6], tn: kept[0] + kept[4])
+      dice[threshold] = overlap.dice
+      if threshold == thresholds[next] {
+        ftp.append(whole[7] == 0 ? 0 : Double(whole[7] - kept[7]) / Double(whole[7]))
+        ftn.append(whole[4] == 0 ? 0 : Double(whole[4] - kept[4]) / Double(whole[4]))
+        next += 1
+      }
+    }
+    self.dice = thresholds.map { dice[$0] ?? .nan }
+    self.ftp = ftp
+    self.ftn = ftn
+    filteredDice = cuts.filters.map { .init(threshold: $0, dice: dice[$0] ?? .nan) }
+  }
+
+  /// How many voxels are of each kind: 1 predicted, 2 true, 4 in the brain, added up.
+  private typealias Outcomes = SIMD8<Int>
+
+  /// The voxels of each kind in the bin of the first threshold that is not below their uncertainty.
+  private static func counts(
+    _ region: Region, _ truth: LabelVolume, _ prediction: LabelVolume, _ brain: [UInt8], _ map: [Double],
+    _ thresholds: [Double]
+  ) -> [Outcomes] {
+    let voxels = map.count
+    precondition(
+      truth.classes.count == voxels && prediction.classes.count == voxels && brain.count == voxels,
+      "\(truth.size) of truth, \(prediction.size) of prediction, \(brain.count) of brain for \(voxels) uncertainties"
+    )
+    // By both classes and the brain, to be indexed with 16 · brain + 4 · truth + prediction.
+    let kinds = (0..<32).map { index in
+      (region.contains(UInt8(index & 3)) ? 1 : 0) + (region.contains(UInt8(index >> 2 & 3)) ? 2 : 0)
+        + (index >> 4) * 4
+    }
+    // For each of many small intervals of uncertainty the first bin that can be the one. It is looked for from
+    // one interval further down, so that no rounding can hide a bin.
+    let intervals = 4096, scale = Double(intervals) / 100
+    var firstBins: [Int] = [], bin = 0
+    for interval in 0...intervals {
+      while thresholds[bin] < Double(interval - 1) / scale { bin += 1 }
+      firstBins.append(bin)
+    }
+    var counts = [Int](repeating: 0, count: thresholds.count * 8)
+    truth.classes.withUnsafeBufferPointer { truth in
+      prediction.classes.withUnsafeBufferPointer { prediction in
+        brain.withUnsafeBufferPointer { brain in
+          map.withUnsafeBufferPointer { map in
+            for i in map.indices {
+              let uncertainty = map[i]
+              precondition(uncertainty >= 0 && uncertainty <= 100, "an uncertainty of \(uncertainty)")
+              var bin = firstBins[Int(uncertainty * scale)]
+              while uncertainty > thresholds[bin] { bin += 1 }
+              let isBrain = brain[i] == 0 ? 0 : 16
+              counts[bin * 8 + kinds[isBrain | Int(truth[i] << 2 | prediction[i])]] += 1
+            }
+          }
+        }
+      }
+    }
+    return thresholds.indices.map { bin in
+      var outcomes = Outcomes()
+      for kind in 0..<8 { outcomes[kind] = counts[bin * 8 + kind] }
+      return outcomes
+    }
+  }
+}
+
+/// The challenge's score of a map of uncertainties for one region of one case.
+public struct UncertaintyScore: Equatable, Sendable {
+  /// Areas under the three curves over thresholds from 0 to 100, divided by 100.
+  public struct Areas: Equatable, Sendable {
+    public let dice, ftp, ftn: Double
+
+    public init(dice: Double, ftp: Double, ftn: Double) {
+      self.dice = dice
+      self.ftp = ftp
+      self.ftn = ftn
+    }
+  }
+
+  /// The Dice of the voxels whose uncertainty is at most a threshold.
+  public struct Filtered: Equatable, Sendable {
+    public let threshold, dice: Double
+
+    public init(threshold: Double, dice: Double) {
+      self.threshold = threshold
+      self.dice = dice
+    }
+  }
+
+  /// (AUC of Dice + (1 − AUC of FTP) + (1 − AUC of FTN)) / 3, in 0…1, higher is better.
+  ///
+  /// Source: equation 1 of the QU-BraTS paper.
+  public let score: Double
+  /// The score of a map that is 0 everywhere, (Dice + 2) / 3: what claiming certainty would bring.
+  public let certain: Double
+  public let areas: Areas
+  /// From high to low thresholds.
+  public let filteredDice: [Filtered]
+
+  public init(score: Double, certain: Double, areas: Areas, filteredDice: [Filtered]) {
+    self.score = score
+    self.certain = certain
+    self.areas = areas
+    self.filteredDice = filteredDice
+  }
+
+  public init(_ curves: UncertaintyCurves) {
+    /// By trapezoids; thresholds are equally far apart.
+    func area(_ values: [Double]) -> Double {
+      let ends = (values[0] + values[values.count - 1]) / 2
+      return (ends + values.dropFirst().dropLast().reduce(0, +)) / Double(values.count - 1)
+    }
+    areas = Areas(dice: area(curves.dice), ftp: area(curves.ftp), ftn: area(curves.ftn))
+    score = (areas.dice + (1 - areas.ftp) + (1 - areas.ftn)) / 3
+    certain = ((curves.dice.last ?? .nan) + 2) / 3
+    filteredDice = curves.filteredDice
+  }
+}
