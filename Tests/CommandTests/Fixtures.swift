@@ -47,6 +47,7 @@ enum Fixture {
     # Two epochs, of which the second is not whole; several cases wait in the queue.
     uhemis: {width: 2, windows: 40, windows_per_case: 4, queue: 6, patch: 24, window: 64, least_side: 24}
     uhved: {width: 2, windows: 40, windows_per_case: 4, queue: 6, patch: 24, window: 64, least_side: 24}
+    uncertainty: {samples: 12}
 
     """
   private static let recipeFile = Result {

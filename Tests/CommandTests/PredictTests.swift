@@ -5,11 +5,15 @@ import Testing
 extension Commands {
   @Suite struct PredictTests {
     private func predict(
-      _ stage: String, _ data: String, _ out: String, ranks: Int? = nil
+      _ stage: String, _ data: String, _ out: String, _ more: String..., ranks: Int? = nil, threads: Int = 1
     ) throws -> Outcome {
-      try Program.run(
-        "predict", "--model", "\(Fixture.run())/\(stage)/checkpoints/best", "--data", data, "--out", out,
-        "--quiet", "--threads", "1", ranks: ranks)
+      try Job(
+        Program.command(
+          [
+            "predict", "--model", "\(Fixture.run())/\(stage)/checkpoints/best", "--data", data, "--out", out,
+            "--quiet", "--threads", "\(threads)",
+          ] + more, ranks: ranks)
+      ).outcome()
     }
 
     /// Patients without truth and T1ce.
@@ -26,7 +30,85 @@ extension Commands {
     private func tested() throws -> [String] {
       try FileManager.default.contentsOfDirectory(
         atPath: "\(Fixture.run())/evaluation/HAD-Net/predictions"
-      ).sorted()
+      ).filter { !$0.contains("_unc_") }.sorted()
+    }
+
+    // MARK: Uncertainty
+
+    /// The maps of a folder.
+    private func maps(_ folder: String) throws -> [String] {
+      try FileManager.default.contentsOfDirectory(atPath: folder).filter { $0.contains("_unc_") }.sorted()
+    }
+
+    /// 12 samples are two blocks, and 13 cases leave one for a last round in which ranks share its samples.
+    @Test(arguments: [(1, 2), (2, 1), (3, 1), (3, 2)])
+    func uncertaintyHasTheSameBitsOnAnyNumberOfRanksAndThreads(ranks: Int, threads: Int) throws {
+      let folder = try Scratch(), data = try patients(Fixture.data(), folder)
+      #expect(try predict("hadnet", data, folder / "one", "--uncertainty", "12", "--seed", "3").code == 0)
+      let outcome = try predict(
+        "hadnet", data, folder / "more", "--uncertainty", "12", "--seed", "3", ranks: ranks, threads: threads)
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      #expect(try maps(folder / "one").count == 39)
+      try expectSame(folder / "one", folder / "more")
+      // The study's maps are of the same samples.
+      let study = "\(try Fixture.run())/evaluation/HAD-Net/predictions"
+      let names = try maps(study)
+      #expect(names.count == 9)
+      for name in names { #expect(try bytes("\(study)/\(name)") == bytes(folder / "one/\(name)"), "\(name)") }
+    }
+
+    @Test(arguments: [
+      ("1", ["--seed", "5"]), ("3", ["--measure", "multiclass"]), ("3", ["--measure", "expected"]),
+      ("3", ["--measure", "mutual", "--segment-mean"]), ("3", ["--scale", "case"]),
+      ("3", ["--scale", "dataset"]),
+    ])
+    func uncertaintyIsWithin0And100(samples: String, options: [String]) throws {
+      let folder = try Scratch(), data = try patients(Fixture.data2023(), folder), out = folder / "out"
+      let outcome = try Job(
+        Program.command(
+          [
+            "predict", "--model", "\(Fixture.run())/student/checkpoints/best", "--data", data, "--out", out,
+            "--quiet", "--uncertainty", samples,
+          ] + options)
+      ).outcome()
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      let names = try maps(out)
+      #expect(names.count == 9 && !exists("\(out)/unscaled"))
+      var low = Float.infinity, high = -Float.infinity
+      for name in names {
+        let map = try NIfTIImage.read("\(out)/\(name)").voxels
+        #expect(map.allSatisfy { (0...100).contains($0) }, "\(name)")
+        low = min(low, map.min() ?? 0)
+        high = max(high, map.max() ?? 0)
+      }
+      #expect(low == 0 && high > 0)
+      if options.first == "--scale" { #expect(high == 100) }
+      // Measures of all classes are one map for all regions.
+      let isOne = options.first == "--measure"
+      for start in stride(from: 0, to: 9, by: 3) {
+        #expect(
+          try (bytes("\(out)/\(names[start])") == bytes("\(out)/\(names[start + 1])")) == isOne)
+      }
+    }
+
+    @Test func samplesOfOtherSeedsDiffer() throws {
+      let folder = try Scratch(), data = try patients(Fixture.data2023(), folder)
+      for seed in ["1", "2"] {
+        #expect(try predict("student", data, folder / seed, "--uncertainty", "1", "--seed", seed).code == 0)
+      }
+      for name in try maps(folder / "1") {
+        #expect(try bytes(folder / "1/\(name)") != bytes(folder / "2/\(name)"), "\(name)")
+      }
+    }
+
+    @Test func uncertaintyThatCannotBeIsRefused() throws {
+      let folder = try Scratch(), data = try Fixture.data2023()
+      expectFault(
+        try predict("uhved", data, folder / "out", "--uncertainty", "2"), 64,
+        ["U-HVED has no dropout to draw samples with; leave its uncertainty out"])
+      #expect(try predict("student", data, folder / "out", "--uncertainty", "-1").code == 64)
+      #expect(try predict("student", data, folder / "out", "--segment-mean").code == 64)
+      #expect(try predict("student", data, folder / "out", "--measure", "entropy").code == 64)
     }
 
     @Test(arguments: [

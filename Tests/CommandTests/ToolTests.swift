@@ -57,12 +57,12 @@ extension Commands {
       }
       let outcome = try Program.run("report", run)
       #expect(outcome.code == 0, "\(outcome.errors)")
-      for name in ["table1.md", "statistics.md", "statistics.csv"] {
+      for name in ["table1.md", "table2.md", "table2.csv", "statistics.md", "statistics.csv"] {
         #expect(
           try text("\(run)/evaluation/\(name)") == text("\(Fixture.run())/evaluation/\(name)"), "\(name)")
       }
       #expect(try text("\(run)/report.html").contains("Dice, percent: HAD-Net minus each other method"))
-      for name in ["report.html", "figures/curves.png", "figures/figure2.png"] {
+      for name in ["report.html", "figures/curves.png", "figures/figure2.png", "figures/figure3.png"] {
         #expect(exists("\(run)/\(name)"))
       }
     }

@@ -17,9 +17,10 @@ import Testing
     let images = Volume(zeros: Shape(size, 4))
     var random = Philox(seed: 8, .test)
     for i in 0..<images.shape.count { images.base[i] = random.uniform() }
+    let scratch = Scratch(), files = try SmallCase(scratch).files()
     return PreparedCase(
       id: id, images: images, labels: nil, mask: [UInt8](repeating: 1, count: size.voxels),
-      placement: try Preparation().prepare(SmallCase(Scratch()).files(), commonSize: size).placement)
+      placement: try Preparation().prepare(files, commonSize: size).placement)
   }
 
   /// The first block is computed once; each sample is what a whole pass with its masks gives, bit for bit.
