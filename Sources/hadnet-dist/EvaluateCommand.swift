@@ -113,17 +113,37 @@ extension SurfaceDistance.Direction: ExpressibleByArgument {}
 
 struct CompareCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "compare", abstract: "Two-sided paired t-tests between two evaluations.",
-    discussion: "Example: hadnet-dist compare hadnet.json student.json")
+    commandName: "compare",
+    abstract: "Two-sided paired tests between two evaluations, or of one against several.",
+    discussion: """
+      Mean, 95 % bootstrap interval, median and sd of the differences, paired t-test and Wilcoxon's signed-rank test, \
+      each p also after Holm's correction for all tests that are printed.
+
+      Example: hadnet-dist compare hadnet.json student.json adnet.json
+      """)
 
   @Argument(help: "Scores as `evaluate --json` writes them, or a run's summary.json.")
   var a: String
-  @Argument(help: "Scores of another method on the same cases.")
-  var b: String
+  @Argument(help: "Scores of other methods on the same cases.")
+  var others: [String]
+  @Option(help: "File for all numbers as JSON.")
+  var json: String?
   @OptionGroup var shared: SharedOptions
 
+  func validate() throws {
+    if let path = others.indices.first(where: { others[..<$0].contains(others[$0]) }).map({ others[$0] }) {
+      throw ValidationError("\(path) is given twice.")
+    }
+  }
+
   func run() throws {
-    print(try Comparison(MethodEvaluation.load(a, method: a), MethodEvaluation.load(b, method: b)).text)
+    let paths = [a] + others
+    let evaluations = try zip(paths, MethodEvaluation.names(paths)).map { path, name in
+      try MethodEvaluation.load(path, method: name)
+    }
+    let comparison = try Comparison(evaluations[0], Array(evaluations.dropFirst()))
+    if let json { try Files.write(comparison.json, to: json) }
+    print(comparison.text, terminator: "")
   }
 }
 

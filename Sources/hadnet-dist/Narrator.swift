@@ -109,6 +109,9 @@ final class Narrator {
       try journal.write("found", ["stage": .text(stage.rawValue), "epochs": .whole(epochs)])
     case .evaluating(let stage, let cases):
       try journal.write("evaluate", ["stage": .text(stage.rawValue), "cases": .whole(cases)])
+    case .sampling(let stage, let samples, let cases):
+      try journal.write(
+        "sample", ["stage": .text(stage.rawValue), "samples": .whole(samples), "cases": .whole(cases)])
     case .warning(let text): try journal.write("warning", ["text": .text(text)])
     }
   }
@@ -141,6 +144,8 @@ final class Narrator {
       say(text + String(format: ", %.1f s", seconds) + (isBest ? ", best" : ""))
     case .found(let stage, let epochs): say("\(stage.method): done before, \(epochs) epochs")
     case .evaluating(let stage, let cases): say("\(stage.method): segmenting \(cases) test cases")
+    case .sampling(let stage, let samples, let cases):
+      say("\(stage.method): \(samples) dropout samples of \(cases) test cases")
     case .warning(let text): say("warning: \(text)")
     }
   }

@@ -19,6 +19,10 @@ struct PhantomCommand: ParsableCommand {
   var seed: UInt64 = 1
   @Option(help: "Names, folders and labels: brats2019, brats2021 or brats2023.")
   var layout = Phantom.Layout.brats2019
+  @Option(help: "How much the rim differs from the core without contrast agent; 1: a few percent.")
+  var rimContrast: Float = 1
+  @Option(help: "How much of the rim is missing: 0 little, 0.3 more than half.")
+  var rimGaps: Float = 0
   @OptionGroup var shared: SharedOptions
 
   func run() throws {
@@ -27,7 +31,10 @@ struct PhantomCommand: ParsableCommand {
     }
     let bar = shared.bar()
     bar.start("phantom", total: cases)
-    try Phantom.write(to: out, cases: cases, shape: shape, seed: seed, layout: layout) { _ in bar.advance() }
+    try Phantom.write(
+      to: out, cases: cases, shape: shape, seed: seed, layout: layout,
+      rim: .init(contrast: rimContrast, gaps: rimGaps)
+    ) { _ in bar.advance() }
     bar.finish()
     bar.line("\(cases) cases of \(shape) voxels in \(out)")
   }

@@ -3,13 +3,17 @@ import Collective
 import Foundation
 import HADNet
 
+extension UncertaintyMeasure: ExpressibleByArgument {}
+extension UncertaintyScale: ExpressibleByArgument {}
+
 struct PredictCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "predict", abstract: "Segment patients without truth, on their own grid.",
     discussion: """
-      A student or HAD-Net needs FLAIR, T1 and T2 only.
+      A student or HAD-Net needs FLAIR, T1 and T2 only. With --uncertainty each patient gets three maps more,
+      ID_unc_whole, ID_unc_core and ID_unc_enhance, of 0 (certain) to 100.
 
-      Example: hadnet-dist predict --model run/hadnet/checkpoints/best --data patients --out segmentations
+      Example: hadnet-dist predict --model run/hadnet/checkpoints/best --data patients --out segmentations --uncertainty 100
       """)
 
   @Option(help: "A model file (safetensors) or a checkpoint folder.")
@@ -18,7 +22,27 @@ struct PredictCommand: ParsableCommand {
   var data: String
   @Option(help: "Folder for ID.nii.gz of each patient.")
   var out: String
+  @Option(help: "Dropout samples for uncertainty maps; 0: none.")
+  var uncertainty = 0
+  @Option(help: "What the maps hold: region (entropy of each region), multiclass, expected or mutual.")
+  var measure = UncertaintyMeasure.region
+  @Option(
+    help:
+      "What 0 and 100 stand for: theoretical (the measure's bounds), dataset or case (least and largest value)."
+  )
+  var scale = UncertaintyScale.theoretical
+  @Flag(help: "Segment by the mean of the samples rather than by the pass without dropout.")
+  var segmentMean = false
+  @Option(help: "Seed of the samples.")
+  var seed: UInt64 = 1
   @OptionGroup var shared: SharedOptions
+
+  func validate() throws {
+    guard (0...1_000_000).contains(uncertainty) else {
+      throw ValidationError("--uncertainty \(uncertainty): 0 to 1000000 samples")
+    }
+    if uncertainty == 0, segmentMean { throw ValidationError("--segment-mean needs --uncertainty") }
+  }
 
   func run() throws {
     runInWorld { communicator in
@@ -29,6 +53,7 @@ struct PredictCommand: ParsableCommand {
         return (model, dataset)
       }
       let workers = try shared.workers(communicator), predictor = Predictor(model, workers)
+      let writer = try uncertaintyWriter(model, communicator, workers)
       try shared.warnOfCores(workers, communicator)
       let bar = shared.bar(rank: communicator.rank)
       let mine = stride(from: communicator.rank, to: dataset.cases.count, by: communicator.size).map {
@@ -55,7 +80,23 @@ struct PredictCommand: ParsableCommand {
         bar.line(text)
       }
       try communicator.barrier()
+      if let writer {
+        bar.start("uncertainty", total: dataset.cases.count)
+        try writer.write(dataset.cases, from: store, into: out, progress: { bar.advance(by: $0) })
+        bar.finish()
+      }
       bar.line("\(dataset.cases.count) segmentations by \(model.facts.method) in \(out)")
+    }
+  }
+
+  private func uncertaintyWriter(
+    _ model: Model, _ communicator: Communicator, _ workers: Workers
+  ) throws -> UncertaintyWriter? {
+    if uncertainty == 0 { return nil }
+    let settings = UncertaintySettings(
+      samples: uncertainty, measure: measure, scale: scale, segmentsMean: segmentMean)
+    return try communicator.rootFirst {
+      try UncertaintyWriter(model, settings, seed: seed, over: communicator, workers)
     }
   }
 }

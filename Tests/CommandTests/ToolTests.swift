@@ -52,12 +52,16 @@ extension Commands {
 
     @Test func reportOfAFinishedRun() throws {
       let folder = try Scratch(), run = try folder.copy(Fixture.run(), "run")
-      for name in ["report.html", "figures", "evaluation/table1.md"] {
+      for name in ["report.html", "figures", "evaluation/table1.md", "evaluation/statistics.csv"] {
         try FileManager.default.removeItem(atPath: "\(run)/\(name)")
       }
       let outcome = try Program.run("report", run)
       #expect(outcome.code == 0, "\(outcome.errors)")
-      #expect(try text("\(run)/evaluation/table1.md") == text("\(Fixture.run())/evaluation/table1.md"))
+      for name in ["table1.md", "statistics.md", "statistics.csv"] {
+        #expect(
+          try text("\(run)/evaluation/\(name)") == text("\(Fixture.run())/evaluation/\(name)"), "\(name)")
+      }
+      #expect(try text("\(run)/report.html").contains("Dice, percent: HAD-Net minus each other method"))
       for name in ["report.html", "figures/curves.png", "figures/figure2.png"] {
         #expect(exists("\(run)/\(name)"))
       }

@@ -10,6 +10,10 @@ public struct Philox: Sendable {
     /// Where windows of training cases lie and the order in which they come, which sequences a step sees, and
     /// the noise of samples of latent maps.
     case windows, sequences, noise
+    /// Dropout of a sample for uncertainty.
+    case monteCarlo
+    /// Which cases a resample of the bootstrap has.
+    case bootstrap = 16
   }
 
   private let key: (UInt32, UInt32)

@@ -14,6 +14,19 @@ public enum Phantom {
     case brats2019, brats2021, brats2023
   }
 
+  /// How the enhancing rim can be told without T1ce.
+  public struct Rim: Sendable {
+    /// How much it differs from the rest of the core in FLAIR, T1 and T2: 1 is a few percent, 0 not at all.
+    public var contrast: Float
+    /// How much less of it there is: 0 is about four fifths of a high-grade core's shell, 0.15 three, 0.3 two.
+    public var gaps: Float
+
+    public init(contrast: Float = 1, gaps: Float = 0) {
+      self.contrast = contrast
+      self.gaps = gaps
+    }
+  }
+
   /// Low-grade cases among 100, about BraTS 2019's 76 of 335. They enhance little or not at all.
   static let lowGradePercent = 23
 
@@ -26,7 +39,7 @@ public enum Phantom {
   /// Throws `.usage` for a shape or number of cases that can't be, `.storage` where the disk is full or the
   /// folder isn't writable.
   public static func write(
-    to out: String, cases: Int, shape: Size, seed: UInt64, layout: Layout,
+    to out: String, cases: Int, shape: Size, seed: UInt64, layout: Layout, rim: Rim = Rim(),
     progress: @Sendable (_ done: Int) -> Void = { _ in }
   ) throws {
     guard cases >= 1 && cases < 100_000 else {
@@ -35,12 +48,16 @@ public enum Phantom {
     guard min(shape.z, shape.y, shape.x) >= 16 && max(shape.z, shape.y, shape.x) <= 1024 else {
       throw Fault(.usage, "a phantom of \(shape) voxels; each side must be 16 to 1024")
     }
+    guard (0...10).contains(rim.contrast) && (-1...1).contains(rim.gaps) else {
+      throw Fault(
+        .usage, "a rim of contrast \(rim.contrast) with gaps \(rim.gaps); 0 to 10 and -1 to 1 can be made")
+    }
     try Replacement.makeFolder(out)
     let state = Mutex<(done: Int, fault: (index: Int, error: any Error)?)>((0, nil))
     DispatchQueue.concurrentPerform(iterations: cases) { index in
       if state.withLock({ $0.fault != nil }) { return }
       do {
-        try PhantomCase(index: index, shape: shape, seed: seed).write(to: out, layout: layout)
+        try PhantomCase(index: index, shape: shape, seed: seed, rim: rim).write(to: out, layout: layout)
         state.withLock {
           $0.done += 1
           progress($0.done)
@@ -125,12 +142,14 @@ struct PhantomCase {
   let index: Int
   let shape: Size
   let seed: UInt64
+  let rim: Phantom.Rim
   let isLowGrade: Bool
 
-  init(index: Int, shape: Size, seed: UInt64) {
+  init(index: Int, shape: Size, seed: UInt64, rim: Phantom.Rim = Phantom.Rim()) {
     self.index = index
     self.shape = shape
     self.seed = seed
+    self.rim = rim
     isLowGrade = Phantom.isLowGrade(index)
   }
 
@@ -223,6 +242,7 @@ struct PhantomAnatomy {
   private let stretch: SIMD3<Float>
   private let whole, core, rim, necrosis: Float  // radii; the rim's depth
   private let coreShift, enhancingShift: SIMD4<Float>  // this case's own contrast, around 1
+  private let enhancing: SIMD4<Float>  // intensities of the rim
   private let enhancingFrom: Float  // noise above which the rim enhances
   private let outline, inner, patches: LatticeNoise
 
@@ -278,6 +298,10 @@ struct PhantomAnatomy {
     let shift = around1(0.05)
     coreShift = shift
     enhancingShift = shift * around1(0.02)
+    let plain = PhantomCase.Tissue.core.intensities
+    let difference = PhantomCase.Tissue.enhancing.intensities - plain, contrast = of.rim.contrast
+    // The contrast agent's own effect stays.
+    enhancing = plain + difference * SIMD4(contrast, 1, contrast, contrast)
 
     // The tumour's whole radius is 17…25 % of the head's mean side; it lies off the middle, inside the brain.
     let half = (axes.x + axes.y + axes.z) / 3
@@ -296,7 +320,8 @@ struct PhantomAnatomy {
     centre = place * axes
     stretch = SIMD3(random.uniform(0.85, 1.18), random.uniform(0.85, 1.18), random.uniform(0.85, 1.18))
     let share = random.uniform()
-    enhancingFrom = of.isLowGrade ? (share < 0.5 ? 9 : 0.25 + 0.2 * share) : -0.42 + 0.34 * share
+    enhancingFrom =
+      of.isLowGrade ? (share < 0.5 ? 9 : 0.25 + 0.2 * share) : -0.42 + 0.34 * share + of.rim.gaps
     outline = lattice(11, 5)
     inner = lattice(15, 6)
     patches = lattice(13, 7)
@@ -378,13 +403,14 @@ struct PhantomAnatomy {
     let dead = necrosis - distance * (1 + 0.30 * m - 0.12 * n)
     // The enhancing shell is as deep as `rim`, not everywhere there, and not where the core is dead.
     let shell = min(min(solid, rim - solid), (e - enhancingFrom) * core * 0.5)
-    func blend(_ tissue: PhantomCase.Tissue, _ depth: Float, _ texture: SIMD4<Float>) {
-      signal += inside(depth) * (tissue.intensities * texture - signal)
+    func blend(_ tissue: SIMD4<Float>, _ depth: Float, _ texture: SIMD4<Float>) {
+      signal += inside(depth) * (tissue * texture - signal)
     }
-    blend(.oedema, min(oedema, 1 - radius), 1 + 0.06 * blotch)
-    blend(.core, solid, coreShift + 0.08 * blotch)
-    blend(.necrosis, dead, coreShift + 0.08 * blotch)
-    blend(.enhancing, shell, enhancingShift + 0.08 * blotch + 0.05 * grain)
+    typealias Tissue = PhantomCase.Tissue
+    blend(Tissue.oedema.intensities, min(oedema, 1 - radius), 1 + 0.06 * blotch)
+    blend(Tissue.core.intensities, solid, coreShift + 0.08 * blotch)
+    blend(Tissue.necrosis.intensities, dead, coreShift + 0.08 * blotch)
+    blend(enhancing, shell, enhancingShift + 0.08 * blotch + 0.05 * grain)
     if shell > 0 {
       label = 3
     } else if solid > 0 {

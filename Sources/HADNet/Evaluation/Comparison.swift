@@ -1,65 +1,173 @@
 import Foundation
 
-/// Two methods on the same cases: a paired t-test for each region and metric that both have.
-public struct Comparison: Sendable {
-  /// One test.
-  public struct Row: Equatable, Sendable {
-    public let region: Region
-    public let metric: Metric
-    public let test: PairedTTest
-  }
-
-  public let a, b: String
-  public let cases: Int
-  public let rows: [Row]
-
+extension MethodEvaluation {
   /// Throws where a case is missing on one side.
-  public init(_ a: MethodEvaluation, _ b: MethodEvaluation) throws(Fault) {
-    for (one, other) in [(a, b), (b, a)] {
-      if let id = one.ids.first(where: { other.cases[$0] == nil }) {
-        throw Fault(.missing, "case \(id) is in \(one.method) but not in \(other.method)")
-      }
-    }
-    self.a = a.method
-    self.b = b.method
-    cases = a.cases.count
-    let both = a.metrics.filter { b.metrics.contains($0) }
-    rows = both.flatMap { metric in
-      Region.allCases.map { region in
-        Row(
-          region: region, metric: metric,
-          test: PairedTTest(a.values(region, metric), b.values(region, metric)))
+  func requireCases(of other: MethodEvaluation) throws(Fault) {
+    for (one, another) in [(self, other), (other, self)] {
+      if let id = one.ids.first(where: { another.cases[$0] == nil }) {
+        throw Fault(.missing, "case \(id) is in \(one.method) but not in \(another.method)")
       }
     }
   }
 
-  /// A table for the terminal. HD95 in mm, all else as fractions.
-  public var text: String {
-    var lines = ["\(a) − \(b), \(cases) cases, two-sided paired t-tests", ""]
-    let header = ["metric", "region", "n", "mean difference", "sd", "t", "df", "p"]
-    let cells = rows.map { row in
-      let test = row.test
-      return [
-        row.metric.rawValue, row.region.rawValue, "\(test.n)", signed(test.meanDifference, "%+.4f"),
-        signed(test.sdDifference, "%.4f"), signed(test.t, "%.3f"), "\(test.degreesOfFreedom)",
-        test.meanDifference == 0 && test.sdDifference == 0 ? "no difference" : pText(test.p),
-      ]
-    }
-    let widths = header.indices.map { i in ([header] + cells).map { $0[i].count }.max() ?? 0 }
-    for row in [header] + cells {
-      let padded = row.indices.map { i in
-        let space = String(repeating: " ", count: widths[i] - row[i].count)
-        // Words to the left, numbers to the right.
-        return i < 2 ? row[i] + space : space + row[i]
-      }
-      lines.append(padded.joined(separator: "  "))
-    }
-    return lines.joined(separator: "\n") + "\n"
+  /// Names for evaluations by their files: a file's name without extension, or, where it is summary.json or not all
+  /// differ, its folder's name; the paths where these do not differ either.
+  public static func names(_ paths: [String]) -> [String] {
+    let files = paths.map { URL(fileURLWithPath: $0) }
+    let names = files.map { $0.deletingPathExtension().lastPathComponent }
+    let folders = files.map { $0.deletingLastPathComponent().lastPathComponent }
+    let mixed = zip(names, folders).map { $0 == "summary" ? $1 : $0 }
+    return [mixed, folders].first { Set($0).count == paths.count } ?? paths
   }
 }
 
-private func signed(_ value: Double, _ format: String) -> String {
-  value.isFinite ? String(format: format, value) : "\(value)"
+/// A method against others on the same cases: paired tests for each region and metric that both have.
+public struct Comparison: Sendable {
+  /// The method minus one other.
+  public struct Row: Equatable, Sendable {
+    public let other: String
+    public let region: Region
+    public let metric: Metric
+    /// Of the cases' differences.
+    public let differences: Summary
+    /// Of the mean difference.
+    public let interval: Interval
+    public let test: PairedTTest
+    public let signedRank: SignedRankTest
+    /// The two tests' p values after Holm's correction. All rows of a comparison are one family, for each kind of test.
+    public let adjusted, adjustedSignedRank: Double
+  }
+
+  public let method: String
+  public let others: [String]
+  public let cases: Int
+  /// By the other method, then by metric.
+  public let rows: [Row]
+
+  /// Throws where a case is missing on one side.
+  public init(
+    _ method: MethodEvaluation, _ others: [MethodEvaluation], metrics: [Metric] = Metric.allCases
+  ) throws(Fault) {
+    var sides: [(other: String, region: Region, metric: Metric, a: [Double], b: [Double])] = []
+    for other in others {
+      try method.requireCases(of: other)
+      for metric in metrics where method.metrics.contains(metric) && other.metrics.contains(metric) {
+        for region in Region.allCases {
+          sides.append(
+            (other.method, region, metric, method.values(region, metric), other.values(region, metric)))
+        }
+      }
+    }
+    let differences = sides.map { zip($0.a, $0.b).map { $0 - $1 } }
+    let intervals = Bootstrap.intervals(ofMeans: differences)
+    let tests = sides.map { PairedTTest($0.a, $0.b) }, adjusted = holm(tests.map(\.p))
+    let signedRanks = differences.map(SignedRankTest.init), adjustedRanks = holm(signedRanks.map(\.p))
+    self.method = method.method
+    self.others = others.map(\.method)
+    cases = method.cases.count
+    rows = sides.indices.map { i in
+      Row(
+        other: sides[i].other, region: sides[i].region, metric: sides[i].metric,
+        differences: Summary(differences[i]), interval: intervals[i], test: tests[i],
+        signedRank: signedRanks[i], adjusted: adjusted[i], adjustedSignedRank: adjustedRanks[i])
+    }
+  }
+}
+
+// MARK: - Text
+
+extension Comparison {
+  /// Tables for the terminal, one for each other method. HD95 in mm, all else as fractions.
+  public var text: String {
+    let header = [
+      "metric", "region", "n", "mean", "95 % interval", "median", "sd", "t", "p", "p Holm", "Wilcoxon p",
+      "p Holm",
+    ]
+    let cells = rows.map { row in
+      func number(_ value: Double, _ sign: String = "+") -> String {
+        formatted(value, "%\(sign).\(row.metric == .hd95 ? 2 : 4)f")
+      }
+      return [
+        row.metric.rawValue, row.region.rawValue, "\(row.test.n)", number(row.differences.mean),
+        "[\(number(row.interval.lower)), \(number(row.interval.upper))]", number(row.differences.median),
+        number(row.differences.sd, ""), formatted(row.test.t, "%.3f"),
+        row.differences.mean == 0 && row.differences.sd == 0 ? "no difference" : pText(row.test.p),
+        pText(row.adjusted), pText(row.signedRank.p), pText(row.adjustedSignedRank),
+      ]
+    }
+    let widths = header.indices.map { i in ([header] + cells).map { $0[i].count }.max() ?? 0 }
+    func line(_ row: [String]) -> String {
+      row.indices.map { i in
+        let space = String(repeating: " ", count: widths[i] - row[i].count)
+        // Words to the left, numbers to the right.
+        return i < 2 ? row[i] + space : space + row[i]
+      }.joined(separator: "  ")
+    }
+    var lines: [String] = []
+    for other in others {
+      lines += [
+        "\(method) − \(other), \(cases) cases, two-sided paired t-tests and Wilcoxon's signed-rank tests", "",
+      ]
+      lines += [line(header)] + zip(rows, cells).filter { $0.0.other == other }.map { line($0.1) } + [""]
+    }
+    lines += [
+      "95 % interval: of the mean, by the bootstrap over the cases (percentiles of \(Bootstrap.resamples) resamples).",
+      "p Holm: corrected for the \(rows.count) tests above, each kind of test by itself.",
+    ]
+    return lines.joined(separator: "\n") + "\n"
+  }
+
+  /// `{"method": …, "cases": …, "resamples": …, "family": …, "against": {METHOD: {"WT": {"dice": {"mean": …, "sd": …,
+  /// "median": …, "q25": …, "q75": …, "ci95": [low, high], "t_test": {"t": …, "df": …, "p": …, "p_holm": …},
+  /// "wilcoxon": {"n": …, "statistic": …, "exact": …, "p": …, "p_holm": …}}, …}, …}, …}}`: numbers of the differences;
+  /// an infinite t and NaN are null.
+  public var json: String {
+    func object(_ members: [(String, String)], _ indent: Int) -> String {
+      if members.isEmpty { return "{}" }
+      let space = String(repeating: " ", count: indent)
+      let lines = members.map { "\(space)  \(jsonString($0.0)): \($0.1)" }
+      return "{\n" + lines.joined(separator: ",\n") + "\n\(space)}"
+    }
+    func numbers(_ row: Row) -> String {
+      let summary = row.differences, test = row.test, ranks = row.signedRank
+      let values = [
+        ("mean", summary.mean), ("sd", summary.sd), ("median", summary.median), ("q25", summary.q25),
+        ("q75", summary.q75),
+      ]
+      return "{" + values.map { "\"\($0.0)\": \(jsonNumber($0.1))" }.joined(separator: ", ")
+        + ", \"ci95\": \(jsonPair(row.interval))"
+        + ", \"t_test\": {\"t\": \(jsonNumber(test.t)), \"df\": \(test.degreesOfFreedom)"
+        + ", \"p\": \(jsonNumber(test.p)), \"p_holm\": \(jsonNumber(row.adjusted))}"
+        + ", \"wilcoxon\": {\"n\": \(ranks.n), \"statistic\": \(jsonNumber(ranks.statistic))"
+        + ", \"exact\": \(ranks.isExact), \"p\": \(jsonNumber(ranks.p))"
+        + ", \"p_holm\": \(jsonNumber(row.adjustedSignedRank))}}"
+    }
+    let against = others.map { other in
+      let rows = rows.filter { $0.other == other }
+      let regions = Region.allCases.map { region in
+        (
+          region.rawValue,
+          object(rows.filter { $0.region == region }.map { ($0.metric.rawValue, numbers($0)) }, 6)
+        )
+      }
+      return (other, object(regions, 4))
+    }
+    return object(
+      [
+        ("method", jsonString(method)), ("cases", "\(cases)"), ("resamples", "\(Bootstrap.resamples)"),
+        ("family", "\(rows.count)"), ("against", object(against, 2)),
+      ], 0) + "\n"
+  }
+}
+
+/// `[low, high]`.
+func jsonPair(_ interval: Interval) -> String {
+  "[\(jsonNumber(interval.lower)), \(jsonNumber(interval.upper))]"
+}
+
+private func formatted(_ value: Double, _ format: String) -> String {
+  if value.isNaN { return "nan" }
+  return value.isFinite ? String(format: format, value) : "\(value)"
 }
 
 /// A probability in three digits.

@@ -139,7 +139,7 @@ extension MethodEvaluation {
               object([
                 ("mean", jsonNumber(summary.mean)), ("sd", jsonNumber(summary.sd)),
                 ("median", jsonNumber(summary.median)), ("q25", jsonNumber(summary.q25)),
-                ("q75", jsonNumber(summary.q75)),
+                ("q75", jsonNumber(summary.q75)), ("ci95", jsonPair(summary.interval)),
               ])
             )
           })

@@ -64,7 +64,7 @@ public struct SeedTable: Sendable {
     for (method, row) in zip(methods, table) {
       for (seed, evaluation) in zip(seeds, row) {
         let named = MethodEvaluation(method: "\(method) of seed \(seed)", cases: evaluation.cases)
-        if let reference { _ = try Comparison(reference, named) }
+        try reference?.requireCases(of: named)
         reference = reference ?? named
       }
     }
@@ -153,14 +153,9 @@ extension SeedTable {
   private func count(_ number: Int, _ noun: String) -> String { "\(number) \(noun)\(number == 1 ? "" : "s")" }
 
   public var markdown: String {
-    func table(_ header: [String], _ rows: [[String]]) -> String {
-      "|" + header.map { $0.isEmpty ? " |" : " \($0) |" }.joined() + "\n|"
-        + header.map { _ in " --- |" }.joined()
-        + "\n" + rows.map { "|" + $0.map { " \($0) |" }.joined() + "\n" }.joined()
-    }
-    var text = table([""] + methods, rows) + "\n" + note + "\n"
+    var text = markdownTable([""] + methods, rows) + "\n" + note + "\n"
     if !differences.isEmpty {
-      text += "\n" + table(["HAD-Net minus"] + Region.allCases.map(\.rawValue), differenceRows)
+      text += "\n" + markdownTable(["HAD-Net minus"] + Region.allCases.map(\.rawValue), differenceRows)
       text += "\n" + differenceNote + "\n"
     }
     return text

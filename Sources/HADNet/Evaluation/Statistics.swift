@@ -1,6 +1,7 @@
 import Foundation
 
-/// Values of several cases in a few numbers. Without values all are NaN, and with one so is the sd.
+/// Values of several cases in a few numbers. Without values all are NaN, as with a value that is; with one so are the
+/// sd and the interval.
 public struct Summary: Equatable, Sendable {
   public let mean: Double
   /// Standard deviation with n − 1.
@@ -8,15 +9,20 @@ public struct Summary: Equatable, Sendable {
   public let median: Double
   /// Quartiles, interpolated linearly.
   public let q25, q75: Double
+  private let values: [Double]
 
   public init(_ values: [Double]) {
+    self.values = values
     mean = HADNet.mean(values)
     sd = HADNet.standardDeviation(values)
-    let sorted = values.sorted()
+    let sorted = values.contains(where: \.isNaN) ? [.nan] : values.sorted()
     median = quantile(0.5, of: sorted)
     q25 = quantile(0.25, of: sorted)
     q75 = quantile(0.75, of: sorted)
   }
+
+  /// The 95 % interval of the mean by the bootstrap, worked out anew each time.
+  public var interval: Interval { Bootstrap.intervals(ofMeans: [values])[0] }
 }
 
 /// The arithmetic mean; NaN of nothing.

@@ -39,10 +39,13 @@ public struct Table1: Sendable {
     let hadnet = sorted.first { $0.method == "HAD-Net" }
     if let reference = hadnet ?? sorted.first {
       for other in sorted where other.method != reference.method {
-        let comparison = try Comparison(reference, other)
-        guard hadnet != nil else { continue }
-        for row in comparison.rows where row.metric == .dice {
-          tests.append(Test(method: other.method, region: row.region, test: row.test))
+        try reference.requireCases(of: other)
+        guard hadnet != nil, reference.metrics.contains(.dice), other.metrics.contains(.dice) else {
+          continue
+        }
+        for region in Region.allCases {
+          let test = PairedTTest(reference.values(region, .dice), other.values(region, .dice))
+          tests.append(Test(method: other.method, region: region, test: test))
         }
       }
     }
@@ -89,18 +92,15 @@ public struct Table1: Sendable {
   }
 
   public var markdown: String {
-    var text = "| |" + methods.map { " \($0) |" }.joined() + "\n"
-    text += "| --- |" + methods.map { _ in " --- |" }.joined() + "\n"
-    for region in Region.allCases {
-      // A star would start emphasis.
-      let cells = (cells[region] ?? []).map { " \($0.replacing("*", with: "\\*")) |" }
-      text += "| \(region.rawValue) |" + cells.joined() + "\n"
-    }
-    text += "\n" + note.replacing("*", with: "\\*") + "\n"
+    // A star would start emphasis.
+    func plain(_ text: String) -> String { text.replacing("*", with: "\\*") }
+    var text = markdownTable(
+      [""] + methods, Region.allCases.map { [$0.rawValue] + (cells[$0] ?? []).map(plain) })
+    text += "\n" + plain(note) + "\n"
     if !tests.isEmpty {
-      text += "\n| HAD-Net minus |" + Region.allCases.map { " \($0.rawValue) |" }.joined() + "\n"
-      text += "| --- |" + Region.allCases.map { _ in " --- |" }.joined() + "\n"
-      for row in differences { text += "| \(row.method) |" + row.cells.map { " \($0) |" }.joined() + "\n" }
+      text += "\n"
+      text += markdownTable(
+        ["HAD-Net minus"] + Region.allCases.map(\.rawValue), differences.map { [$0.method] + $0.cells })
     }
     return text
   }
@@ -112,6 +112,13 @@ public struct Table1: Sendable {
     }
     return lines.joined(separator: "\n") + "\n"
   }
+}
+
+/// A table in Markdown, a line a row.
+func markdownTable(_ header: [String], _ rows: [[String]]) -> String {
+  "|" + header.map { $0.isEmpty ? " |" : " \($0) |" }.joined() + "\n|"
+    + header.map { _ in " --- |" }.joined() + "\n"
+    + rows.map { "|" + $0.map { " \($0) |" }.joined() + "\n" }.joined()
 }
 
 /// `66.7 ± 19.7`, percent.

@@ -68,19 +68,32 @@ public struct UNet: Sendable {
   /// Logits [z, y, x, 4] of the pass's image, into the pass; dropout where `dropout` is given.
   public func forward(_ pass: UNetPass, _ p: ParameterVector, dropout: DropoutDraw? = nil, _ workers: Workers)
   {
+    begin(pass, p, workers)
+    finish(pass, p, dropout: dropout, workers)
+  }
+
+  /// The first block, which has no dropout: a pass for sampling begins once for all samples of an image.
+  func begin(_ pass: UNetPass, _ p: ParameterVector, _ workers: Workers) {
     precondition(pass.image.channels == inputs, "\(pass.image.shape) for a network of \(inputs) inputs")
+    encode(0, pass, p, workers)
+  }
+
+  /// From the first block's output to the logits.
+  func finish(_ pass: UNetPass, _ p: ParameterVector, dropout: DropoutDraw?, _ workers: Workers) {
     pass.dropout = dropout
-    for level in 0..<5 {
-      pass.normA[level] = down[level].first.forward([[pass.input(level)]], p, into: pass.a[level], workers)
-      pass.normB[level] = down[level].second.forward([[pass.sourceA(level)]], p, into: pass.b[level], workers)
-      if level < 4 { MaxPool.forward(pass.encoded(level), into: pass.pooled[level], workers) }
-    }
+    for level in 1..<5 { encode(level, pass, p, workers) }
     for level in stride(from: 3, through: 0, by: -1) {
       pass.normM[level] = up[level].first.forward(
         [[pass.skip(level)], [pass.lower(level)]], p, into: pass.m[level], workers)
       pass.normO[level] = up[level].second.forward([[pass.sourceM(level)]], p, into: pass.o[level], workers)
     }
     last.forward([pass.sourceO(0)], p, into: pass.logits, workers)
+  }
+
+  private func encode(_ level: Int, _ pass: UNetPass, _ p: ParameterVector, _ workers: Workers) {
+    pass.normA[level] = down[level].first.forward([[pass.input(level)]], p, into: pass.a[level], workers)
+    pass.normB[level] = down[level].second.forward([[pass.sourceA(level)]], p, into: pass.b[level], workers)
+    if level < 4 { MaxPool.forward(pass.encoded(level), into: pass.pooled[level], workers) }
   }
 
   /// From `pass.dLogits`, and from what was written into the gradients of features, if any: adds the gradient of the parameters to `dp`. `finished` is told each range of `dp` that is final, all

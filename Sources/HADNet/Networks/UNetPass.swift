@@ -9,6 +9,9 @@ public final class UNetPass {
     case training(features: FeatureGradients)
     /// Forward alone; `features`: they outlive it.
     case inference(features: Bool)
+    /// Forward alone, of one image with other dropout masks each time: what the first block, which has no dropout,
+    /// makes of the image outlives them.
+    case sampling
   }
 
   public let size: Size
@@ -53,16 +56,18 @@ public final class UNetPass {
           features: features == .all ? (end, judged) : nil, centre: features == .centre ? backward : nil)
       case .inference(let features):
         self.init(network, size, in: &plan, forward: 0, features: features ? (end, judged) : nil)
+      case .sampling:
+        self.init(network, size, in: &plan, forward: 0, keepsFirst: true)
       }
     }
 
     /// Reserves the volumes of a pass whose forward starts at `forward`; `backward`: when its backward starts.
     /// `features`: a discriminator reads logits and features until that moment, and writes features' gradients from
     /// `gradients` on. `centre`: logits and the centre's output are read until that moment, and the gradient of the
-    /// latter is written before backward.
+    /// latter is written before backward. `keepsFirst`: the first block's output is still there when the logits are.
     init(
       _ network: UNet, _ size: Size, in plan: inout WorkspacePlan, forward: Int, backward: Int? = nil,
-      features: (until: Int, gradients: Int)? = nil, centre: Int? = nil
+      features: (until: Int, gradients: Int)? = nil, centre: Int? = nil, keepsFirst: Bool = false
     ) {
       precondition(
         [size.z, size.y, size.x].allSatisfy { $0 % UNet.multiple == 0 && $0 > 0 },
@@ -91,7 +96,7 @@ public final class UNetPass {
       for level in 0..<5 {
         let now = down(level)
         a.append(plan.reserve(wide(level), now...(trains ? downBack(level, 3) : now)))
-        let read = level < 4 ? up(level) : up(3)
+        let isKept = keepsFirst && level == 0, read = isKept ? logitsDone : level < 4 ? up(level) : up(3)
         b.append(
           plan.reserve(
             Shape(sizes[level], channels(level)),

@@ -126,103 +126,15 @@ public struct CaseFigure: Sendable {
     return lines + ["z = \(z)"]
   }
 
-  // MARK: - Panels
-
-  /// The part of the slice that is shown: the brain's box in y and x.
-  private struct Window { var y, x: ClosedRange<Int> }
-
   private func panels() -> [Picture] {
-    let window = brain(), scale = max(1, 216 / Float(max(window.y.count, window.x.count)))
-    let t1ce = grey(channel: 1, window, scale)
-    var panels = [
-      grey(channel: 0, window, scale), grey(channel: 2, window, scale), grey(channel: 3, window, scale),
-    ]
-    panels.append(t1ce)
-    panels.append(overlay(truth, on: t1ce, window, scale))
+    let view = SliceView(images, z: z), t1ce = view.grey(.t1ce)
+    var panels = [view.grey(.flair), view.grey(.t1), view.grey(.t2), t1ce, view.overlay(truth, on: t1ce)]
     for segmentation in segmentations {
-      var panel = overlay(segmentation.labels, on: t1ce, window, scale)
+      var panel = view.overlay(segmentation.labels, on: t1ce)
       let dice = Overlaps(truth: truth, prediction: segmentation.labels).et.dice
-      let note = String(format: "ET %.2f", dice)
-      panel.fill(x: 0, y: panel.height - 18, width: Picture.width(of: note) + 5, height: 18, .black)
-      panel.text(note, x: 2, y: panel.height - 16)
+      panel.note(String(format: "ET %.2f", dice))
       panels.append(panel)
     }
     return panels
-  }
-
-  private func brain() -> Window {
-    let size = images.size
-    var window: Window?
-    for z in 0..<size.z {
-      for y in 0..<size.y {
-        for x in 0..<size.x where images.base[((z * size.y + y) * size.x + x) * 4] != 0 {
-          guard let old = window else {
-            window = Window(y: y...y, x: x...x)
-            continue
-          }
-          window = Window(
-            y: min(old.y.lowerBound, y)...max(old.y.upperBound, y),
-            x: min(old.x.lowerBound, x)...max(old.x.upperBound, x))
-        }
-      }
-    }
-    return window ?? Window(y: 0...(size.y - 1), x: 0...(size.x - 1))
-  }
-
-  /// Calls `paint` for each pixel with its place in the slice, in voxels. Rows go from the front of the head to its
-  /// back and columns to the patient's left, as radiologists look at it; the arrays run from back to front.
-  private func render(
-    _ window: Window, _ scale: Float, _ paint: (_ y: Float, _ x: Float, _ row: Int, _ column: Int) -> Void
-  ) {
-    let (height, width) = extent(window, scale)
-    for row in 0..<height {
-      for column in 0..<width {
-        let y = Float(window.y.upperBound) - ((Float(row) + 0.5) / scale - 0.5)
-        let x = Float(window.x.lowerBound) + ((Float(column) + 0.5) / scale - 0.5)
-        paint(y, x, row, column)
-      }
-    }
-  }
-
-  private func extent(_ window: Window, _ scale: Float) -> (height: Int, width: Int) {
-    (Int(Float(window.y.count) * scale), Int(Float(window.x.count) * scale))
-  }
-
-  /// One sequence, interpolated linearly, from its darkest to its brightest per cent.
-  private func grey(channel: Int, _ window: Window, _ scale: Float) -> Picture {
-    let size = images.size
-    func value(_ y: Int, _ x: Int) -> Float {
-      let y = min(max(y, 0), size.y - 1), x = min(max(x, 0), size.x - 1)
-      return images.base[((z * size.y + y) * size.x + x) * 4 + channel]
-    }
-    let inside = (0..<(size.y * size.x)).map { value($0 / size.x, $0 % size.x) }.filter { $0 != 0 }.sorted()
-    let low = inside.isEmpty ? 0 : inside[inside.count / 100]
-    let high = inside.isEmpty ? 1 : inside[inside.count - 1 - inside.count / 200]
-    let (height, width) = extent(window, scale)
-    var picture = Picture(width: width, height: height)
-    render(window, scale) { y, x, row, column in
-      let y0 = y.rounded(.down), x0 = x.rounded(.down), fy = y - y0, fx = x - x0
-      let above = value(Int(y0), Int(x0)) * (1 - fx) + value(Int(y0), Int(x0) + 1) * fx
-      let below = value(Int(y0) + 1, Int(x0)) * (1 - fx) + value(Int(y0) + 1, Int(x0) + 1) * fx
-      let mean = above * (1 - fy) + below * fy
-      // A tenth of the range is kept below the darkest tissue, which is not as black as the outside.
-      let share = mean == 0 ? 0 : 0.1 + 0.9 * (mean - low) / max(high - low, 1e-6)
-      let level = UInt8(max(0, min(1, share)) * 255 + 0.5)
-      picture[column, row] = Color(level, level, level)
-    }
-    return picture
-  }
-
-  private func overlay(_ labels: LabelVolume, on grey: Picture, _ window: Window, _ scale: Float) -> Picture {
-    var picture = grey
-    let size = labels.size
-    render(window, scale) { y, x, row, column in
-      let y = min(max(Int(y.rounded()), 0), size.y - 1), x = min(max(Int(x.rounded()), 0), size.x - 1)
-      let index = Int(labels.classes[(z * size.y + y) * size.x + x])
-      if index > 0 {
-        picture[column, row] = picture[column, row].mixed(0.6, with: CaseFigure.colors[index])
-      }
-    }
-    return picture
   }
 }

@@ -100,6 +100,17 @@ extension ReportContents.Table {
 }
 
 extension ReportContents {
+  /// The statistics of all metrics, each table under its title.
+  static func blocks(_ statistics: StatisticsTable) -> [Block] {
+    [.paragraph(statistics.note)]
+      + statistics.tables.flatMap { table -> [Block] in
+        [
+          .paragraph(table.title + ":"),
+          .table(Table(header: table.header, rows: table.rows, note: table.note)),
+        ]
+      }
+  }
+
   /// The report as one HTML file that needs no other: pictures and styles are inside, nothing is loaded.
   public func html() throws(Fault) -> String {
     var body = "<header>\n<h1>\(escaped(title))</h1>\n"

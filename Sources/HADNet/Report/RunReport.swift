@@ -10,7 +10,7 @@ public struct RunReport {
 
   public init(_ run: RunFolder) { self.run = run }
 
-  /// Writes table1.md, table1.csv, the figures and report.html. Gives table 1 as Markdown, nil where nothing has been
+  /// Writes table1 and statistics, each as .md and .csv, the figures and report.html. Gives table 1 as Markdown, nil where nothing has been
   /// evaluated.
   ///
   /// Throws `.missing` where the folder is no run's. Pictures are left out, and the report says so, where the data
@@ -41,6 +41,12 @@ public struct RunReport {
       results.append(.paragraph("Nothing has been evaluated yet."))
     }
     sections.append(.init("Results", results))
+    if !evaluations.isEmpty {
+      let statistics = try StatisticsTable(evaluations)
+      try Replacement.write(Data(statistics.markdown.utf8), to: "\(run.evaluation)/statistics.md")
+      try Replacement.write(Data(statistics.csv.utf8), to: "\(run.evaluation)/statistics.csv")
+      sections.append(.init("Statistics", ReportContents.blocks(statistics)))
+    }
 
     let charts = try charts()
     if !charts.isEmpty {

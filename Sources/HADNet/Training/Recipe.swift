@@ -27,6 +27,7 @@ public struct Recipe: Codable, Equatable, Sendable {
   public var kdnet = KnowledgeDistillation()
   public var uhemis = WindowTraining()
   public var uhved = HeteromodalTraining()
+  public var uncertainty = UncertaintySettings()
   public var checkpoints = CheckpointSettings()
 
   /// The paper's recipe.

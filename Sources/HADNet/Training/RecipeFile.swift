@@ -76,6 +76,7 @@ extension Recipe: RecipeSection {
     try v.section("kdnet", &kdnet)
     try v.section("uhemis", &uhemis)
     try v.section("uhved", &uhved)
+    try v.section("uncertainty", &uncertainty)
     try v.section("checkpoints", &checkpoints)
   }
 }
@@ -192,6 +193,15 @@ extension HeteromodalTraining: RecipeSection {
     try v.value("divergence", &divergence, .number(from: 0, to: 1000))
     try v.value("reconstruction", &reconstruction, .number(from: 0, to: 1000))
     try v.value("means", &means, .flag)
+  }
+}
+
+extension UncertaintySettings: RecipeSection {
+  fileprivate mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
+    try v.value("samples", &samples, .whole(0...1_000_000))
+    try v.value("measure", &measure, .choice())
+    try v.value("scale", &scale, .choice())
+    try v.value("segment_mean", &segmentsMean, .flag)
   }
 }
 

@@ -37,6 +37,9 @@ public enum Stage: String, CaseIterable, Codable, Sendable {
     }
   }
 
+  /// Whether its network has dropout, from which uncertainty can be sampled.
+  var hasDropout: Bool { self != .uhemis && self != .uhved }
+
   /// The file of the trained network in a checkpoint.
   var file: String {
     switch self {

@@ -62,8 +62,9 @@ public struct Study {
     let ids = Study.judged(data.split)
     let best = run.checkpoints(stage).best
     let checkpoint = try communicator.rootFirst { try Checkpoint(best) }
-    // What the evaluation was made from: the checkpoint's fingerprint and the cases.
-    let source = "\(checkpoint.fingerprint)\n" + ids.joined(separator: "\n") + "\n"
+    let settings = stage.hasDropout && recipe.network.dropout > 0 ? recipe.uncertainty : .init(samples: 0)
+    // What the evaluation was made from: the checkpoint's fingerprint, the samples and the cases.
+    let source = "\(checkpoint.fingerprint)\n\(settings)\n" + ids.joined(separator: "\n") + "\n"
     let mark = "\(run.evaluation(stage))/source"
     let isDone = try communicator.all(
       FileManager.default.contents(atPath: mark) == Data(source.utf8)
@@ -74,29 +75,43 @@ public struct Study {
       }
     }
     if communicator.rank == 0 { tell(.evaluating(stage, cases: ids.count)) }
-    let model = try communicator.rootFirst { try Model.load(best) }, predictor = Predictor(model, workers)
+    let model = try communicator.rootFirst { try Model.load(best) }
     // Standardised cases are those of the sequences that the network is used with: T1ce is not opened.
     let store =
       model.facts.preparation.standardisation == nil ? data.store : data.store(model.facts.preparation)
-    var mine: [String] = []
-    for i in stride(from: communicator.rank, to: ids.count, by: communicator.size) {
-      let id = ids[i]
-      guard let files = data.dataset[id], let truth = files.segmentation else {
+    let cases = try ids.map { id in
+      guard let files = data.dataset[id], files.segmentation != nil else {
         throw Fault(.missing, "\(id) is in the split but not in \(data.dataset.root)")
       }
-      communicator.courier?.note("\(stage.method)'s evaluation: \(id)")
-      let next = i + communicator.size
-      let prepared = try store.load(id)
-      if next < ids.count { store.prefetch(ids[next]) }
+      return files
+    }
+    let predictor = Predictor(model, workers)
+    let mine = stride(from: communicator.rank, to: cases.count, by: communicator.size).map { cases[$0] }
+    for (i, files) in mine.enumerated() {
+      communicator.courier?.note("\(stage.method)'s evaluation: \(files.id)")
+      let prepared = try store.load(files.id)
+      if i + 1 < mine.count { store.prefetch(mine[i + 1].id) }
       _ = try predictor.write(prepared, convention: files.convention, into: run.predictions(stage))
-      let scores = try Evaluator().scores(
-        .init(
-          id: id, truth: truth, prediction: "\(run.predictions(stage))/\(id).nii.gz",
-          convention: files.convention))
-      mine.append(MethodEvaluation(method: stage.method, cases: [id: scores]).json)
+    }
+    if settings.samples > 0 { try sample(stage, model, settings, cases, store, source) }
+    let evaluator = Evaluator()
+    var scores: [String] = []
+    for files in mine {
+      communicator.courier?.note("\(stage.method)'s scores: \(files.id)")
+      let pair = Evaluator.Pair(
+        id: files.id, truth: files.segmentation ?? "",
+        prediction: "\(run.predictions(stage))/\(files.id).nii.gz", convention: files.convention,
+        maps: settings.samples == 0
+          ? [:]
+          : Dictionary(
+            uniqueKeysWithValues: zip(
+              Region.allCases, UncertaintyWriter.files(files.id, in: run.predictions(stage)))),
+        brain: files.files[.t1])
+      scores.append(
+        MethodEvaluation(method: stage.method, cases: [files.id: try evaluator.scores(pair)]).json)
     }
     // Each rank's cases as JSON, one text a case.
-    let parts = try communicator.allGather(mine.joined(separator: "\u{1e}"))
+    let parts = try communicator.allGather(scores.joined(separator: "\u{1e}"))
     var evaluation = MethodEvaluation(method: stage.method)
     for text in parts.flatMap({ $0.split(separator: "\u{1e}") }) {
       let part = try MethodEvaluation(json: Data(text.utf8), file: best, method: stage.method)
@@ -109,5 +124,30 @@ public struct Study {
     }
     try communicator.barrier()
     return evaluation
+  }
+
+  /// Uncertainty maps beside the predictions. Those of an evaluation that was stopped are kept.
+  private func sample(
+    _ stage: Stage, _ model: Model, _ settings: UncertaintySettings, _ cases: [CaseFiles], _ store: CaseStore,
+    _ source: String
+  ) throws {
+    let folder = run.predictions(stage), mark = "\(run.evaluation(stage))/sampled"
+    try communicator.rootFirst {
+      if communicator.rank == 0, FileManager.default.contents(atPath: mark) != Data(source.utf8) {
+        for file in cases.flatMap({ UncertaintyWriter.files($0.id, in: folder) }) { unlink(file) }
+        try UncertaintyWriter.removeUnscaled(from: folder)
+        try put(source, mark)
+      }
+    }
+    if communicator.rank == 0 { tell(.sampling(stage, samples: settings.samples, cases: cases.count)) }
+    let writer = try UncertaintyWriter(model, settings, seed: recipe.seed, over: communicator, workers)
+    try writer.write(
+      cases, from: store, into: folder, skipsDone: true,
+      between: {
+        communicator.courier?.note("\(stage.method)'s samples")
+        if try communicator.any(stop.wantsStop()) {
+          throw Unfinished(place: "\(stage.method)'s samples")
+        }
+      })
   }
 }

@@ -12,6 +12,7 @@ public enum TrainingEvent: Sendable {
   /// A stage was done before.
   case found(Stage, epochs: Int)
   case evaluating(Stage, cases: Int)
+  case sampling(Stage, samples: Int, cases: Int)
   case warning(String)
 }
 

@@ -46,6 +46,7 @@ import Testing
       .sequences, .noise,
     ]
     #expect(purposes.map(\.rawValue) == Array(1...11))
+    #expect(Philox.Purpose.bootstrap.rawValue == 16)
   }
 
   @Test func drawingDoesNotChangeTheFieldOfWords() {

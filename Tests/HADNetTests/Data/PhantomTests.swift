@@ -43,6 +43,31 @@ import Testing
     for c in [0, 2, 3] { #expect(abs(means[c]) < 0.2, "sequence \(c): \(means[c])") }
   }
 
+  @Test func aRimMayBeMadeEasierAndRarer() {
+    func share(_ rim: Phantom.Rim) -> (difference: Double, rim: Double) {
+      var difference = 0.0, voxels = 0
+      for index in 0..<8 where !Phantom.isLowGrade(index) {
+        let (images, classes) = PhantomCase(index: index, shape: Size(40, 40, 40), seed: 1, rim: rim).draw()
+        func mean(_ label: UInt8) -> Double {
+          let chosen = classes.indices.filter { classes[$0] == label }
+          return chosen.reduce(0.0) { $0 + Double(images[0][$1]) } / Double(chosen.count)
+        }
+        difference += mean(3) / mean(1) - 1
+        voxels += classes.count { $0 == 3 }
+      }
+      return (difference, Double(voxels))
+    }
+    let plain = share(.init()), easy = share(.init(contrast: 4)), rare = share(.init(gaps: 0.3))
+    #expect(easy.difference > plain.difference + 0.3)
+    #expect(easy.rim == plain.rim)
+    #expect(rare.rim < 0.75 * plain.rim)
+    // Nothing changes what T1ce shows.
+    func t1ce(_ rim: Phantom.Rim) -> [Int16] {
+      PhantomCase(index: 1, shape: Size(40, 40, 40), seed: 1, rim: rim).draw().images[1]
+    }
+    #expect(t1ce(.init(contrast: 0)) == t1ce(.init(contrast: 3)))
+  }
+
   @Test func headsFitAndTumoursAreLargeEnough() {
     for index in 0..<12 {
       let shape = Size(36, 40, 44),

@@ -12,6 +12,16 @@ import Testing
   @Test func fewValuesHaveNoDeviation() {
     #expect(Summary([2]).mean == 2 && Summary([2]).median == 2 && Summary([2]).sd.isNaN)
     #expect(Summary([]).mean.isNaN && Summary([]).median.isNaN)
+    #expect(Summary([2]).interval.lower.isNaN && Summary([]).interval.upper.isNaN)
+  }
+
+  @Test func aMissingValueIsInEveryNumber() {
+    let summary = Summary([1, 2, .nan, 3, 4])
+    for number in [
+      summary.mean, summary.sd, summary.median, summary.q25, summary.q75, summary.interval.lower,
+    ] {
+      #expect(number.isNaN)
+    }
   }
 
   @Test func equalValuesHaveNoDeviation() {

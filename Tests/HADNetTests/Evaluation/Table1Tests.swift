@@ -66,6 +66,12 @@ import Testing
     #expect(table.note == "Dice in percent, mean ± standard deviation over 4 cases.")
   }
 
+  @Test func aMethodWithoutDiceHasNoTest() throws {
+    var other = MethodEvaluation(method: "AD-Net", cases: student.cases.mapValues { _ in CaseScores() })
+    for id in other.ids { for region in Region.allCases { other.cases[id]?[region, .sensitivity] = 1 } }
+    #expect(try Table1([student, hadnet, other]).tests.map(\.method) == ["Student", "Student", "Student"])
+  }
+
   @Test func methodsOnOtherCasesAreRefused() {
     #expect(throws: Fault(.missing, "case D is in HAD-Net but not in Student")) {
       try Table1([hadnet, evaluation("Student", [0.1, 0.2, 0.3])])

@@ -1,0 +1,147 @@
+import Collective
+
+/// Sums over dropout samples of each voxel's class probabilities, and of the samples' entropies.
+///
+/// They are whole numbers of 2⁻²² (of more where there are many samples), so a sum has the same bits in whatever order
+/// and on whatever rank its samples are added, and its memory does not grow with their number.
+public struct SampleSums: Sendable {
+  public let size: Size
+  /// How many samples the sums are made for.
+  public let samples: Int
+  /// [z, y, x, 4]
+  private(set) var probabilities: [Int32]
+  /// [z, y, x], in units of twice a probability's; empty where they are not wanted.
+  private(set) var entropies: [Int32]
+  /// What 1 stands for.
+  private let one: Float
+
+  /// Memory for `samples` samples of a prepared case; with `entropies` also for the mean of their entropies.
+  public init(_ size: Size, samples: Int, entropies: Bool) {
+    precondition(samples > 0 && samples < 1 << 30, "\(samples) samples")
+    self.size = size
+    self.samples = samples
+    var one = 1 << 22
+    while one * samples > Int(Int32.max) { one /= 2 }
+    self.one = Float(one)
+    probabilities = [Int32](repeating: 0, count: size.voxels * UNet.classes)
+    self.entropies = [Int32](repeating: 0, count: entropies ? size.voxels : 0)
+  }
+
+  /// Adds a sample: softmax of logits [z, y, x, 4].
+  public mutating func add(_ logits: Volume, _ workers: Workers) {
+    precondition(logits.size == size && logits.channels == UNet.classes, "\(logits.shape) to sums of \(size)")
+    let voxels = size.voxels, one = one, wantsEntropies = !entropies.isEmpty
+    let pieces = Pieces(voxels, least: 4096, limit: 256)
+    probabilities.withUnsafeMutableBufferPointer { sums in
+      nonisolated(unsafe) let sums = sums.baseAddress!  // a size has voxels
+      entropies.withUnsafeMutableBufferPointer { entropies in
+        nonisolated(unsafe) let entropies = entropies.baseAddress
+        workers.forEach(pieces.count) { piece, _ in
+          for voxel in stride(from: pieces[piece].lowerBound, to: pieces[piece].upperBound, by: 2) {
+            // The last of an odd number is done alone, its neighbour in the vector for nothing.
+            let isPair = voxel + 1 < pieces[piece].upperBound
+            let x = logits.base + voxel * UNet.classes
+            let a = UnsafeRawPointer(x).loadUnaligned(as: SIMD4<Float>.self)
+            let b = isPair ? UnsafeRawPointer(x + 4).loadUnaligned(as: SIMD4<Float>.self) : a
+            let shifted = Lanes(lowHalf: a - a.max(), highHalf: b - b.max())
+            let e = Transcendental.exp(shifted)
+            let all = SIMD2(
+              (e.lowHalf[0] + e.lowHalf[1]) + (e.lowHalf[2] + e.lowHalf[3]),
+              (e.highHalf[0] + e.highHalf[1]) + (e.highHalf[2] + e.highHalf[3]))
+            let p =
+              e
+              / Lanes(
+                lowHalf: SIMD4(repeating: all[0]), highHalf: SIMD4(repeating: all[1]))
+            let units = SampleSums.whole(p * one)
+            let to = UnsafeMutableRawPointer(sums + voxel * UNet.classes)
+            if isPair {
+              to.storeBytes(
+                of: to.loadUnaligned(as: SIMD8<Int32>.self) &+ units, as: SIMD8<Int32>.self)
+            } else {
+              to.storeBytes(
+                of: to.loadUnaligned(as: SIMD4<Int32>.self) &+ units.lowHalf, as: SIMD4<Int32>.self)
+            }
+            if wantsEntropies, let entropies {
+              // H = ln Σ e − Σ p · shifted, of which the second is 0 for the largest.
+              var logs = Lanes(repeating: 1)
+              logs[0] = all[0]
+              logs[1] = all[1]
+              logs = Transcendental.log(logs)
+              let products = p * shifted
+              let low = logs[0] - products.lowHalf.sum(), high = logs[1] - products.highHalf.sum()
+              let halves = SampleSums.whole(
+                Lanes(max(low, 0), max(high, 0), 0, 0, 0, 0, 0, 0) * (one / 2))
+              entropies[voxel] &+= halves[0]
+              if isPair { entropies[voxel + 1] &+= halves[1] }
+            }
+          }
+        }
+      }
+    }
+  }
+
+  /// The nearest whole numbers of 0…2²². Added to a float that is large enough they stand in its last bits.
+  @inline(__always)
+  private static func whole(_ x: Lanes) -> SIMD8<Int32> {
+    unsafeBitCast(x + Lanes(repeating: 12_582_912), to: SIMD8<Int32>.self) &- SIMD8(repeating: 0x4B40_0000)
+  }
+
+  /// Adds the sums of other samples of the same case.
+  public mutating func add(_ other: SampleSums) {
+    precondition(other.size == size && other.samples == samples, "sums of other samples")
+    for i in probabilities.indices { probabilities[i] &+= other.probabilities[i] }
+    for i in entropies.indices { entropies[i] &+= other.entropies[i] }
+  }
+
+  /// The means over the samples of a voxel's class probabilities.
+  public func probabilities(_ voxel: Int) -> SIMD4<Double> {
+    let sum = probabilities.withUnsafeBytes {
+      $0.loadUnaligned(fromByteOffset: 16 * voxel, as: SIMD4<Int32>.self)
+    }
+    return SIMD4(Double(sum[0]), Double(sum[1]), Double(sum[2]), Double(sum[3])) / total
+  }
+
+  /// The mean of a voxel's probability of belonging to a region.
+  public func probability(_ region: Region, _ voxel: Int) -> Double {
+    var sum = 0
+    for index in region.classes { sum += Int(probabilities[voxel * UNet.classes + Int(index)]) }
+    return Double(sum) / total
+  }
+
+  /// The mean of the samples' entropies of a voxel, nats.
+  public func expectedEntropy(_ voxel: Int) -> Double { 2 * Double(entropies[voxel]) / total }
+
+  private var total: Double { Double(one) * Double(samples) }
+
+  /// The class with the largest mean probability; the lowest of equals.
+  public var labels: LabelVolume {
+    var classes = [UInt8](repeating: 0, count: size.voxels)
+    for voxel in classes.indices {
+      var best = 0
+      for c in 1..<UNet.classes
+      where probabilities[voxel * UNet.classes + c] > probabilities[voxel * UNet.classes + best] { best = c }
+      classes[voxel] = UInt8(best)
+    }
+    return LabelVolume(size, classes)
+  }
+
+  // MARK: Between ranks
+
+  /// Sends the sums to the rank that adds them to its own by `receive`.
+  func send(to rank: Int, over communicator: Communicator) throws(MPIError) {
+    try communicator.send(probabilities.span, to: rank)
+    if !entropies.isEmpty { try communicator.send(entropies.span, to: rank) }
+  }
+
+  /// Adds the sums that a rank sends.
+  mutating func receive(from rank: Int, over communicator: Communicator) throws(MPIError) {
+    var other = SampleSums(size, samples: samples, entropies: !entropies.isEmpty)
+    var span = other.probabilities.mutableSpan
+    try communicator.receive(into: &span, from: rank)
+    if !entropies.isEmpty {
+      var span = other.entropies.mutableSpan
+      try communicator.receive(into: &span, from: rank)
+    }
+    add(other)
+  }
+}

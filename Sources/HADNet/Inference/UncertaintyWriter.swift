@@ -1,0 +1,158 @@
+import Collective
+import Foundation
+
+/// How uncertainty is sampled and measured.
+public struct UncertaintySettings: Codable, Equatable, Sendable {
+  /// Dropout samples of a case; 0: no uncertainty.
+  public var samples = 100
+  public var measure = UncertaintyMeasure.region
+  public var scale = UncertaintyScale.theoretical
+  /// Segment by the mean of the samples rather than by the pass without dropout.
+  public var segmentsMean = false
+
+  public init(
+    samples: Int = 100, measure: UncertaintyMeasure = .region, scale: UncertaintyScale = .theoretical,
+    segmentsMean: Bool = false
+  ) {
+    self.samples = samples
+    self.measure = measure
+    self.scale = scale
+    self.segmentsMean = segmentsMean
+  }
+}
+
+/// Writes uncertainty maps of cases, ID_unc_{whole,core,enhance}.nii.gz, on the patients' own grids.
+///
+/// The ranks draw samples together, dealt by case and block of samples; maps have the same bits on any number of ranks
+/// and threads.
+public final class UncertaintyWriter {
+  private let settings: UncertaintySettings
+  private let sampler: DropoutSampler
+  private let communicator: Communicator
+  private let workers: Workers
+
+  /// Throws `.usage` where the network has no dropout.
+  public init(
+    _ model: Model, _ settings: UncertaintySettings, seed: UInt64, over communicator: Communicator,
+    _ workers: Workers
+  ) throws(Fault) {
+    self.settings = settings
+    self.communicator = communicator
+    self.workers = workers
+    sampler = try DropoutSampler(model, seed: seed, workers)
+  }
+
+  /// The maps' files of a case, in the order of regions.
+  public static func files(_ id: String, in folder: String) -> [String] {
+    Region.allCases.map { "\(folder)/\(id)_unc_\($0.mapName).nii.gz" }
+  }
+
+  private static func unscaled(_ folder: String) -> String { "\(folder)/unscaled" }
+
+  /// Removes maps that wait for the range of all cases.
+  static func removeUnscaled(from folder: String) throws {
+    if FileManager.default.fileExists(atPath: unscaled(folder)) {
+      try FileManager.default.removeItem(atPath: unscaled(folder))
+    }
+  }
+
+  /// All ranks together, with the same cases. Cases whose maps are there are left out if `skipsDone`.
+  ///
+  /// - Parameters:
+  ///   - between: is called by all ranks together between cases, and may throw to stop.
+  ///   - progress: is told how many more cases are done.
+  public func write(
+    _ cases: [CaseFiles], from store: CaseStore, into folder: String, skipsDone: Bool = false,
+    between: () throws -> Void = {}, progress: (Int) -> Void = { _ in }
+  ) throws {
+    // Maps that wait for the range of all cases lie apart.
+    let isWhole = settings.scale == .dataset
+    let first = isWhole ? UncertaintyWriter.unscaled(folder) : folder
+    func isDone(_ files: CaseFiles, _ folder: String) -> Bool {
+      UncertaintyWriter.files(files.id, in: folder).allSatisfy(FileManager.default.fileExists(atPath:))
+    }
+    // Rank 0 looks, so that all leave out the same.
+    let done = try communicator.broadcast(
+      cases.map { skipsDone && (isDone($0, folder) || isDone($0, first)) ? UInt8(1) : 0 })
+    let left = cases.indices.filter { done[$0] == 0 }.map { cases[$0] }
+    progress(cases.count - left.count)
+    for start in stride(from: 0, to: left.count, by: communicator.size) {
+      try between()
+      let round = Array(left[start..<min(start + communicator.size, left.count)])
+      try draw(round, from: store, into: first, segmentations: folder)
+      progress(round.count)
+    }
+    if isWhole, try communicator.any(FileManager.default.fileExists(atPath: first)) {
+      try rescale(cases, from: store, first, into: folder)
+    }
+    try communicator.barrier()
+  }
+
+  /// At most as many cases as ranks.
+  private func draw(
+    _ cases: [CaseFiles], from store: CaseStore, into folder: String, segmentations: String
+  ) throws {
+    let shares = SampleDeal.shares(cases: cases.count, samples: settings.samples, ranks: communicator.size)
+    let wantsEntropies = settings.measure == .expected || settings.measure == .mutual
+    var sums: [Int: (PreparedCase, SampleSums)] = [:]
+    for share in shares[communicator.rank] {
+      let prepared = try store.load(cases[share.item].id)
+      var sum = SampleSums(prepared.size, samples: settings.samples, entropies: wantsEntropies)
+      sampler.add(share.samples, of: prepared, to: &sum)
+      sums[share.item] = (prepared, sum)
+    }
+    for item in cases.indices {
+      let ranks = shares.indices.filter { shares[$0].contains { $0.item == item } }
+      guard let (prepared, own) = sums.removeValue(forKey: item) else { continue }
+      var sum = own
+      if ranks[0] != communicator.rank {
+        try sum.send(to: ranks[0], over: communicator)
+        continue
+      }
+      for other in ranks.dropFirst() { try sum.receive(from: other, over: communicator) }
+      var maps = UncertaintyMaps(sum, settings.measure, workers)
+      if settings.scale == .case { maps = maps.stretched(maps.range(in: prepared.mask) ?? 0...100) }
+      try write(maps, prepared, into: folder)
+      if settings.segmentsMean {
+        try prepared.placement.write(
+          sum.labels, convention: cases[item].convention, to: "\(segmentations)/\(prepared.id).nii.gz")
+      }
+    }
+  }
+
+  private func write(_ maps: UncertaintyMaps, _ prepared: PreparedCase, into folder: String) throws {
+    for (region, path) in zip(Region.allCases, UncertaintyWriter.files(prepared.id, in: folder)) {
+      try prepared.placement.write(maps[region], to: path)
+    }
+  }
+
+  /// Stretches the range that all cases have together to 0…100.
+  private func rescale(
+    _ cases: [CaseFiles], from store: CaseStore, _ unscaled: String, into folder: String
+  ) throws {
+    let mine = stride(from: communicator.rank, to: cases.count, by: communicator.size).map { cases[$0] }
+    func each(_ body: (PreparedCase, UncertaintyMaps) throws -> Void) throws {
+      for files in mine {
+        let prepared = try store.load(files.id)
+        let maps = try UncertaintyWriter.files(files.id, in: unscaled).map {
+          prepared.placement.crop(try NIfTIImage.read($0).voxels, fill: 0)
+        }
+        try body(prepared, UncertaintyMaps(prepared.size, maps))
+      }
+    }
+    var low = Double.infinity, high = -Double.infinity
+    try each { prepared, maps in
+      guard let range = maps.range(in: prepared.mask) else { return }
+      low = min(low, Double(range.lowerBound))
+      high = max(high, Double(range.upperBound))
+    }
+    low = try communicator.min(low)
+    high = try communicator.max(high)
+    guard low <= high else { return }
+    try each { prepared, maps in
+      try write(maps.stretched(Float(low)...Float(high)), prepared, into: folder)
+    }
+    try communicator.barrier()
+    if communicator.rank == 0 { try UncertaintyWriter.removeUnscaled(from: folder) }
+  }
+}

@@ -1,0 +1,128 @@
+import Foundation
+
+/// The paper's figure 3: what filtering by uncertainty leaves of a method's enhancing tumour, at falling thresholds.
+public struct UncertaintyFigure: Sendable {
+  /// A method's segmentation of the case and its uncertainty of ET, 0…100.
+  public struct Method: Sendable {
+    let name: String
+    let labels: LabelVolume
+    let map: [Float]
+
+    public init(_ name: String, _ labels: LabelVolume, map: [Float]) {
+      self.name = name
+      self.labels = labels
+      self.map = map
+    }
+  }
+
+  /// What a voxel counts as once those above the threshold are taken out.
+  enum Category: Int, CaseIterable {
+    case truePositive, falseNegative, falsePositive, uncertain
+
+    var name: String {
+      switch self {
+      case .truePositive: "true positive"
+      case .falseNegative: "false negative"
+      case .falsePositive: "false positive"
+      case .uncertain: "uncertain, taken out"
+      }
+    }
+
+    var color: Color {
+      switch self {
+      case .truePositive: Color(40, 180, 110)
+      case .falseNegative: Color(80, 160, 250)
+      case .falsePositive: Color(225, 70, 50)
+      case .uncertain: Color(245, 225, 80)
+      }
+    }
+
+    /// nil for what is ET neither in truth nor in the prediction.
+    init?(truth: Bool, prediction: Bool, uncertainty: Float, threshold: Float) {
+      guard truth || prediction else { return nil }
+      if uncertainty > threshold {
+        self = .uncertain
+      } else {
+        self = truth ? (prediction ? .truePositive : .falseNegative) : .falsePositive
+      }
+    }
+  }
+
+  static let thresholds: [Float] = [100, 75, 50, 25]
+
+  let id: String
+  let images: Volume
+  let truth: LabelVolume
+  let methods: [Method]
+  private let z: Int
+
+  /// `images` as in `CaseFigure`. The slice is that with most ET.
+  public init(id: String, images: Volume, truth: LabelVolume, methods: [Method]) {
+    precondition(
+      images.channels == 4 && images.size == truth.size
+        && methods.allSatisfy { $0.labels.size == truth.size && $0.map.count == truth.size.voxels },
+      "figure 3 of \(images.shape) and \(truth.size)")
+    self.id = id
+    self.images = images
+    self.truth = truth
+    self.methods = methods
+    z = CaseFigure.slice(truth)
+  }
+
+  /// A method a row: T1ce, truth, prediction, and the prediction's ET at each threshold.
+  public func picture() -> Picture {
+    let view = SliceView(images, z: z), t1ce = view.grey(.t1ce), reference = view.overlay(truth, on: t1ce)
+    let captions = ["T1ce", "truth", "prediction"] + UncertaintyFigure.thresholds.map { "T = \(Int($0))" }
+    let rows = methods.map { method in
+      [t1ce, reference, view.overlay(method.labels, on: t1ce)]
+        + UncertaintyFigure.thresholds.map { threshold in
+          panel(view, t1ce, method, threshold)
+        }
+    }
+    let gap = 4, head = 30, foot = 34
+    let margin = 12 + (methods.map { Picture.width(of: $0.name) } + [Picture.width(of: id)]).reduce(0, max)
+    let width = max(t1ce.width, captions.map { Picture.width(of: $0) + 12 }.reduce(0, max))
+    var picture = Picture(
+      width: margin + (width + gap) * captions.count,
+      height: head + (t1ce.height + gap) * rows.count + foot)
+    for (column, caption) in captions.enumerated() {
+      let x = margin + column * (width + gap)
+      picture.text(caption, x: x + (width - Picture.width(of: caption)) / 2, y: 9)
+    }
+    picture.text(id, x: 6, y: 9, .grey)
+    for (row, panels) in rows.enumerated() {
+      let y = head + row * (t1ce.height + gap)
+      picture.text(methods[row].name, x: 6, y: y + t1ce.height / 2 - 8)
+      for (column, panel) in panels.enumerated() {
+        picture.draw(panel, x: margin + column * (width + gap) + (width - panel.width) / 2, y: y)
+      }
+    }
+    var x = margin
+    let y = picture.height - foot
+    for (name, color) in zip(CaseFigure.names, CaseFigure.colors).dropFirst()
+      + Category.allCases.map({ ($0.name, $0.color) })
+    {
+      picture.fill(x: x, y: y + 9, width: 14, height: 14, color)
+      picture.text(name, x: x + 20, y: y + 9)
+      x += 40 + Picture.width(of: name)
+    }
+    return picture
+  }
+
+  private func panel(_ view: SliceView, _ t1ce: Picture, _ method: Method, _ threshold: Float) -> Picture {
+    func category(_ voxel: Int) -> Category? {
+      Category(
+        truth: truth.classes[voxel] == 3, prediction: method.labels.classes[voxel] == 3,
+        uncertainty: method.map[voxel], threshold: threshold)
+    }
+    var panel = view.tinted(t1ce) { category($0)?.color }
+    // Dice of the whole case, not of the slice alone.
+    var counts = [Int](repeating: 0, count: Category.allCases.count)
+    for voxel in truth.classes.indices {
+      if let category = category(voxel) { counts[category.rawValue] += 1 }
+    }
+    let overlap = Overlap(tp: counts[0], fp: counts[2], fn: counts[1], tn: 0)
+    panel.note(String(format: "ET %.2f", overlap.dice))
+    return panel
+  }
+}
