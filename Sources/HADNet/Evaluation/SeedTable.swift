@@ -49,7 +49,7 @@ public struct SeedTable: Sendable {
     for method in runs.flatMap(\.evaluations).map(\.method) where !known.contains(method) {
       known.append(method)
     }
-    let all = Table1.arranged(known, by: \.self)
+    let all = MethodTable.arranged(known, by: \.self)
     /// A method's evaluations, those of one seed after the other.
     func evaluations(_ method: String) -> [MethodEvaluation] {
       runs.compactMap { run in run.evaluations.first { $0.method == method } }
@@ -139,7 +139,7 @@ extension SeedTable {
       + "(\(seeds.map(String.init).joined(separator: ", "))) of each seed's mean over \(count(cases, "case")); "
       + "in brackets the standard deviation over the cases, as a mean over the seeds. All seeds have the same split: "
       + "their spread is that of training, not of the choice of cases."
-    if methods.contains("Control") { text += Table1.control }
+    if methods.contains("Control") { text += MethodTable.control }
     if !partial.isEmpty { text += " Not in every seed: \(partial.joined(separator: ", "))." }
     return text
   }

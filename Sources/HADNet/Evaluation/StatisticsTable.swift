@@ -22,7 +22,7 @@ public struct StatisticsTable: Sendable {
 
   /// Throws where two methods were not evaluated on the same cases.
   public init(_ evaluations: [MethodEvaluation]) throws(Fault) {
-    let sorted = Table1.arranged(evaluations, by: \.method)
+    let sorted = MethodTable.arranged(evaluations, by: \.method)
     for other in sorted.dropFirst() { try sorted[0].requireCases(of: other) }
     cases = sorted.first?.cases.count ?? 0
     let metrics = Metric.allCases.filter { metric in sorted.contains { $0.metrics.contains(metric) } }

@@ -55,12 +55,9 @@ public struct ReportContents: Sendable {
 }
 
 extension ReportContents.Table {
-  /// Table 1 as it stands in the report.
-  public init(_ table: Table1) {
-    self.init(
-      header: [""] + table.methods,
-      rows: Region.allCases.map { [$0.rawValue] + (table.cells[$0] ?? []) }, note: table.note,
-      highlight: "HAD-Net")
+  /// Tables 1 and 2 as they stand in the report.
+  public init(_ table: MethodTable) {
+    self.init(header: [""] + table.methods, rows: table.rows, note: table.note, highlight: "HAD-Net")
   }
 
   /// Table 1 over seeds.

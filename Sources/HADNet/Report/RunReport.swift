@@ -6,12 +6,12 @@ public struct RunReport {
   /// Cases in figure 2.
   private static let pictured = 4
   /// In the order of table 1.
-  private static let stages = Table1.arranged(Stage.allCases, by: \.method)
+  private static let stages = MethodTable.arranged(Stage.allCases, by: \.method)
 
   public init(_ run: RunFolder) { self.run = run }
 
-  /// Writes table1 and statistics, each as .md and .csv, the figures and report.html. Gives table 1 as Markdown, nil where nothing has been
-  /// evaluated.
+  /// Writes the tables and statistics, each as .md and .csv, the figures and report.html. Gives the tables as Markdown,
+  /// nil where nothing has been evaluated.
   ///
   /// Throws `.missing` where the folder is no run's. Pictures are left out, and the report says so, where the data
   /// set is no longer to be found.
@@ -24,21 +24,23 @@ public struct RunReport {
     let evaluations = try evaluations()
     var sections: [ReportContents.Section] = []
     var results: [ReportContents.Block] = []
-    let table = evaluations.isEmpty ? nil : try Table1(evaluations)
-    if let table {
-      try Replacement.write(Data(table.markdown.utf8), to: "\(run.evaluation)/table1.md")
-      try Replacement.write(Data(table.csv.utf8), to: "\(run.evaluation)/table1.csv")
+    var tables = evaluations.isEmpty ? [] : [try MethodTable(.dice, evaluations)]
+    if evaluations.contains(where: { $0.metrics.contains(.score) }) {
+      tables.append(try MethodTable(.score, evaluations))
+    }
+    for table in tables {
+      try Replacement.write(Data(table.markdown.utf8), to: "\(run.evaluation)/\(table.content.name).md")
+      try Replacement.write(Data(table.csv.utf8), to: "\(run.evaluation)/\(table.content.name).csv")
       results.append(.table(ReportContents.Table(table)))
+    }
+    if tables.isEmpty {
+      results.append(.paragraph("Nothing has been evaluated yet."))
+    } else {
       do {
-        let picture = try figure2(recipe)
-        try picture.write(to: path("figure2.png"))
-        results.append(
-          .picture(picture, caption: "Test cases with the most enhancing tumour: sequences, truth, methods."))
+        results += try pictures(recipe)
       } catch let fault as Fault where fault.kind == .missing {
         results.append(.paragraph("Without pictures: \(fault.description)"))
       }
-    } else {
-      results.append(.paragraph("Nothing has been evaluated yet."))
     }
     sections.append(.init("Results", results))
     if !evaluations.isEmpty {
@@ -68,7 +70,7 @@ public struct RunReport {
       title: "HAD-Net study: \(recipe.name)",
       subtitle: isUnfinished ? "This run is unfinished: go on with --resume." : "", sections: sections
     ).write(to: run.report)
-    return table?.markdown
+    return tables.isEmpty ? nil : tables.map(\.markdown).joined(separator: "\n")
   }
 
   private func path(_ figure: String) throws -> String {
@@ -182,14 +184,14 @@ public struct RunReport {
     return facts
   }
 
-  /// Rows of figure 2: the judged cases with the most enhancing tumour.
-  private func figure2(_ recipe: Recipe) throws -> Picture {
+  /// Figure 2 of the judged cases with the most enhancing tumour, and figure 3 of the first of them.
+  private func pictures(_ recipe: Recipe) throws -> [ReportContents.Block] {
     guard let root = recipe.data.path else { throw Fault(.missing, "the recipe names no data set") }
     let dataset = try Dataset.find(root, needsTruth: true)
     let split = try Split.read(run.split, ids: dataset.cases.map(\.id))
     let preparation = recipe.data.preparation
     let stages = RunReport.stages.filter { FileManager.default.fileExists(atPath: run.summary($0)) }
-    var figures: [(et: Int, figure: CaseFigure)] = []
+    var figures: [(et: Int, files: CaseFiles, placement: Placement, figure: CaseFigure)] = []
     for files in dataset.cases where Study.judged(split).contains(files.id) {
       let prepared = try preparation.prepare(files, commonSize: Size(16, 16, 16))
       guard let truth = prepared.labels else { continue }
@@ -201,11 +203,46 @@ public struct RunReport {
       }
       let et = truth.classes.reduce(0) { $0 + ($1 == 3 ? 1 : 0) }
       figures.append(
-        (et, CaseFigure(id: files.id, images: prepared.images, truth: truth, segmentations: segmentations)))
+        (
+          et, files, prepared.placement,
+          CaseFigure(id: files.id, images: prepared.images, truth: truth, segmentations: segmentations)
+        ))
       // Only the rows that will be drawn are held.
-      figures.sort { ($1.et, $0.figure.id) < ($0.et, $1.figure.id) }
+      figures.sort { ($1.et, $0.files.id) < ($0.et, $1.files.id) }
       figures = Array(figures.prefix(RunReport.pictured))
     }
-    return CaseFigure.picture(figures.map(\.figure))
+    let picture = CaseFigure.picture(figures.map(\.figure))
+    try picture.write(to: path("figure2.png"))
+    var blocks = [
+      ReportContents.Block.picture(
+        picture, caption: "Test cases with the most enhancing tumour: sequences, truth, methods.")
+    ]
+    if let (_, files, placement, figure) = figures.first {
+      let methods = try zip(stages, figure.segmentations).compactMap { stage, segmentation in
+        try uncertainty(stage, files, placement).map {
+          UncertaintyFigure.Method(segmentation.method, segmentation.labels, map: $0)
+        }
+      }
+      if !methods.isEmpty {
+        let picture = UncertaintyFigure(
+          id: files.id, images: figure.images, truth: figure.truth, methods: methods
+        ).picture()
+        try picture.write(to: path("figure3.png"))
+        blocks.append(
+          .picture(
+            picture,
+            caption:
+              "Enhancing tumour that stays as voxels with an uncertainty above T are taken out, and its Dice."
+          ))
+      }
+    }
+    return blocks
+  }
+
+  /// A stage's uncertainties of ET on the prepared grid; nil where there are none.
+  private func uncertainty(_ stage: Stage, _ files: CaseFiles, _ placement: Placement) throws -> [Float]? {
+    let path = UncertaintyWriter.files(files.id, in: run.predictions(stage))[2]
+    guard FileManager.default.fileExists(atPath: path) else { return nil }
+    return placement.crop(try NIfTIImage.read(path).voxels, fill: 0)
   }
 }

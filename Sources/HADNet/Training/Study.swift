@@ -37,28 +37,21 @@ public struct Study {
   public static func judged(_ split: Split) -> [String] { split.test.isEmpty ? split.validation : split.test }
 
   /// Segments the test cases with each stage's best network, scores them against the truth on the patients' own
-  /// grids, and writes predictions, cases.csv, summary.json and table 1.
+  /// grids, and writes predictions, uncertainty maps, cases.csv and summary.json.
   public func evaluate(_ stages: [Stage]) throws {
-    var evaluations: [MethodEvaluation] = []
     for stage in stages {
       if try communicator.any(stop.wantsStop()) {
         throw Unfinished(place: "before \(stage.method)'s evaluation")
       }
-      evaluations.append(try evaluate(stage))
+      try evaluate(stage)
     }
-    if communicator.rank == 0 {
-      let table = try Table1(evaluations)
-      try put(table.markdown, "\(run.evaluation)/table1.md")
-      try put(table.csv, "\(run.evaluation)/table1.csv")
-    }
-    try communicator.barrier()
   }
 
   private func put(_ text: String, _ path: String) throws {
     try Replacement.write(Data(text.utf8), to: path)
   }
 
-  private func evaluate(_ stage: Stage) throws -> MethodEvaluation {
+  private func evaluate(_ stage: Stage) throws {
     let ids = Study.judged(data.split)
     let best = run.checkpoints(stage).best
     let checkpoint = try communicator.rootFirst { try Checkpoint(best) }
@@ -69,11 +62,7 @@ public struct Study {
     let isDone = try communicator.all(
       FileManager.default.contents(atPath: mark) == Data(source.utf8)
         && FileManager.default.fileExists(atPath: run.summary(stage)))
-    if isDone {
-      return try communicator.rootFirst {
-        try MethodEvaluation.load(run.summary(stage), method: stage.method)
-      }
-    }
+    if isDone { return }
     if communicator.rank == 0 { tell(.evaluating(stage, cases: ids.count)) }
     let model = try communicator.rootFirst { try Model.load(best) }
     // Standardised cases are those of the sequences that the network is used with: T1ce is not opened.
@@ -123,7 +112,6 @@ public struct Study {
       try put(source, mark)
     }
     try communicator.barrier()
-    return evaluation
   }
 
   /// Uncertainty maps beside the predictions. Those of an evaluation that was stopped are kept.

@@ -41,7 +41,7 @@ import Testing
 
   /// Thirteen pictures side by side would be too small to read on a page.
   @Test func manyMethodsStandUnderTheSequences() {
-    let methods = Table1.order + ["Control"]
+    let methods = MethodTable.order + ["Control"]
     let (images, truth) = exampleCase()
     func picture(_ methods: [String], cases: Int) -> Picture {
       CaseFigure.picture(

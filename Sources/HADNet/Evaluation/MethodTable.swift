@@ -1,11 +1,34 @@
 import Foundation
 
-/// The paper's Table 1: Dice of WT, TC and ET, a column a method.
+/// The paper's Tables 1 and 2: a metric of WT, TC and ET, a column a method.
 ///
 /// HAD-Net's cell has a star where it is better than *every* other method that sees no T1ce: `**` if all those paired
 /// t-tests have p < 0.001, `*` if all have p < 0.05. The paper stars where HAD-Net differs, which for its figures is
 /// the same; a star for being worse would be misread. The teacher sees T1ce, so it takes no part in the stars.
-public struct Table1: Sendable {
+public struct MethodTable: Sendable {
+  /// What a table is of.
+  public enum Content: Sendable {
+    /// Table 1.
+    case dice
+    /// Table 2: the challenge's score of the uncertainties.
+    case score
+
+    public var metric: Metric { self == .dice ? .dice : .score }
+    /// The name of its files.
+    public var name: String { self == .dice ? "table1" : "table2" }
+
+    /// `66.7 ± 19.7` percent, or a score in three digits.
+    fileprivate func text(_ summary: Summary) -> String {
+      if self == .dice { return percent(summary) }
+      let mean = String(format: "%.3f", summary.mean)
+      return summary.sd.isNaN ? mean : mean + String(format: " ± %.3f", summary.sd)
+    }
+
+    fileprivate func text(_ difference: Double) -> String {
+      self == .dice ? String(format: "%+.1f", difference * 100) : String(format: "%+.3f", difference)
+    }
+  }
+
   /// The paper's columns.
   public static let order = ["Teacher", "Student", "HAD-Net", "AD-Net", "KD-Net+", "U-HeMIS", "U-HVED"]
 
@@ -22,17 +45,26 @@ public struct Table1: Sendable {
     public let test: PairedTTest
   }
 
+  public let content: Content
   /// Those that there are, in the paper's order; others follow as they came.
   public let methods: [String]
   /// In the order of `methods` for each region: `66.7 ± 19.7**`, percent.
   public let cells: [Region: [String]]
   public let tests: [Test]
+  /// What each method's score would be if it claimed certainty everywhere; of scores alone.
+  public let certain: [Region: [String]]
   /// How many cases; the methods have the same.
   public let cases: Int
 
+  /// A score's table has the methods that have scores.
+  ///
   /// Throws where two methods were not evaluated on the same cases.
-  public init(_ evaluations: [MethodEvaluation]) throws(Fault) {
-    let sorted = Table1.arranged(evaluations, by: \.method)
+  public init(_ content: Content, _ evaluations: [MethodEvaluation]) throws(Fault) {
+    let metric = content.metric
+    let sorted = MethodTable.arranged(evaluations, by: \.method).filter {
+      content == .dice || $0.metrics.contains(metric)
+    }
+    self.content = content
     methods = sorted.map(\.method)
     cases = sorted.first?.cases.count ?? 0
     var tests: [Test] = [], cells: [Region: [String]] = [:]
@@ -40,24 +72,34 @@ public struct Table1: Sendable {
     if let reference = hadnet ?? sorted.first {
       for other in sorted where other.method != reference.method {
         try reference.requireCases(of: other)
-        guard hadnet != nil, reference.metrics.contains(.dice), other.metrics.contains(.dice) else {
+        guard hadnet != nil, reference.metrics.contains(metric), other.metrics.contains(metric) else {
           continue
         }
         for region in Region.allCases {
-          let test = PairedTTest(reference.values(region, .dice), other.values(region, .dice))
+          let test = PairedTTest(reference.values(region, metric), other.values(region, metric))
           tests.append(Test(method: other.method, region: region, test: test))
         }
       }
     }
     for region in Region.allCases {
-      let stars = Table1.stars(tests.filter { $0.region == region && $0.method != "Teacher" }.map(\.test))
+      let stars = MethodTable.stars(
+        tests.filter { $0.region == region && $0.method != "Teacher" }.map(\.test))
       cells[region] = sorted.map { evaluation in
-        let summary = evaluation.summary(region, .dice)
-        return percent(summary) + (evaluation.method == "HAD-Net" ? stars : "")
+        content.text(evaluation.summary(region, metric)) + (evaluation.method == "HAD-Net" ? stars : "")
       }
     }
     self.tests = tests
     self.cells = cells
+    var certain: [Region: [String]] = [:]
+    if content == .score {
+      for region in Region.allCases {
+        certain[region] = sorted.map { evaluation in
+          content.text(
+            Summary(evaluation.ids.compactMap { evaluation.cases[$0]?.uncertainty[region]?.certain }))
+        }
+      }
+    }
+    self.certain = certain
   }
 
   private static func stars(_ tests: [PairedTTest]) -> String {
@@ -71,15 +113,21 @@ public struct Table1: Sendable {
 
   /// What the stars mean, and over how many cases.
   public var note: String {
-    var base = "Dice in percent, mean ± standard deviation over \(cases) \(cases == 1 ? "case" : "cases")."
-    if methods.contains("Control") { base += Table1.control }
+    let what = content == .dice ? "Dice in percent" : "Score of the uncertainties (0 to 1)"
+    var base = "\(what), mean ± standard deviation over \(cases) \(cases == 1 ? "case" : "cases")."
+    if methods.contains("Control") { base += MethodTable.control }
+    if !certain.isEmpty {
+      base +=
+        " Certain: the score of a map that is 0 everywhere, (Dice + 2) / 3; the score compares methods with the same kind "
+        + "of map, and does not say that a map is worth having."
+    }
     guard !tests.isEmpty else { return base }
     return base
       + " * p < 0.05, ** p < 0.001: HAD-Net better than each other method that sees no T1ce "
       + "(two-sided paired t-tests, not corrected for multiple tests)."
   }
 
-  /// HAD-Net's difference to each other method: a line a method, `+5.5 (p < 0.001)` a region, percent points.
+  /// HAD-Net's difference to each other method: a line a method, `+5.5 (p < 0.001)` a region.
   public var differences: [(method: String, cells: [String])] {
     methods.filter { method in tests.contains { $0.method == method } }.map { method in
       (
@@ -91,11 +139,18 @@ public struct Table1: Sendable {
     }
   }
 
+  /// The regions' lines, and those of certainty.
+  public var rows: [[String]] {
+    Region.allCases.map { [$0.rawValue] + (cells[$0] ?? []) }
+      + Region.allCases.filter { certain[$0] != nil }.map {
+        ["\($0.rawValue) certain"] + (certain[$0] ?? [])
+      }
+  }
+
   public var markdown: String {
     // A star would start emphasis.
     func plain(_ text: String) -> String { text.replacing("*", with: "\\*") }
-    var text = markdownTable(
-      [""] + methods, Region.allCases.map { [$0.rawValue] + (cells[$0] ?? []).map(plain) })
+    var text = markdownTable([""] + methods, rows.map { $0.map(plain) })
     text += "\n" + plain(note) + "\n"
     if !tests.isEmpty {
       text += "\n"
@@ -106,11 +161,13 @@ public struct Table1: Sendable {
   }
 
   public var csv: String {
-    var lines = [(["Region"] + methods).map(csvField).joined(separator: ",")]
-    for region in Region.allCases {
-      lines.append(([region.rawValue] + (cells[region] ?? [])).map(csvField).joined(separator: ","))
-    }
-    return lines.joined(separator: "\n") + "\n"
+    ([["Region"] + methods] + rows).map { $0.map(csvField).joined(separator: ",") + "\n" }.joined()
+  }
+
+  private func difference(_ test: PairedTTest) -> String {
+    let points = content.text(test.meanDifference)
+    if test.p.isNaN { return test.n < 2 ? points : "no difference" }
+    return points + (test.p < 0.001 ? " (p < 0.001)" : String(format: " (p = %.3f)", test.p))
   }
 }
 
@@ -125,10 +182,4 @@ func markdownTable(_ header: [String], _ rows: [[String]]) -> String {
 func percent(_ summary: Summary) -> String {
   let mean = String(format: "%.1f", summary.mean * 100)
   return summary.sd.isNaN ? mean : mean + " ± " + String(format: "%.1f", summary.sd * 100)
-}
-
-private func difference(_ test: PairedTTest) -> String {
-  let points = String(format: "%+.1f", test.meanDifference * 100)
-  if test.p.isNaN { return test.n < 2 ? points : "no difference" }
-  return points + (test.p < 0.001 ? " (p < 0.001)" : String(format: " (p = %.3f)", test.p))
 }

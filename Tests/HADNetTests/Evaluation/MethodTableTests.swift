@@ -1,14 +1,14 @@
 import HADNet
 import Testing
 
-@Suite struct Table1Tests {
+@Suite struct MethodTableTests {
   let teacher = evaluation("Teacher", [0.9, 0.8, 0.95, 0.85])
   let student = evaluation("Student", [0.3, 0.2, 0.4, 0.3])
   let hadnet = evaluation("HAD-Net", [0.5, 0.41, 0.6, 0.51])
   let control = evaluation("Control", [0.4, 0.3, 0.52, 0.43])
 
   @Test func markdownHasThePapersForm() throws {
-    let table = try Table1([control, hadnet, student, teacher])
+    let table = try MethodTable(.dice, [control, hadnet, student, teacher])
     #expect(
       table.markdown == """
         | | Teacher | Student | HAD-Net | Control |
@@ -32,7 +32,7 @@ import Testing
 
   @Test func csvHasTheSameCells() throws {
     #expect(
-      try Table1([student, hadnet]).csv == """
+      try MethodTable(.dice, [student, hadnet]).csv == """
         Region,Student,HAD-Net
         WT,30.0 ± 8.2,50.5 ± 7.8**
         TC,30.0 ± 8.2,50.5 ± 7.8**
@@ -43,25 +43,25 @@ import Testing
 
   @Test func theControlIsOutsideThePapersColumns() throws {
     let names = ["Control", "U-HVED", "U-HeMIS", "KD-Net+", "AD-Net", "HAD-Net", "Student", "Teacher"]
-    let table = try Table1(names.map { evaluation($0, [0.5, 0.25]) })
-    #expect(table.methods == Table1.order + ["Control"])
+    let table = try MethodTable(.dice, names.map { evaluation($0, [0.5, 0.25]) })
+    #expect(table.methods == MethodTable.order + ["Control"])
     #expect(table.csv.hasPrefix("Region,Teacher,Student,HAD-Net,AD-Net,KD-Net+,U-HeMIS,U-HVED,Control\n"))
   }
 
   @Test func oneStarIsForTheWeakestDifference() throws {
     let near = evaluation("AD-Net", [0.4, 0.4, 0.5, 0.4])
-    #expect(try Table1([student, hadnet, near]).cells[.et]?[1] == "50.5 ± 7.8*")
+    #expect(try MethodTable(.dice, [student, hadnet, near]).cells[.et]?[1] == "50.5 ± 7.8*")
     let same = evaluation("AD-Net", [0.4, 0.5, 0.5, 0.6])
-    #expect(try Table1([student, hadnet, same]).cells[.et]?[1] == "50.5 ± 7.8")
+    #expect(try MethodTable(.dice, [student, hadnet, same]).cells[.et]?[1] == "50.5 ± 7.8")
   }
 
   @Test func noStarForBeingWorse() throws {
     let better = evaluation("KD-Net+", [0.7, 0.61, 0.8, 0.71])
-    #expect(try Table1([hadnet, better]).cells[.wt] == ["50.5 ± 7.8", "70.5 ± 7.8"])
+    #expect(try MethodTable(.dice, [hadnet, better]).cells[.wt] == ["50.5 ± 7.8", "70.5 ± 7.8"])
   }
 
   @Test func withoutHADNetThereAreNoTests() throws {
-    let table = try Table1([student, teacher])
+    let table = try MethodTable(.dice, [student, teacher])
     #expect(table.tests.isEmpty && table.methods == ["Teacher", "Student"])
     #expect(table.note == "Dice in percent, mean ± standard deviation over 4 cases.")
   }
@@ -69,12 +69,15 @@ import Testing
   @Test func aMethodWithoutDiceHasNoTest() throws {
     var other = MethodEvaluation(method: "AD-Net", cases: student.cases.mapValues { _ in CaseScores() })
     for id in other.ids { for region in Region.allCases { other.cases[id]?[region, .sensitivity] = 1 } }
-    #expect(try Table1([student, hadnet, other]).tests.map(\.method) == ["Student", "Student", "Student"])
+    #expect(
+      try MethodTable(.dice, [student, hadnet, other]).tests.map(\.method) == [
+        "Student", "Student", "Student",
+      ])
   }
 
   @Test func methodsOnOtherCasesAreRefused() {
     #expect(throws: Fault(.missing, "case D is in HAD-Net but not in Student")) {
-      try Table1([hadnet, evaluation("Student", [0.1, 0.2, 0.3])])
+      try MethodTable(.dice, [hadnet, evaluation("Student", [0.1, 0.2, 0.3])])
     }
   }
 }
