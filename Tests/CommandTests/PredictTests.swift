@@ -211,18 +211,28 @@ extension Commands {
   }
 
   @Suite struct EvaluateTests {
-    /// The truths and predictions of the study's test cases, copied.
+    /// The truths and predictions of the study's test cases, copied, with maps of uncertainties where a method has them.
     private func sides(_ folder: Scratch, _ method: String = "HAD-Net") throws -> (
       truth: String, predictions: String
     ) {
       let predictions = try folder.copy("\(Fixture.run())/evaluation/\(method)/predictions", "predictions")
       let truth = try folder.folder("truth")
-      for name in try FileManager.default.contentsOfDirectory(atPath: predictions) {
-        let id = String(name.dropLast(7))
+      for id in try ids(predictions) {
         let number = try #require((1...13).first { Fixture.id($0) == id })
-        try folder.copy(Fixture.file(Fixture.data(), number, "seg"), "truth/\(id)_seg.nii.gz")
+        for name in ["seg", "t1"] {
+          try folder.copy(Fixture.file(Fixture.data(), number, name), "truth/\(id)_\(name).nii.gz")
+        }
       }
       return (truth, predictions)
+    }
+
+    private func ids(_ predictions: String) throws -> [String] {
+      let names = try FileManager.default.contentsOfDirectory(atPath: predictions)
+      return names.filter { !$0.contains("_unc_") }.sorted().map { String($0.dropLast(7)) }
+    }
+
+    private func hasMaps(_ predictions: String) throws -> Bool {
+      try FileManager.default.contentsOfDirectory(atPath: predictions).contains { $0.contains("_unc_") }
     }
 
     private func evaluate(_ truth: String, _ predictions: String, _ more: String..., ranks: Int? = nil) throws
@@ -235,18 +245,22 @@ extension Commands {
 
     @Test(arguments: Fixture.methods) func equalsTheStudysSummary(method: String) throws {
       let folder = try Scratch(), (truth, predictions) = try sides(folder, method)
+      let hasMaps = try hasMaps(predictions)
       // One rank has no case.
       for ranks in [nil, 4] {
-        let outcome = try evaluate(truth, predictions, "--json", folder / "scores.json", ranks: ranks)
+        let outcome =
+          try hasMaps
+          ? evaluate(
+            truth, predictions, "--json", folder / "scores.json", "--uncertainty", predictions, ranks: ranks)
+          : evaluate(truth, predictions, "--json", folder / "scores.json", ranks: ranks)
         #expect(outcome.code == 0, "\(outcome.errors)")
         #expect(outcome.output.hasPrefix("3 cases"), "\(outcome.output)")
         let scores = try text(folder / "scores.json")
         #expect(try scores == text("\(Fixture.run())/evaluation/\(method)/summary.json"))
         _ = try json(scores)
       }
-      let columns = ["Dice", "Sensitivity", "Specificity", "Hausdorff95"].flatMap { metric in
-        ["ET", "WT", "TC"].map { "\(metric)_\($0)" }
-      }
+      let metrics = ["Dice", "Sensitivity", "Specificity", "Hausdorff95"] + (hasMaps ? ["Score"] : [])
+      let columns = metrics.flatMap { metric in ["ET", "WT", "TC"].map { "\(metric)_\($0)" } }
       let table = try text("\(Fixture.run())/evaluation/\(method)/cases.csv").split(separator: "\n")
       #expect(table[0] == (["Label"] + columns).joined(separator: ","))
       #expect(table.count == 9)
@@ -254,22 +268,20 @@ extension Commands {
 
     @Test func caseOnOneSideOnlyIsMissing() throws {
       let folder = try Scratch(), (truth, predictions) = try sides(folder)
-      let id = String(
-        try #require(FileManager.default.contentsOfDirectory(atPath: predictions).first).dropLast(7))
+      let id = try #require(ids(predictions).first)
       let away = folder / "away.nii.gz", prediction = "\(predictions)/\(id).nii.gz"
       try FileManager.default.moveItem(atPath: prediction, toPath: away)
       expectFault(try evaluate(truth, predictions), 66, [id, "no segmentation"])
       try FileManager.default.moveItem(atPath: away, toPath: prediction)
       try FileManager.default.removeItem(atPath: "\(truth)/\(id)_seg.nii.gz")
-      expectFault(try evaluate(truth, predictions, ranks: 2), 66, [id, "no truth"])
+      expectFault(try evaluate(truth, predictions, ranks: 2), 66, [id, "the truth is missing"])
       expectFault(try evaluate(folder / "absent", predictions), 66, [folder / "absent"])
       expectFault(try evaluate(truth, try folder.folder("empty")), 66, [folder / "empty"])
     }
 
     @Test func predictionsThatDoNotFitAreNamed() throws {
       let folder = try Scratch(), (truth, predictions) = try sides(folder)
-      let id = String(
-        try #require(FileManager.default.contentsOfDirectory(atPath: predictions).first).dropLast(7))
+      let id = try #require(ids(predictions).first)
       let path = "\(predictions)/\(id).nii.gz", image = try NIfTIImage.read(path)
       let affine = image.header.affine
       func write(_ change: (inout [Float]) -> Void) throws {
@@ -321,7 +333,10 @@ extension Commands {
       #expect(outcome.code == 0, "\(outcome.errors)")
       #expect(outcome.output.contains("\nHAD-Net − AD-Net, 3 cases"), "\(outcome.output)")
       let object = try json(try text(out))
-      #expect(object["method"] as? String == "HAD-Net" && object["family"] as? Int == 18)
+      let summary = try json(try text(paths[0]))["summary"] as? [String: [String: Any]]
+      let metrics = try #require(summary?["WT"]).count
+      #expect(metrics >= 4 && object["method"] as? String == "HAD-Net")
+      #expect(object["family"] as? Int == 2 * 3 * metrics)
       let against = try #require(object["against"] as? [String: [String: [String: [String: Any]]]])
       #expect(against.keys.sorted() == ["AD-Net", "Student"])
       let dice = try #require(against["AD-Net"]?["ET"]?["dice"])

@@ -105,7 +105,8 @@ public final class UNetPass {
         if level < 4 {
           pooled.append(
             plan.reserve(
-              Shape(sizes[level + 1], channels(level)), now...(trains ? downBack(level + 1, 3) : now + 1)))
+              Shape(sizes[level + 1], channels(level)),
+              now...(trains ? downBack(level + 1, 3) : isKept ? logitsDone : now + 1)))
         }
       }
       for level in 0..<4 {
