@@ -5,19 +5,28 @@ import Testing
 
 @Suite struct EvaluationUncertaintyTests {
   struct Entropies: Decodable {
-    struct Region: Decodable { let probability, entropy_nats, uncertainty: [Double] }
+    struct Region: Decodable { let probability, entropyNats, uncertainty: [Double] }
     /// [sample][voxel][class]
     let probabilities: [[[Double]]]
     let mean: [[Double]]
-    let entropy_nats, uncertainty_multiclass, expected_entropy_nats, mutual_information_nats: [Double]
-    let WT, TC, ET: Region
+    let entropyNats, uncertaintyMulticlass, expectedEntropyNats, mutualInformationNats: [Double]
+    let wt, tc, et: Region
+
+    private enum CodingKeys: String, CodingKey {
+      case probabilities, mean, entropyNats, uncertaintyMulticlass, expectedEntropyNats, mutualInformationNats
+      case wt = "WT"
+      case tc = "TC"
+      case et = "ET"
+    }
   }
   private struct File: Decodable {
     let entropies: [String: Entropies]
   }
 
   private static func golden() throws -> [String: Entropies] {
-    try JSONDecoder().decode(
+    let decoder = JSONDecoder()
+    decoder.keyDecodingStrategy = .convertFromSnakeCase
+    return try decoder.decode(
       File.self, from: Data(contentsOf: Golden.folder.appending(path: "expected.json"))
     ).entropies
   }
@@ -43,19 +52,19 @@ import Testing
       for voxel in golden.mean.indices {
         let mean = golden.mean[voxel], p = SIMD4(mean[0], mean[1], mean[2], mean[3])
         let entropy = Entropy.classes(p)
-        #expect(abs(entropy - golden.entropy_nats[voxel]) < 1e-9, "\(name)")
-        #expect(abs(100 * entropy / Entropy.ln4 - golden.uncertainty_multiclass[voxel]) < 1e-9, "\(name)")
+        #expect(abs(entropy - golden.entropyNats[voxel]) < 1e-9, "\(name)")
+        #expect(abs(100 * entropy / Entropy.ln4 - golden.uncertaintyMulticlass[voxel]) < 1e-9, "\(name)")
         let expected =
           golden.probabilities.reduce(0) {
             $0 + Entropy.classes(SIMD4($1[voxel][0], $1[voxel][1], $1[voxel][2], $1[voxel][3]))
           } / Double(golden.probabilities.count)
-        #expect(abs(expected - golden.expected_entropy_nats[voxel]) < 1e-9, "\(name)")
-        #expect(abs(entropy - expected - golden.mutual_information_nats[voxel]) < 1e-9, "\(name)")
-        for (region, of) in [(Region.wt, golden.WT), (.tc, golden.TC), (.et, golden.ET)] {
+        #expect(abs(expected - golden.expectedEntropyNats[voxel]) < 1e-9, "\(name)")
+        #expect(abs(entropy - expected - golden.mutualInformationNats[voxel]) < 1e-9, "\(name)")
+        for (region, of) in [(Region.wt, golden.wt), (.tc, golden.tc), (.et, golden.et)] {
           let q = region.classes.reduce(0) { $0 + mean[Int($1)] }
           #expect(abs(q - of.probability[voxel]) < 1e-12, "\(name)")
           let entropy = Entropy.binary(q)
-          #expect(abs(entropy - of.entropy_nats[voxel]) < 1e-9, "\(name)")
+          #expect(abs(entropy - of.entropyNats[voxel]) < 1e-9, "\(name)")
           #expect(abs(100 * entropy / Entropy.ln2 - of.uncertainty[voxel]) < 1e-9, "\(name)")
         }
       }
@@ -67,7 +76,7 @@ import Testing
     for (name, golden) in try Self.golden() {
       let sums = sums(golden), workers = Workers(2)
       let region = UncertaintyMaps(sums, .region, workers)
-      for (map, of) in [(region.whole, golden.WT), (region.core, golden.TC), (region.enhancing, golden.ET)] {
+      for (map, of) in [(region.whole, golden.wt), (region.core, golden.tc), (region.enhancing, golden.et)] {
         for voxel in map.indices {
           #expect(abs(Double(map[voxel]) - of.uncertainty[voxel]) < 2e-3, "\(name) \(voxel)")
         }
@@ -77,12 +86,12 @@ import Testing
         mutual = UncertaintyMaps(sums, .mutual, workers)
       for voxel in golden.mean.indices {
         let percent = 100 / Entropy.ln4
-        #expect(abs(Double(multiclass.core[voxel]) - golden.uncertainty_multiclass[voxel]) < 2e-3, "\(name)")
+        #expect(abs(Double(multiclass.core[voxel]) - golden.uncertaintyMulticlass[voxel]) < 2e-3, "\(name)")
         #expect(
-          abs(Double(expected.whole[voxel]) - percent * golden.expected_entropy_nats[voxel]) < 2e-3, "\(name)"
+          abs(Double(expected.whole[voxel]) - percent * golden.expectedEntropyNats[voxel]) < 2e-3, "\(name)"
         )
         #expect(
-          abs(Double(mutual.enhancing[voxel]) - percent * golden.mutual_information_nats[voxel]) < 2e-3,
+          abs(Double(mutual.enhancing[voxel]) - percent * golden.mutualInformationNats[voxel]) < 2e-3,
           "\(name)")
       }
     }
