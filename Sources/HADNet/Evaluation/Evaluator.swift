@@ -38,7 +38,10 @@ public struct Evaluator: Sendable {
   ///
   /// Throws `.invalid`, naming file and value, where sizes or affines differ, a label is unknown, or an uncertainty
   /// is not a number in 0…100.
-  public func scores(_ pair: Pair) throws -> CaseScores {
+  public func scores(_ pair: Pair) throws -> CaseScores { try evaluate(pair).scores }
+
+  /// The same with the curves behind the uncertainty scores, of each region that has a map.
+  public func evaluate(_ pair: Pair) throws -> (scores: CaseScores, curves: [Region: UncertaintyCurves]) {
     let (truth, header) = try Segmentation.read(pair.truth, convention: pair.convention)
     let (prediction, own) = try Segmentation.read(pair.prediction, convention: pair.convention)
     try Evaluator.check(own, against: header)
@@ -47,15 +50,18 @@ public struct Evaluator: Sendable {
     for (region, hd95) in distance.hd95(truth: truth, prediction: prediction, spacing: spacing) {
       scores[region, .hd95] = hd95
     }
-    guard let path = pair.brain, !pair.maps.isEmpty else { return scores }
+    guard let path = pair.brain, !pair.maps.isEmpty else { return (scores, [:]) }
     let brain = try Evaluator.brain(path, of: header)
+    var curves: [Region: UncertaintyCurves] = [:]
     for region in Region.allCases {
       guard let path = pair.maps[region] else { continue }
       let map = try Evaluator.map(path, of: header)
-      scores.uncertainty[region] = UncertaintyScore(
-        UncertaintyCurves(region, truth: truth, prediction: prediction, brain: brain, map: map, thresholds))
+      let own = UncertaintyCurves(
+        region, truth: truth, prediction: prediction, brain: brain, map: map, thresholds)
+      scores.uncertainty[region] = UncertaintyScore(own)
+      curves[region] = own
     }
-    return scores
+    return (scores, curves)
   }
 
   /// Refuses a file on another grid than the truth's.

@@ -34,6 +34,17 @@ enum Entropy {
     return -term(q) - term(1 - q)
   }
 
+  /// The probability up to ½ whose binary entropy is this share of ln 2: how often a voxel is wrong if the probability
+  /// behind its uncertainty is right.
+  static func smallerProbability(of share: Double) -> Double {
+    var low = 0.0, high = 0.5
+    for _ in 0..<60 {
+      let middle = (low + high) / 2
+      if binary(middle) < share * ln2 { low = middle } else { high = middle }
+    }
+    return (low + high) / 2
+  }
+
   /// −Σ p · ln p.
   @inline(__always)
   static func classes(_ p: SIMD4<Double>) -> Double { -term(p[0]) - term(p[1]) - term(p[2]) - term(p[3]) }

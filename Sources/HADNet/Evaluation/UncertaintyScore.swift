@@ -29,6 +29,9 @@ public struct UncertaintyCurves: Equatable, Sendable {
   public let dice: [Double]
   /// Which share of the brain's true positives is filtered, and which of its true negatives; 0 where it has none.
   public let ftp, ftn: [Double]
+  /// How many of the brain's voxels have an uncertainty above the threshold before and not above this one, and how
+  /// many of them are wrong.
+  public let voxels, errors: [Int]
   /// Dice of the voxels that stay at each filter, from high to low.
   public let filteredDice: [UncertaintyScore.Filtered]
 
@@ -43,7 +46,7 @@ public struct UncertaintyCurves: Equatable, Sendable {
     var dice: [Double: Double] = [:], ftp: [Double] = [], ftn: [Double] = []
     // What stays at a threshold is what all bins up to its own hold.
     let whole = counts.reduce(Outcomes(), &+)
-    var kept = Outcomes(), next = 0
+    var kept = Outcomes(), next = 0, voxels: [Int] = [], errors: [Int] = [], before = Outcomes()
     for (threshold, bin) in zip(all, counts) {
       kept &+= bin
       let overlap = Overlap(
@@ -52,12 +55,18 @@ public struct UncertaintyCurves: Equatable, Sendable {
       if threshold == thresholds[next] {
         ftp.append(whole[7] == 0 ? 0 : Double(whole[7] - kept[7]) / Double(whole[7]))
         ftn.append(whole[4] == 0 ? 0 : Double(whole[4] - kept[4]) / Double(whole[4]))
+        let new = kept &- before
+        voxels.append(new[4] + new[5] + new[6] + new[7])
+        errors.append(new[5] + new[6])
+        before = kept
         next += 1
       }
     }
     self.dice = thresholds.map { dice[$0] ?? .nan }
     self.ftp = ftp
     self.ftn = ftn
+    self.voxels = voxels
+    self.errors = errors
     filteredDice = cuts.filters.map { .init(threshold: $0, dice: dice[$0] ?? .nan) }
   }
 

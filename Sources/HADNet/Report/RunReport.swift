@@ -43,6 +43,11 @@ public struct RunReport {
       }
     }
     sections.append(.init("Results", results))
+    let uncertainty = try uncertaintyCharts(recipe.uncertainty)
+    if !uncertainty.isEmpty {
+      try Chart.picture(uncertainty).write(to: path("uncertainty.png"))
+      sections.append(.init("Uncertainty", [.charts(uncertainty.flatMap { $0.compactMap { $0 } })]))
+    }
     if !evaluations.isEmpty {
       let statistics = try StatisticsTable(evaluations)
       try Replacement.write(Data(statistics.markdown.utf8), to: "\(run.evaluation)/statistics.md")
@@ -182,6 +187,37 @@ public struct RunReport {
     }
     facts.append(("Ranks × threads", starts.joined(separator: ", ")))
     return facts
+  }
+
+  /// A row a region: the challenge's curves of every method, and how often a voxel of a given uncertainty is wrong.
+  private func uncertaintyCharts(_ settings: UncertaintySettings) throws -> [[Chart?]] {
+    let methods = try RunReport.stages.filter { FileManager.default.fileExists(atPath: run.curves($0)) }
+      .map { (name: $0.method, curves: try MeanCurves.load(run.curves($0))) }
+    guard let thresholds = methods.first?.curves.thresholds else { return [] }
+    return Region.allCases.reversed().map { region in
+      func chart(
+        _ title: String, reference: [Chart.Series] = [], atLeast: ClosedRange<Double>? = nil,
+        _ values: (MeanCurves.Curves) -> [Double]
+      ) -> Chart {
+        let series = methods.compactMap { method in
+          method.curves.regions[region].map { curves in
+            Chart.Series(method.name, zip(method.curves.thresholds, values(curves)).map { (x: $0, y: 100 * $1) })
+          }
+        }
+        return Chart(
+          "\(region.rawValue): \(title)", xLabel: "uncertainty", series + reference, atLeast: atLeast)
+      }
+      // What a probability says of its own error is known where the map is its entropy.
+      let isCalibrated = settings.measure == .region && settings.scale == .theoretical
+      let calibrated = Chart.Series(
+        "calibrated", thresholds.map { (x: $0, y: 100 * Entropy.smallerProbability(of: $0 / 100)) })
+      return [
+        chart("Dice of what stays below, %") { $0.dice },
+        chart("true positives taken out, %") { $0.ftp },
+        chart("true negatives taken out, %") { $0.ftn },
+        chart("wrong voxels, %", reference: isCalibrated ? [calibrated] : []) { $0.errorRates },
+      ]
+    }
   }
 
   /// Figure 2 of the judged cases with the most enhancing tumour, and figure 3 of the first of them.

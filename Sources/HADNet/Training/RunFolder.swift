@@ -24,6 +24,7 @@ public struct RunFolder: Sendable {
   public func evaluation(_ stage: Stage) -> String { "\(evaluation)/\(stage.method)" }
   public func predictions(_ stage: Stage) -> String { "\(evaluation(stage))/predictions" }
   public func summary(_ stage: Stage) -> String { "\(evaluation(stage))/summary.json" }
+  public func curves(_ stage: Stage) -> String { "\(evaluation(stage))/curves.csv" }
 
   /// A run has begun once its cases are split: a start that failed before (damaged data, a wrong split) may be
   /// repeated with a mended recipe.

@@ -84,7 +84,7 @@ public struct Study {
     }
     if settings.samples > 0 { try sample(stage, model, settings, cases, store, source) }
     let evaluator = Evaluator()
-    var scores: [String] = []
+    var scores: [String] = [], curves: [Double] = []
     for files in mine {
       communicator.courier?.note("\(stage.method)'s scores: \(files.id)")
       let pair = Evaluator.Pair(
@@ -96,8 +96,9 @@ public struct Study {
             uniqueKeysWithValues: zip(
               Region.allCases, UncertaintyWriter.files(files.id, in: run.predictions(stage)))),
         brain: files.files[.t1])
-      scores.append(
-        MethodEvaluation(method: stage.method, cases: [files.id: try evaluator.scores(pair)]).json)
+      let found = try evaluator.evaluate(pair)
+      scores.append(MethodEvaluation(method: stage.method, cases: [files.id: found.scores]).json)
+      curves += MeanCurves.numbers(found.curves)
     }
     // Each rank's cases as JSON, one text a case.
     let parts = try communicator.allGather(scores.joined(separator: "\u{1e}"))
@@ -106,7 +107,11 @@ public struct Study {
       let part = try MethodEvaluation(json: Data(text.utf8), file: best, method: stage.method)
       evaluation.cases.merge(part.cases) { first, _ in first }
     }
+    let numbers = try communicator.gather(curves)
     if communicator.rank == 0 {
+      if let mean = MeanCurves(dealt: numbers, cases: cases.count, evaluator.thresholds.curve) {
+        try put(mean.csv, run.curves(stage))
+      }
       try put(evaluation.json, run.summary(stage))
       try put(evaluation.csv, "\(run.evaluation(stage))/cases.csv")
       try put(source, mark)

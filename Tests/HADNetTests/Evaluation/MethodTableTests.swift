@@ -80,4 +80,36 @@ import Testing
       try MethodTable(.dice, [hadnet, evaluation("Student", [0.1, 0.2, 0.3])])
     }
   }
+
+  /// Table 2: the methods that have scores, and what certainty would have brought them.
+  @Test func table2IsOfScores() throws {
+    func scored(_ method: String, _ scores: [Double]) -> MethodEvaluation {
+      var result = evaluation(method, [0.5, 0.41, 0.6, 0.51])
+      for (id, score) in zip(result.ids, scores) {
+        for region in Region.allCases {
+          result.cases[id]?.uncertainty[region] = UncertaintyScore(
+            score: score, certain: 0.84, areas: .init(dice: 0, ftp: 0, ftn: 0), filteredDice: [])
+        }
+      }
+      return result
+    }
+    let table = try MethodTable(
+      .score,
+      [
+        scored("AD-Net", [0.5, 0.4, 0.52, 0.43]), scored("HAD-Net", [0.6, 0.51, 0.61, 0.53]), student,
+      ])
+    #expect(
+      table.csv == """
+        Region,HAD-Net,AD-Net
+        WT,0.562 ± 0.050**,0.462 ± 0.057
+        TC,0.562 ± 0.050**,0.462 ± 0.057
+        ET,0.562 ± 0.050**,0.462 ± 0.057
+        WT certain,0.840 ± 0.000,0.840 ± 0.000
+        TC certain,0.840 ± 0.000,0.840 ± 0.000
+        ET certain,0.840 ± 0.000,0.840 ± 0.000
+
+        """)
+    #expect(table.markdown.contains("| AD-Net | +0.100 (p < 0.001) |"), "\(table.markdown)")
+    #expect(table.markdown.contains("Certain: the score of a map that is 0 everywhere"))
+  }
 }
