@@ -62,7 +62,8 @@ extension Commands {
           try text("\(run)/evaluation/\(name)") == text("\(Fixture.run())/evaluation/\(name)"), "\(name)")
       }
       #expect(try text("\(run)/report.html").contains("Dice, percent: HAD-Net minus each other method"))
-      for name in ["report.html", "figures/curves.png", "figures/figure2.png", "figures/figure3.png",
+      for name in [
+        "report.html", "figures/curves.png", "figures/figure2.png", "figures/figure3.png",
         "figures/uncertainty.png",
       ] {
         #expect(exists("\(run)/\(name)"))

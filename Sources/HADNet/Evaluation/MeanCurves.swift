@@ -63,7 +63,8 @@ public struct MeanCurves: Equatable, Sendable {
   /// A line a threshold.
   public var csv: String {
     let header =
-      ["threshold"] + Region.allCases.flatMap { region in MeanCurves.names.map { "\($0)_\(region.rawValue)" } }
+      ["threshold"]
+      + Region.allCases.flatMap { region in MeanCurves.names.map { "\($0)_\(region.rawValue)" } }
     let lines = thresholds.indices.map { i in
       [thresholds[i]] + Region.allCases.flatMap { regions[$0]?.columns.map { $0[i] } ?? [] }
     }

@@ -201,7 +201,8 @@ public struct RunReport {
       ) -> Chart {
         let series = methods.compactMap { method in
           method.curves.regions[region].map { curves in
-            Chart.Series(method.name, zip(method.curves.thresholds, values(curves)).map { (x: $0, y: 100 * $1) })
+            Chart.Series(
+              method.name, zip(method.curves.thresholds, values(curves)).map { (x: $0, y: 100 * $1) })
           }
         }
         return Chart(

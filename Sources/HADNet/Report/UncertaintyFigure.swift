@@ -28,12 +28,13 @@ public struct UncertaintyFigure: Sendable {
       }
     }
 
+    /// None is a class's colour.
     var color: Color {
       switch self {
-      case .truePositive: Color(40, 180, 110)
-      case .falseNegative: Color(80, 160, 250)
-      case .falsePositive: Color(225, 70, 50)
-      case .uncertain: Color(245, 225, 80)
+      case .truePositive: Color(50, 205, 215)
+      case .falseNegative: Color(165, 100, 255)
+      case .falsePositive: Color(250, 140, 30)
+      case .uncertain: Color(245, 245, 245)
       }
     }
 
