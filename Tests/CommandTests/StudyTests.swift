@@ -164,7 +164,10 @@ extension Commands {
       }
       #expect(try bytes("\(run)/seed-3/split.json") == bytes("\(run)/seed-4/split.json"))
       try expectSame("\(run)/evaluation", "\(apart)/evaluation")
-      #expect(try contents("\(run)/evaluation").keys.sorted() == ["seeds.json", "table1.csv", "table1.md"])
+      #expect(
+        try contents("\(run)/evaluation").keys.sorted() == [
+          "seeds.json", "table1.csv", "table1.md", "table2.csv", "table2.md",
+        ])
       let page = try text("\(run)/report.html")
       #expect(page.contains("href=\"seed-4/report.html\"") && exists("\(run)/seed-4/report.html"))
 

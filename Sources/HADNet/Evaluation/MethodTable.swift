@@ -17,15 +17,18 @@ public struct MethodTable: Sendable {
     /// The name of its files.
     public var name: String { self == .dice ? "table1" : "table2" }
 
-    /// `66.7 ± 19.7` percent, or a score in three digits.
-    fileprivate func text(_ summary: Summary) -> String {
-      if self == .dice { return percent(summary) }
-      let mean = String(format: "%.3f", summary.mean)
-      return summary.sd.isNaN ? mean : mean + String(format: " ± %.3f", summary.sd)
+    /// What the numbers are.
+    var caption: String { self == .dice ? "Dice in percent" : "Score of the uncertainties (0 to 1)" }
+
+    /// `66.7` percent, or `0.608`.
+    func text(_ value: Double) -> String {
+      self == .dice ? String(format: "%.1f", value * 100) : String(format: "%.3f", value)
     }
 
-    fileprivate func text(_ difference: Double) -> String {
-      self == .dice ? String(format: "%+.1f", difference * 100) : String(format: "%+.3f", difference)
+    /// `66.7 ± 19.7`, the first value with a sign if `signed`; without a deviation of one value.
+    func text(_ mean: Double, sd: Double, signed: Bool = false) -> String {
+      let plus = signed && !mean.isNaN && mean.sign == .plus ? "+" : ""
+      return plus + text(mean) + (sd.isNaN ? "" : " ± " + text(sd))
     }
   }
 
@@ -85,7 +88,8 @@ public struct MethodTable: Sendable {
       let stars = MethodTable.stars(
         tests.filter { $0.region == region && $0.method != "Teacher" }.map(\.test))
       cells[region] = sorted.map { evaluation in
-        content.text(evaluation.summary(region, metric)) + (evaluation.method == "HAD-Net" ? stars : "")
+        MethodTable.text(content, evaluation.summary(region, metric))
+          + (evaluation.method == "HAD-Net" ? stars : "")
       }
     }
     self.tests = tests
@@ -94,12 +98,17 @@ public struct MethodTable: Sendable {
     if content == .score {
       for region in Region.allCases {
         certain[region] = sorted.map { evaluation in
-          content.text(
-            Summary(evaluation.ids.compactMap { evaluation.cases[$0]?.uncertainty[region]?.certain }))
+          MethodTable.text(
+            content, Summary(evaluation.ids.compactMap { evaluation.cases[$0]?.uncertainty[region]?.certain })
+          )
         }
       }
     }
     self.certain = certain
+  }
+
+  private static func text(_ content: Content, _ summary: Summary) -> String {
+    content.text(summary.mean, sd: summary.sd)
   }
 
   private static func stars(_ tests: [PairedTTest]) -> String {
@@ -113,8 +122,7 @@ public struct MethodTable: Sendable {
 
   /// What the stars mean, and over how many cases.
   public var note: String {
-    let what = content == .dice ? "Dice in percent" : "Score of the uncertainties (0 to 1)"
-    var base = "\(what), mean ± standard deviation over \(cases) \(cases == 1 ? "case" : "cases")."
+    var base = "\(content.caption), mean ± standard deviation over \(cases) \(cases == 1 ? "case" : "cases")."
     if methods.contains("Control") { base += MethodTable.control }
     if !certain.isEmpty {
       base +=
@@ -165,7 +173,7 @@ public struct MethodTable: Sendable {
   }
 
   private func difference(_ test: PairedTTest) -> String {
-    let points = content.text(test.meanDifference)
+    let points = content.text(test.meanDifference, sd: .nan, signed: true)
     if test.p.isNaN { return test.n < 2 ? points : "no difference" }
     return points + (test.p < 0.001 ? " (p < 0.001)" : String(format: " (p = %.3f)", test.p))
   }
@@ -176,10 +184,4 @@ func markdownTable(_ header: [String], _ rows: [[String]]) -> String {
   "|" + header.map { $0.isEmpty ? " |" : " \($0) |" }.joined() + "\n|"
     + header.map { _ in " --- |" }.joined() + "\n"
     + rows.map { "|" + $0.map { " \($0) |" }.joined() + "\n" }.joined()
-}
-
-/// `66.7 ± 19.7`, percent.
-func percent(_ summary: Summary) -> String {
-  let mean = String(format: "%.1f", summary.mean * 100)
-  return summary.sd.isNaN ? mean : mean + " ± " + String(format: "%.1f", summary.sd * 100)
 }

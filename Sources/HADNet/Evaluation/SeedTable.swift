@@ -1,6 +1,6 @@
 import Foundation
 
-/// Table 1 over several seeds of one study, all on the same test cases: how much of a method's Dice, and of its
+/// Table 1 or 2 over several seeds of one study, all on the same test cases: how much of a method's Dice or score, and of its
 /// distance to HAD-Net, is the luck of a seed. The paper has one seed and no such table.
 public struct SeedTable: Sendable {
   /// One number of each seed.
@@ -11,7 +11,7 @@ public struct SeedTable: Sendable {
     public var sd: Double { standardDeviation(values) }
   }
 
-  /// A method's Dice in a region, as fractions.
+  /// A method's values in a region, as fractions.
   public struct Cell: Equatable, Sendable {
     /// Each seed's mean over the cases.
     public let means: Spread
@@ -29,6 +29,7 @@ public struct SeedTable: Sendable {
     public func better(_ region: Region) -> Int { values[region]?.values.count { $0 > 0 } ?? 0 }
   }
 
+  public let content: MethodTable.Content
   public let seeds: [UInt64]
   /// Those that every seed has, in the paper's order; others follow as they came.
   public let methods: [String]
@@ -41,9 +42,20 @@ public struct SeedTable: Sendable {
   /// How many cases; seeds and methods have the same.
   public let cases: Int
 
+  /// A score's table has the methods that have scores.
+  ///
   /// Throws where two evaluations are not of the same cases.
-  public init(_ runs: [(seed: UInt64, evaluations: [MethodEvaluation])]) throws(Fault) {
+  public init(
+    _ content: MethodTable.Content, _ runs: [(seed: UInt64, evaluations: [MethodEvaluation])]
+  ) throws(Fault) {
     precondition(!runs.isEmpty, "a table of no seeds")
+    self.content = content
+    let runs = runs.map { run in
+      (
+        seed: run.seed,
+        evaluations: run.evaluations.filter { content == .dice || $0.metrics.contains(content.metric) }
+      )
+    }
     seeds = runs.map(\.seed)
     var known: [String] = []
     for method in runs.flatMap(\.evaluations).map(\.method) where !known.contains(method) {
@@ -71,7 +83,7 @@ public struct SeedTable: Sendable {
     var cells: [Region: [Cell]] = [:]
     for region in Region.allCases {
       cells[region] = table.map { row in
-        let summaries = row.map { $0.summary(region, .dice) }
+        let summaries = row.map { $0.summary(region, content.metric) }
         return Cell(
           means: Spread(values: summaries.map(\.mean)), deviations: Spread(values: summaries.map(\.sd)))
       }
@@ -101,8 +113,8 @@ extension SeedTable {
       [region.rawValue]
         + (cells[region] ?? []).map { cell in
           let deviation = cell.deviations.mean
-          return percent(Summary(cell.means.values))
-            + (deviation.isNaN ? "" : String(format: " (%.1f)", deviation * 100))
+          return content.text(cell.means.mean, sd: cell.means.sd)
+            + (deviation.isNaN ? "" : " (\(content.text(deviation)))")
         }
     }
   }
@@ -113,8 +125,7 @@ extension SeedTable {
       [difference.method]
         + Region.allCases.map { region in
           guard let spread = difference.values[region] else { return "" }
-          return String(format: "%+.1f", spread.mean * 100)
-            + (spread.sd.isNaN ? "" : String(format: " ± %.1f", spread.sd * 100))
+          return content.text(spread.mean, sd: spread.sd, signed: true)
             + " (\(difference.better(region)) of \(seeds.count))"
         }
     }
@@ -126,7 +137,7 @@ extension SeedTable {
       ["seed \(seeds[i])"]
         + methods.indices.map { method in
           Region.allCases.map { region in
-            String(format: "%.1f", 100 * (cells[region]?[method].means.values[i] ?? .nan))
+            content.text(cells[region]?[method].means.values[i] ?? .nan)
           }.joined(separator: " / ")
         }
     }
@@ -135,7 +146,7 @@ extension SeedTable {
   /// What the numbers are.
   public var note: String {
     var text =
-      "Dice in percent, mean ± standard deviation over \(count(seeds.count, "seed")) "
+      "\(content.caption), mean ± standard deviation over \(count(seeds.count, "seed")) "
       + "(\(seeds.map(String.init).joined(separator: ", "))) of each seed's mean over \(count(cases, "case")); "
       + "in brackets the standard deviation over the cases, as a mean over the seeds. All seeds have the same split: "
       + "their spread is that of training, not of the choice of cases."
@@ -146,7 +157,7 @@ extension SeedTable {
 
   /// What the differences are.
   public var differenceNote: String {
-    "Percent points, mean ± standard deviation over the seeds of the difference of a seed's means; in brackets in how "
+    "\(content == .dice ? "Percent points, mean" : "Mean") ± standard deviation over the seeds of the difference of a seed's means; in brackets in how "
       + "many seeds HAD-Net was better."
   }
 
@@ -168,42 +179,58 @@ extension SeedTable {
 
   /// `{"seeds": […], "cases": …, "dice": {METHOD: {"WT": {"means": […], "mean": …, "sd": …, "sd_cases": […]}, …}, …},
   /// "hadnet_minus": {METHOD: {"WT": {"differences": […], "mean": …, "sd": …, "better": …}, …}, …}}`: lists in the
-  /// order of the seeds, all as fractions.
-  public var json: String {
-    func list(_ values: [Double]) -> String { "[" + values.map(jsonNumber).joined(separator: ", ") + "]" }
-    func members(_ name: String, _ spread: Spread) -> String {
-      "\(jsonString(name)): \(list(spread.values)), \"mean\": \(jsonNumber(spread.mean)), \"sd\": \(jsonNumber(spread.sd))"
+  /// order of the seeds, all as fractions; of scores the same as `score` and `hadnet_minus_score`. The tables are of the
+  /// same seeds.
+  public static func json(_ tables: [SeedTable]) -> String {
+    let sections = tables.flatMap { table in
+      let name = table.content.metric.rawValue
+      return [
+        (name, table.methodsJSON),
+        (table.content == .dice ? "hadnet_minus" : "hadnet_minus_\(name)", table.differencesJSON),
+      ]
     }
-    /// A method's name and a line for each region.
-    func method(_ name: String, _ line: (Region) -> String) -> String {
-      "    \(jsonString(name)): {\n"
-        + Region.allCases.map { "      \"\($0.rawValue)\": {\(line($0))}" }.joined(separator: ",\n")
-        + "\n    }"
-    }
-    func section(_ methods: [String]) -> String {
-      methods.isEmpty ? "{}" : "{\n" + methods.joined(separator: ",\n") + "\n  }"
-    }
-    let none = Spread(values: [])
-    let dice = methods.enumerated().map { i, name in
-      method(name) { region in
-        members("means", cells[region]?[i].means ?? none)
-          + ", \"sd_cases\": \(list(cells[region]?[i].deviations.values ?? []))"
-      }
-    }
-    let minus = differences.map { difference in
-      method(difference.method) { region in
-        members("differences", difference.values[region] ?? none)
-          + ", \"better\": \(difference.better(region))"
-      }
-    }
-    return """
-      {
-        "seeds": [\(seeds.map(String.init).joined(separator: ", "))],
-        "cases": \(cases),
-        "dice": \(section(dice)),
-        "hadnet_minus": \(section(minus))
-      }
+    let seeds = (tables.first?.seeds ?? []).map(String.init).joined(separator: ", ")
+    return "{\n  \"seeds\": [\(seeds)],\n  \"cases\": \(tables.first?.cases ?? 0)"
+      + sections.map { ",\n  \(jsonString($0.0)): \($0.1)" }.joined() + "\n}\n"
+  }
 
-      """
+  private var methodsJSON: String {
+    let none = Spread(values: [])
+    return SeedTable.section(
+      methods.enumerated().map { i, name in
+        SeedTable.method(name) { region in
+          SeedTable.members("means", cells[region]?[i].means ?? none)
+            + ", \"sd_cases\": \(SeedTable.list(cells[region]?[i].deviations.values ?? []))"
+        }
+      })
+  }
+
+  private var differencesJSON: String {
+    SeedTable.section(
+      differences.map { difference in
+        SeedTable.method(difference.method) { region in
+          SeedTable.members("differences", difference.values[region] ?? Spread(values: []))
+            + ", \"better\": \(difference.better(region))"
+        }
+      })
+  }
+
+  private static func list(_ values: [Double]) -> String {
+    "[" + values.map(jsonNumber).joined(separator: ", ") + "]"
+  }
+
+  private static func members(_ name: String, _ spread: Spread) -> String {
+    "\(jsonString(name)): \(list(spread.values)), \"mean\": \(jsonNumber(spread.mean)), \"sd\": \(jsonNumber(spread.sd))"
+  }
+
+  /// A method's name and a line for each region.
+  private static func method(_ name: String, _ line: (Region) -> String) -> String {
+    "    \(jsonString(name)): {\n"
+      + Region.allCases.map { "      \"\($0.rawValue)\": {\(line($0))}" }.joined(separator: ",\n")
+      + "\n    }"
+  }
+
+  private static func section(_ methods: [String]) -> String {
+    methods.isEmpty ? "{}" : "{\n" + methods.joined(separator: ",\n") + "\n  }"
   }
 }

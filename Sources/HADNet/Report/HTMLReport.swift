@@ -60,7 +60,7 @@ extension ReportContents.Table {
     self.init(header: [""] + table.methods, rows: table.rows, note: table.note, highlight: "HAD-Net")
   }
 
-  /// Table 1 over seeds.
+  /// Tables 1 and 2 over seeds.
   public init(_ table: SeedTable) {
     self.init(header: [""] + table.methods, rows: table.rows, note: table.note, highlight: "HAD-Net")
   }
@@ -75,7 +75,8 @@ extension ReportContents.Table {
   /// The means of each seed.
   public init(seedsOf table: SeedTable) {
     self.init(
-      header: [""] + table.methods, rows: table.seedRows, note: "Mean Dice of WT / TC / ET in percent.",
+      header: [""] + table.methods, rows: table.seedRows,
+      note: "Means of WT / TC / ET. \(table.content.caption).",
       highlight: "HAD-Net")
   }
 

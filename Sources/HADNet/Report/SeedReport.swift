@@ -6,7 +6,7 @@ public struct SeedReport {
 
   public init(_ run: RunFolder) { self.run = run }
 
-  /// Writes table1.md, table1.csv, seeds.json and report.html. Gives the tables as Markdown, nil where no seed has been
+  /// Writes the tables as .md and .csv, seeds.json and report.html. Gives the tables as Markdown, nil where no seed has been
   /// evaluated.
   ///
   /// Seeds that are unfinished are named and left out. Throws `.missing` where no seed has begun, `.recipe` or
@@ -27,20 +27,24 @@ public struct SeedReport {
         done.append((seed, evaluations))
       }
     }
-    let table = done.isEmpty ? nil : try SeedTable(done)
-    var results: [ReportContents.Block] = []
-    if let table {
-      for (text, name) in [
-        (table.markdown, "table1.md"), (table.csv, "table1.csv"), (table.json, "seeds.json"),
-      ] {
-        try Replacement.write(Data(text.utf8), to: "\(run.evaluation)/\(name)")
+    var tables = done.isEmpty ? [] : [try SeedTable(.dice, done)]
+    if done.flatMap(\.evaluations).contains(where: { $0.metrics.contains(.score) }) {
+      tables.append(try SeedTable(.score, done))
+    }
+    var results: [ReportContents.Block] = [], each: [ReportContents.Block] = []
+    for table in tables {
+      for (text, type) in [(table.markdown, "md"), (table.csv, "csv")] {
+        try Replacement.write(Data(text.utf8), to: "\(run.evaluation)/\(table.content.name).\(type)")
       }
       results.append(.table(ReportContents.Table(table)))
       if !table.differences.isEmpty { results.append(.table(ReportContents.Table(differencesOf: table))) }
-    } else {
-      results.append(.paragraph("No seed has been evaluated yet."))
+      each.append(.table(ReportContents.Table(seedsOf: table)))
     }
-    var each: [ReportContents.Block] = table.map { [.table(ReportContents.Table(seedsOf: $0))] } ?? []
+    if tables.isEmpty {
+      results.append(.paragraph("No seed has been evaluated yet."))
+    } else {
+      try Replacement.write(Data(SeedTable.json(tables).utf8), to: "\(run.evaluation)/seeds.json")
+    }
     if !undone.isEmpty {
       each.append(
         .paragraph("Unfinished: \(undone.map { "seed \($0)" }.joined(separator: ", ")) (not in the tables)."))
@@ -55,6 +59,6 @@ public struct SeedReport {
         .init("Settings", [.text(title: "recipe.yaml of the first seed", recipe.yaml)]),
       ]
     ).write(to: run.report)
-    return table?.markdown
+    return tables.isEmpty ? nil : tables.map(\.markdown).joined(separator: "\n")
   }
 }

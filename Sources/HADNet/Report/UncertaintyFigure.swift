@@ -32,9 +32,9 @@ public struct UncertaintyFigure: Sendable {
     var color: Color {
       switch self {
       case .truePositive: Color(50, 205, 215)
-      case .falseNegative: Color(165, 100, 255)
+      case .falseNegative: Color(240, 80, 200)
       case .falsePositive: Color(250, 140, 30)
-      case .uncertain: Color(245, 245, 245)
+      case .uncertain: Color(70, 100, 230)
       }
     }
 

@@ -21,7 +21,7 @@ import Testing
   ]
 
   @Test func meansAndDeviationsOverSeeds() throws {
-    let table = try SeedTable(runs)
+    let table = try SeedTable(.dice, runs)
     #expect(table.seeds == [3, 4] && table.cases == 2 && table.methods == ["Student", "HAD-Net", "Control"])
     let student = try #require(table.cells[.et]?[0])
     #expect(student.means.values.map { ($0 * 1e9).rounded() } == [0.4e9, 0.6e9])
@@ -32,7 +32,7 @@ import Testing
 
   @Test func markdownNamesEachNumber() throws {
     #expect(
-      try SeedTable(runs).markdown == """
+      try SeedTable(.dice, runs).markdown == """
         | | Student | HAD-Net | Control |
         | --- | --- | --- | --- |
         | WT | 50.0 ± 14.1 (28.3) | 65.0 ± 7.1 (14.1) | 67.5 ± 24.7 (10.6) |
@@ -56,7 +56,7 @@ import Testing
   }
 
   @Test func csvHasTheSameCells() throws {
-    let csv = try SeedTable(runs).csv.split(separator: "\n")
+    let csv = try SeedTable(.dice, runs).csv.split(separator: "\n")
     #expect(csv[0] == "Region,Student,HAD-Net,Control" && csv.count == 4)
     #expect(csv[3] == "ET,50.0 ± 14.1 (28.3),65.0 ± 7.1 (14.1),67.5 ± 24.7 (10.6)")
   }
@@ -77,10 +77,10 @@ import Testing
       let dice: [String: [String: Dice]]
       let hadnetMinus: [String: [String: Minus]]
     }
-    let table = try SeedTable(runs)
+    let table = try SeedTable(.dice, runs)
     let decoder = JSONDecoder()
     decoder.keyDecodingStrategy = .convertFromSnakeCase
-    let file = try decoder.decode(File.self, from: Data(table.json.utf8))
+    let file = try decoder.decode(File.self, from: Data(SeedTable.json([table]).utf8))
     #expect(file.seeds == [3, 4] && file.cases == 2 && file.dice.keys.sorted() == table.methods.sorted())
     let cell = try #require(file.dice["HAD-Net"]?["WT"]), expected = try #require(table.cells[.wt]?[1])
     #expect(cell.means == expected.means.values && cell.sdCases == expected.deviations.values)
@@ -91,25 +91,47 @@ import Testing
   }
 
   @Test func oneSeedHasNoSpread() throws {
-    let table = try SeedTable([(1, [evaluation("HAD-Net", [0.5])])])
+    let table = try SeedTable(.dice, [(1, [evaluation("HAD-Net", [0.5])])])
     #expect(table.rows[0] == ["WT", "50.0"] && table.differences.isEmpty)
     #expect(
       table.note.hasPrefix(
         "Dice in percent, mean ± standard deviation over 1 seed (1) of each seed's mean over 1 case;"))
-    #expect(!table.markdown.contains("minus") && table.json.contains("\"sd\": null"))
-    #expect(table.json.hasSuffix("\"hadnet_minus\": {}\n}\n"))
+    #expect(!table.markdown.contains("minus") && SeedTable.json([table]).contains("\"sd\": null"))
+    #expect(SeedTable.json([table]).hasSuffix("\"hadnet_minus\": {}\n}\n"))
   }
 
   @Test func aMethodThatASeedLacksIsNamed() throws {
     var some = runs
     some[0].evaluations.removeFirst()
-    let table = try SeedTable(some)
+    let table = try SeedTable(.dice, some)
     #expect(table.methods == ["Student", "HAD-Net"] && table.note.hasSuffix(" Not in every seed: Control."))
   }
 
   @Test func seedsOnOtherCasesAreRefused() {
     #expect(throws: Fault(.missing, "case C is in Student of seed 2 but not in Student of seed 1")) {
-      try SeedTable([(1, [evaluation("Student", [0, 1])]), (2, [evaluation("Student", [0, 1, 1])])])
+      try SeedTable(.dice, [(1, [evaluation("Student", [0, 1])]), (2, [evaluation("Student", [0, 1, 1])])])
     }
+  }
+
+  @Test func scoresHaveATableOfTheirOwn() throws {
+    var scored = runs
+    for seed in scored.indices {
+      for (method, score) in [(1, 0.5), (2, 0.625)] {
+        for id in scored[seed].evaluations[method].ids {
+          for region in Region.allCases {
+            scored[seed].evaluations[method].cases[id]?[region, .score] = score
+          }
+        }
+      }
+    }
+    let table = try SeedTable(.score, scored)
+    #expect(table.methods == ["Student", "HAD-Net"] && table.content.name == "table2")
+    #expect(table.rows[2] == ["ET", "0.500 ± 0.000 (0.000)", "0.625 ± 0.000 (0.000)"])
+    #expect(table.differenceRows == [["Student"] + Array(repeating: "+0.125 ± 0.000 (2 of 2)", count: 3)])
+    #expect(
+      table.note.hasPrefix("Score of the uncertainties (0 to 1), mean ± standard deviation over 2 seeds"))
+    let json = SeedTable.json([try SeedTable(.dice, scored), table])
+    #expect(json.contains("\"score\": {\n    \"Student\"") && json.contains("\"hadnet_minus_score\": {"))
+    #expect(json.contains("\"dice\": {\n    \"Student\""))
   }
 }
