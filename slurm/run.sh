@@ -2,9 +2,11 @@
 # Starts a command on all ranks of a job and, if it was stopped before its end, puts the job back into the queue. The
 # batch scripts beside this one call it:
 #
-#   run.sh srun|mpirun RUN COMMAND…      RUN is the run's folder; without Slurm: mpirun with two ranks on this machine
+#   run.sh srun|mpirun FOLDER COMMAND…      without Slurm: mpirun with two ranks on this machine
+#
+# FOLDER is the run's, or the stage's for a job that trains one stage: there lies the mark `unfinished`.
 set -uo pipefail
-launcher=$1 run=$2
+launcher=$1 folder=$2
 shift 2
 
 if [[ -z ${SLURM_JOB_ID-} ]]; then
@@ -12,11 +14,12 @@ if [[ -z ${SLURM_JOB_ID-} ]]; then
 fi
 # What follows ends every script that `hadnet-dist slurm` prints as well.
 threads=${SLURM_CPUS_PER_TASK:-1}
-# Of a plain run, and of the seeds of a study over several.
-checkpoints() { readlink "$run"/{,seed-*/}*/checkpoints/latest; }
+mark=$folder/unfinished
+# Of a stage, of a plain run, and of the seeds of a study over several.
+checkpoints() { readlink "$folder"/{,*/,seed-*/*/}checkpoints/latest; }
 before=$(checkpoints 2> /dev/null)
 # A line for each start in a row that made no progress.
-idle=$run/idle
+idle=$folder/idle
 [[ -n ${SLURM_RESTART_COUNT-} ]] || rm -f "$idle"
 is_running() { scontrol --oneliner show job "$SLURM_JOB_ID" | grep -q 'JobState=RUNNING '; }
 put_back() {
@@ -42,18 +45,16 @@ run_step() {
 trap 'kill -USR1 $step' USR1
 trap 'kill -TERM $step' TERM
 # Whether the program itself says that it would fail again: usage, data, files, a check, the disk, the recipe. srun may
-# hide its code (143: it has ended the other ranks), so it also stands in the run's folder.
-is_fault() { [[ $code =~ ^(64|65|66|70|74|78)$ ]] || grep --quiet '^fault' "$run/unfinished" 2> /dev/null; }
-# Every start of the program notes itself there.
-notes() { stat --format=%s "$run/log.jsonl"; }
-noted=$(notes 2> /dev/null)
-# A fault of an earlier job may be mended.
-[[ ! -e $run/unfinished ]] || echo "run again with --resume" > "$run/unfinished"
+# hide its code (143: it has ended the other ranks), so once the run has begun it also stands in the mark.
+is_fault() { [[ $code =~ ^(64|65|66|70|74|78)$ ]] || grep --quiet '^fault' "$mark" 2> /dev/null; }
+# The program writes the mark anew when it starts. A fault of an earlier job may be mended.
+[[ ! -e $mark ]] || echo "not started" > "$mark"
+has_started() { [[ -e $mark ]] && ! grep --quiet '^not started' "$mark"; }
 run_step "$@"
 # On a node that lost power, a socket of this step's number may be left, and srun's pmix can't start it there; the next
 # step has another number.
 for ((again = 1; again < 3; again++)); do
-  [[ $launcher == srun && $code != 0 && $(notes 2> /dev/null) == "$noted" ]] && ! is_fault && is_running || break
+  [[ $launcher == srun && $code != 0 ]] && ! has_started && ! is_fault && is_running || break
   echo "the ranks did not start: trying again"
   run_step "$@"
 done
@@ -61,7 +62,7 @@ done
 # What else ends a run before its end may not come again: a signal or the time limit (75), a rank or a node that was lost
 # (srun says 137, 143 or its own), a stall (1). Whoever has made no progress in three starts in a row would not in a
 # fourth.
-if [[ ! -e $run/unfinished || $code == 0 ]] || is_fault; then
+if [[ ! -e $mark || $code == 0 ]] || is_fault; then
   rm -f "$idle"
 elif ! is_running; then
   # Cancelled, or put back by Slurm itself: not ours to decide.

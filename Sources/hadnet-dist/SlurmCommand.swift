@@ -92,7 +92,13 @@ struct SlurmCommand: ParsableCommand {
       SlurmCommand.program, command.rawValue, SlurmCommand.absolute(self.recipe), "--data",
       SlurmCommand.absolute(root), "--run", run, "--memory", SlurmCommand.gib(kept, .down), "--resume",
     ]
-    if command == .train { words += ["--stage", (stage ?? .teacher).rawValue] }
+    // Where the mark lies that the script asks for.
+    var folder = run
+    if command == .train {
+      let stage = stage ?? .teacher
+      words += ["--stage", stage.rawValue]
+      folder = RunFolder(run).stage(stage)
+    }
     if let seeds { words += ["--seeds", "\(seeds)"] }
     for change in set { words += ["--set", change] }
     print(
@@ -102,7 +108,7 @@ struct SlurmCommand: ParsableCommand {
       \(options.map { "#SBATCH --" + $0 }.joined(separator: "\n"))
       set -uo pipefail
       [[ -n ${SLURM_JOB_ID-} ]] || { echo "submit this script with sbatch" >&2; exit 64; }
-      launcher=\(launcher.rawValue) run=\(SlurmCommand.quoted(run))
+      launcher=\(launcher.rawValue) folder=\(SlurmCommand.quoted(folder))
       set -- \(words.map(SlurmCommand.quoted).joined(separator: " "))
       \(SlurmCommand.ending)
       """, terminator: "")
@@ -208,7 +214,10 @@ struct SlurmCommand: ParsableCommand {
     guard let match = text.wholeMatch(of: /([1-9][0-9]{0,9})([KMGT]?)/.ignoresCase()),
       let number = Int(match.1), let unit = "KMGT".firstIndex(of: match.2.uppercased().first ?? "M")
     else { throw Fault(.usage, "--memory-per-node is \(text); write it as 180G or 184320M") }
-    return number << (10 * (1 + "KMGT".distance(from: "KMGT".startIndex, to: unit)))
+    let bytes = number.multipliedReportingOverflow(
+      by: 1 << (10 * (1 + "KMGT".distance(from: "KMGT".startIndex, to: unit))))
+    guard !bytes.overflow else { throw Fault(.usage, "--memory-per-node is \(text); no node has as much") }
+    return bytes.partialValue
   }
 
   /// GiB with one decimal.

@@ -58,7 +58,10 @@ struct RunOptions: ParsableArguments {
   /// - Parameters:
   ///   - seeds: how many; more than one have a folder each.
   ///   - seed: the only one, on the split of the recipe's own; nil: the recipe's.
-  func start(seeds: Int = 1, seed: UInt64? = nil, _ body: (Session) throws -> Void) -> Never {
+  ///   - stage: the only one that is trained; nil: all.
+  func start(seeds: Int = 1, seed: UInt64? = nil, stage: Stage? = nil, _ body: (Session) throws -> Void)
+    -> Never
+  {
     Interrupts.watch()
     let stop = StopWatch(
       limit: timeLimit?.seconds ?? TimeLimit.ofSlurmJob, isSignalled: { Interrupts.isCaught })
@@ -79,7 +82,8 @@ struct RunOptions: ParsableArguments {
         path = folder ?? "runs/\(recipe.name)"
         let run = RunFolder(path), ranks = communicator.size
         let recipes =
-          try seeds > 1 ? run.open(recipe, seeds: seeds, ranks: ranks) : [run.open(recipe, ranks: ranks)]
+          try seeds > 1
+          ? run.open(recipe, seeds: seeds, ranks: ranks) : [run.open(recipe, ranks: ranks, stage: stage)]
         texts = recipes.map(\.yaml)
       }
       try agree(communicator)
@@ -91,7 +95,7 @@ struct RunOptions: ParsableArguments {
         texts.map { try Recipe(yaml: $0, file: "\(path)/recipe.yaml") }, RunFolder(path), communicator, stop,
         self)
       let run = session.run, narrator = session.narrator
-      if communicator.rank == 0 { try run.mark(unfinished: true) }
+      if communicator.rank == 0 { try run.markUnfinished(stage) }
       do {
         try body(session)
       } catch let end as Unfinished {
@@ -102,11 +106,11 @@ struct RunOptions: ParsableArguments {
         return Fault.Kind.unfinished.rawValue
       } catch let fault as Fault where fault.kind != .other {
         // srun hides the code where it ends the other ranks itself.
-        try? run.mark(fault: fault.kind)
+        try? run.mark(fault: fault.kind, of: stage)
         throw fault
       }
       try communicator.barrier()
-      if communicator.rank == 0 { try run.mark(unfinished: false) }
+      if communicator.rank == 0 { run.markFinished(stage) }
       narrator.finish()
       return 0
     }
@@ -140,6 +144,9 @@ struct Session {
 
   var isFirst: Bool { communicator.rank == 0 }
 
+  /// Tells who waits for this rank where it is.
+  func note(_ place: String) { communicator.courier?.note(place) }
+
   /// Opens the folder of one of the recipes, the run's own or a seed's, and reads the data set; all ranks together.
   func study(_ recipe: Recipe) throws -> (study: Study, folder: RunFolder) {
     var folder = run
@@ -147,7 +154,7 @@ struct Session {
       folder = run.seed(recipe.seed)
       if isFirst {
         _ = try run.open(seed: recipe, ranks: communicator.size)
-        try folder.mark(unfinished: true)
+        try folder.markUnfinished()
       }
       try narrator.begin(seed: recipe.seed, folder)
     }
@@ -175,7 +182,7 @@ struct TrainCommand: ParsableCommand {
   var stage = Stage.teacher
 
   func run() throws {
-    options.start { try $0.study($0.recipes[0]).study.train(stage, resume: options.resume) }
+    options.start(stage: stage) { try $0.study($0.recipes[0]).study.train(stage, resume: options.resume) }
   }
 }
 
@@ -219,13 +226,15 @@ struct StudyCommand: ParsableCommand {
         for stage in stages.stages { try study.train(stage, resume: options.resume) }
         try study.evaluate(stages.stages)
         guard session.isFirst else { continue }
-        try folder.mark(unfinished: false)
+        session.note("tables and report")
+        folder.markFinished()
         let table = try RunReport(folder).write()
         if seeds == 1 { print(table ?? "") }
         session.narrator.say("report: \(folder.report)")
       }
       guard seeds > 1, session.isFirst else { return }
-      try session.run.mark(unfinished: false)
+      session.note("tables and report over the seeds")
+      session.run.markFinished()
       print(try SeedReport(session.run).write() ?? "")
       session.narrator.say("report: \(session.run.report)")
     }

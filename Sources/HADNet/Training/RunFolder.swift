@@ -11,12 +11,14 @@ public struct RunFolder: Sendable {
   public var report: String { "\(path)/report.html" }
   public var split: String { "\(path)/split.json" }
   public var survey: String { "\(path)/survey.json" }
-  public var landmarks: String { "\(path)/landmarks.json" }
+  /// They depend on the least side of the box that is cropped out.
+  public func landmarks(leastSide: Int) -> String { "\(path)/landmarks-\(leastSide).json" }
   public var unfinished: String { "\(path)/unfinished" }
   public var cache: String { "\(path)/cache" }
   public var evaluation: String { "\(path)/evaluation" }
   public var figures: String { "\(path)/figures" }
   public func stage(_ stage: Stage) -> String { "\(path)/\(stage.rawValue)" }
+  public func unfinished(_ stage: Stage) -> String { "\(path)/\(stage.rawValue)/unfinished" }
   public func history(_ stage: Stage) -> String { "\(path)/\(stage.rawValue)/history.csv" }
   public func checkpoints(_ stage: Stage) -> CheckpointFolder {
     CheckpointFolder("\(path)/\(stage.rawValue)/checkpoints")
@@ -33,9 +35,12 @@ public struct RunFolder: Sendable {
   /// Opens the folder for `recipe`, or makes it: the recipe with which a run began stays that of the run, and its
   /// batch is fixed when it begins.
   ///
+  /// - Parameter stage: the only one that this start trains; nil: all of them. Other stages may be trained beside it by
+  ///   other jobs.
+  ///
   /// Throws `.recipe` where the folder belongs to another recipe, naming the first difference, or to a study over
   /// several seeds.
-  public func open(_ recipe: Recipe, ranks: Int) throws -> Recipe {
+  public func open(_ recipe: Recipe, ranks: Int, stage: Stage? = nil) throws -> Recipe {
     var recipe = recipe
     if let seed = seeds.first {
       throw Fault(
@@ -51,7 +56,7 @@ public struct RunFolder: Sendable {
         throw Fault(
           .recipe, "\(path) belongs to another recipe: \(difference); choose another --run")
       }
-      removeTorn()
+      removeTorn(of: stage)
     }
     recipe.batch = try RunFolder.batch(recipe.batch, ranks: ranks)
     // Last, so that a start that is refused leaves no folder behind that belongs to its recipe.
@@ -76,11 +81,13 @@ public struct RunFolder: Sendable {
   }
 
   /// Removes what a killed run has left of files that were being written, outside the cache, which others may share, and
-  /// the checkpoints, which look after themselves.
-  private func removeTorn() {
-    let stages = Stage.allCases.map(stage)
-    let evaluations = Stage.allCases.flatMap { [evaluation($0), predictions($0)] }
-    for folder in [path, evaluation, figures] + stages + evaluations {
+  /// the checkpoints, which look after themselves. Of one stage only its own: other jobs may be writing.
+  private func removeTorn(of only: Stage?) {
+    var folders = (only.map { [$0] } ?? Stage.allCases).map(stage)
+    if only == nil {
+      folders += [path, evaluation, figures] + Stage.allCases.flatMap { [evaluation($0), predictions($0)] }
+    }
+    for folder in folders {
       for name in (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
       where Replacement.isTemporary(name) {
         unlink("\(folder)/\(name)")
@@ -88,17 +95,35 @@ public struct RunFolder: Sendable {
     }
   }
 
-  /// Says in the mark that the run would fail again as it is: a batch script does not start it again.
-  public func mark(fault: Fault.Kind) throws {
-    try Replacement.write(Data("fault: exit code \(fault.rawValue)\n".utf8), to: unfinished)
-  }
+  // MARK: Marks
 
-  /// Marks the run as unfinished, or takes the mark away: a batch script asks for it before it requeues.
-  public func mark(unfinished isUnfinished: Bool) throws {
-    if isUnfinished {
-      try Replacement.write(Data("run again with --resume\n".utf8), to: unfinished)
-    } else if FileManager.default.fileExists(atPath: unfinished) {
-      unlink(unfinished)
+  // A batch script asks for a mark before it queues its job again. A job of one stage has its own beside the run's,
+  // since others may run at the same time.
+
+  /// Says in the marks that the run, or one stage, would fail again as it is: a batch script does not start it again.
+  public func mark(fault: Fault.Kind, of stage: Stage? = nil) throws {
+    for mark in marks(of: stage) {
+      try Replacement.write(Data("fault: exit code \(fault.rawValue)\n".utf8), to: mark)
     }
   }
+
+  /// Marks the run, or one stage, as unfinished.
+  public func markUnfinished(_ stage: Stage? = nil) throws {
+    for mark in marks(of: stage) { try Replacement.write(Data("run again with --resume\n".utf8), to: mark) }
+  }
+
+  /// Takes the marks away; the run's goes with the last stage's.
+  public func markFinished(_ stage: Stage? = nil) {
+    for done in stage.map({ [$0] }) ?? Stage.allCases { unlink(unfinished(done)) }
+    func isAnyLeft() -> Bool {
+      Stage.allCases.contains { FileManager.default.fileExists(atPath: unfinished($0)) }
+    }
+    if isAnyLeft() { return }
+    unlink(unfinished)
+    // Another stage's job may just have begun.
+    if isAnyLeft() { try? markUnfinished() }
+  }
+
+  /// The stage's first: whoever then looks for one leaves the run's alone.
+  private func marks(of stage: Stage?) -> [String] { (stage.map { [unfinished($0)] } ?? []) + [unfinished] }
 }
