@@ -1,4 +1,5 @@
 import CMPI
+import Dispatch
 
 #if canImport(Glibc)
   import Glibc
@@ -29,6 +30,9 @@ public enum World {
       communicator.courier = courier
       do {
         let code = try body(communicator)
+        // Whoever is late is named here. From now on nothing takes long.
+        try communicator.barrier()
+        leave(code, after: min(60, courier?.patience.limit ?? 60))
         try courier?.finish()
         try finish()
         return code
@@ -42,6 +46,18 @@ public enum World {
       complain("\(error)")
       try? finish()
       return exitCode(error)
+    }
+  }
+
+  /// Ends the process in so many seconds, should MPI_Finalize not return: its last barrier goes through the launcher,
+  /// which may lose it, and a job that has all its results would hold its nodes until the time limit. Open MPI's mpirun
+  /// calls such an end a failure (1), srun does not.
+  private static func leave(_ code: Int32, after seconds: Double) {
+    DispatchQueue.global().asyncAfter(deadline: .now() + seconds) {
+      complain(
+        "warning: MPI_Finalize has not returned for \(Int(seconds)) s; all is written, so the process ends without it"
+      )
+      _exit(code)
     }
   }
 

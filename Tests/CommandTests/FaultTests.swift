@@ -54,6 +54,24 @@ extension Commands {
       #expect(outcome.code == 137)
     }
 
+    /// The launcher loses the last barrier: the results are there, and no process stays.
+    @Test func aHangAtTheEndIsLeft() throws {
+      let folder = try Scratch(), run = folder / "run", library = folder / "hang.so"
+      try folder.put("#include <unistd.h>\nint MPI_Finalize(void) { for (;;) pause(); }\n", "hang.c")
+      let made = try Job(["cc", "-shared", "-fPIC", "-o", library, folder / "hang.c"]).outcome()
+      try #require(made.code == 0, "\(made.errors)")
+      let arguments = ["train", try Fixture.recipe(), "--data", try Fixture.data(), "--run", run]
+      let outcome = try Job(
+        Program.command(arguments + ["--threads", "1", "--stall-limit", "3"], ranks: 2),
+        environment: ["LD_PRELOAD": library]
+      ).outcome()
+      #expect(
+        outcome.errors.contains("MPI_Finalize has not returned for 3 s; all is written"),
+        "\(outcome.errors)")
+      #expect(exists("\(run)/teacher/checkpoints/epoch-0002/state.json") && !exists("\(run)/unfinished"))
+      #expect(Job.areGone(folder))
+    }
+
     @Test func anotherRecipeOnOneRankIsRefused() throws {
       let folder = try Scratch(), other = folder / "other.yaml"
       try Data((Fixture.recipeText + "# another\n").utf8).write(to: URL(fileURLWithPath: other))
