@@ -35,10 +35,12 @@ struct EvaluateCommand: ParsableCommand {
   var json: String?
   @Option(help: "Label convention: 2019 (ET is 4) or 2023 (ET is 3); default: by the cases' names.")
   var labels: Labels?
-  @Option(help: "Steps from 0 to 100 of the thresholds of the uncertainty score.")
-  var points = 40
-  @Option(help: "Uncertainties above which voxels are filtered, to tell the Dice of the others.")
-  var filters = Thresholds(values: [100, 75, 50, 25])
+  @Option(help: "Steps from 0 to 100 of the thresholds of the uncertainty score; default: 40.")
+  var points: Int?
+  @Option(
+    help:
+      "Uncertainties above which voxels are filtered, to tell the Dice of the others; default: 100,75,50,25.")
+  var filters: Thresholds?
   @Option(
     help: """
       HD95 where truth or prediction is empty and the other isn't: constant (373.13 mm, a BraTS volume's diagonal) or \
@@ -56,30 +58,29 @@ struct EvaluateCommand: ParsableCommand {
   struct Thresholds: ExpressibleByArgument {
     let values: [Double]
 
-    init(values: [Double]) { self.values = values }
-
     init?(argument: String) {
       let values = argument.split(separator: ",", omittingEmptySubsequences: false).map { Double($0) }
       guard values.allSatisfy({ $0.map { $0 >= 0 && $0 <= 100 } ?? false }) else { return nil }
       self.values = values.compactMap(\.self)
     }
-
-    var defaultValueDescription: String {
-      values.map { Int(exactly: $0).map(String.init) ?? "\($0)" }.joined(separator: ",")
-    }
   }
 
   func validate() throws {
-    guard (1...10_000).contains(points) else {
+    if let points, !(1...10_000).contains(points) {
       throw ValidationError("--points is \(points); 1 to 10000 are possible")
+    }
+    if uncertainty == nil {
+      if points != nil { throw ValidationError("--points needs --uncertainty") }
+      if filters != nil { throw ValidationError("--filters needs --uncertainty") }
     }
   }
 
   func run() throws {
     runInWorld { communicator in
+      let usual = UncertaintyThresholds()
       let evaluator = Evaluator(
         distance: .init(direction: hd95Direction, empty: hd95Empty),
-        thresholds: .init(points: points, filters: filters.values))
+        thresholds: .init(points: points ?? usual.points, filters: filters?.values ?? usual.filters))
       let convention: LabelConvention? = labels.map { $0 == .brats2019 ? .brats2019 : .brats2023 }
       let pairs = try communicator.rootFirst {
         try Evaluator.pairs(
@@ -97,13 +98,14 @@ struct EvaluateCommand: ParsableCommand {
       let parts = try communicator.gather(
         mine.isEmpty ? "" : MethodEvaluation(method: predictions, cases: mine).json)
       guard communicator.rank == 0 else { return }
-      var all = MethodEvaluation(method: predictions)
+      var all = MethodEvaluation(
+        method: predictions, settings: evaluator.settings(hasMaps: uncertainty != nil))
       for part in parts where !part.isEmpty {
         let evaluation = try MethodEvaluation(json: Data(part.utf8), file: predictions, method: predictions)
         all.cases.merge(evaluation.cases) { first, _ in first }
       }
-      if let json { try Files.write(all.json, to: json) }
       print(all.text, terminator: "")
+      if let json { try Files.write(all.json, to: json) }
     }
   }
 }
@@ -142,8 +144,8 @@ struct CompareCommand: ParsableCommand {
       try MethodEvaluation.load(path, method: name)
     }
     let comparison = try Comparison(evaluations[0], Array(evaluations.dropFirst()))
-    if let json { try Files.write(comparison.json, to: json) }
     print(comparison.text, terminator: "")
+    if let json { try Files.write(comparison.json, to: json) }
   }
 }
 

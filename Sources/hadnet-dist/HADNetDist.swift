@@ -37,6 +37,7 @@ struct HADNetDist: ParsableCommand {
     do {
       var command = try parseAsRoot()
       try command.run()
+      try Output.check()
     } catch let code as ExitCode {
       Foundation.exit(code.rawValue)
     } catch let fault as Fault {
@@ -114,7 +115,12 @@ struct SharedOptions: ParsableArguments {
 
 /// Runs `body` inside MPI and ends the process with the code it gives, or, for an error, with the error's.
 func runForCode(_ body: (Communicator) throws -> Int32) -> Never {
-  exit(World.run(exitCode: { ($0 as? Fault)?.kind.rawValue ?? 1 }, body: body))
+  exit(
+    World.run(exitCode: { ($0 as? Fault)?.kind.rawValue ?? 1 }) { communicator in
+      let code = try body(communicator)
+      try Output.check()
+      return code
+    })
 }
 
 /// The same, with code 0 in the end.

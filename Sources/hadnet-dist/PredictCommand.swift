@@ -24,24 +24,32 @@ struct PredictCommand: ParsableCommand {
   var out: String
   @Option(help: "Dropout samples for uncertainty maps; 0: none.")
   var uncertainty = 0
-  @Option(help: "What the maps hold: region (entropy of each region), multiclass, expected or mutual.")
-  var measure = UncertaintyMeasure.region
   @Option(
     help:
-      "What 0 and 100 stand for: theoretical (the measure's bounds), dataset or case (least and largest value)."
-  )
-  var scale = UncertaintyScale.theoretical
+      "What the maps hold: region (entropy of each region), multiclass, expected or mutual; default: region.")
+  var measure: UncertaintyMeasure?
+  @Option(
+    help: """
+      What 0 and 100 stand for: theoretical (the measure's bounds), dataset or case (least and largest value); default: \
+      theoretical.
+      """)
+  var scale: UncertaintyScale?
   @Flag(help: "Segment by the mean of the samples rather than by the pass without dropout.")
   var segmentMean = false
-  @Option(help: "Seed of the samples.")
-  var seed: UInt64 = 1
+  @Option(help: "Seed of the samples; default: 1.")
+  var seed: UInt64?
   @OptionGroup var shared: SharedOptions
 
   func validate() throws {
     guard (0...1_000_000).contains(uncertainty) else {
       throw ValidationError("--uncertainty \(uncertainty): 0 to 1000000 samples")
     }
-    if uncertainty == 0, segmentMean { throw ValidationError("--segment-mean needs --uncertainty") }
+    for (option, isGiven) in [
+      ("--measure", measure != nil), ("--scale", scale != nil), ("--segment-mean", segmentMean),
+      ("--seed", seed != nil),
+    ] where isGiven && uncertainty == 0 {
+      throw ValidationError("\(option) needs --uncertainty")
+    }
   }
 
   func run() throws {
@@ -56,13 +64,26 @@ struct PredictCommand: ParsableCommand {
       let writer = try uncertaintyWriter(model, communicator, workers)
       try shared.warnOfCores(workers, communicator)
       let bar = shared.bar(rank: communicator.rank)
-      let mine = stride(from: communicator.rank, to: dataset.cases.count, by: communicator.size).map {
-        dataset.cases[$0]
-      }
+      // Where the mean of the samples segments, it is written with them.
+      let mine =
+        segmentMean
+        ? []
+        : stride(from: communicator.rank, to: dataset.cases.count, by: communicator.size).map {
+          dataset.cases[$0]
+        }
       let store = CaseStore(
         dataset.cases, preparation: model.facts.preparation, commonSize: model.facts.size,
         memoryLimit: CaseStore.defaultMemoryLimit(ranksOnNode: communicator.localSize))
       var warnings: [String] = []
+      if communicator.rank == 0, uncertainty == 0,
+        let old = dataset.cases.first(where: {
+          UncertaintyWriter.files($0.id, in: out).contains(where: FileManager.default.fileExists(atPath:))
+        })
+      {
+        warnings.append(
+          "warning: \(out) has maps of uncertainties from before, of \(old.id) for one: they may be another model's"
+        )
+      }
       bar.start("predict", total: mine.count)
       for (i, files) in mine.enumerated() {
         let prepared = try store.load(files.id)
@@ -94,9 +115,10 @@ struct PredictCommand: ParsableCommand {
   ) throws -> UncertaintyWriter? {
     if uncertainty == 0 { return nil }
     let settings = UncertaintySettings(
-      samples: uncertainty, measure: measure, scale: scale, segmentsMean: segmentMean)
+      samples: uncertainty, measure: measure ?? .region, scale: scale ?? .theoretical,
+      segmentsMean: segmentMean)
     return try communicator.rootFirst {
-      try UncertaintyWriter(model, settings, seed: seed, over: communicator, workers)
+      try UncertaintyWriter(model, settings, seed: seed ?? 1, over: communicator, workers)
     }
   }
 }

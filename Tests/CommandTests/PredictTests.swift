@@ -107,7 +107,14 @@ extension Commands {
         try predict("uhved", data, folder / "out", "--uncertainty", "2"), 64,
         ["U-HVED has no dropout to draw samples with; leave its uncertainty out"])
       #expect(try predict("student", data, folder / "out", "--uncertainty", "-1").code == 64)
-      #expect(try predict("student", data, folder / "out", "--segment-mean").code == 64)
+      for option in [["--segment-mean"], ["--measure", "mutual"], ["--scale", "case"], ["--seed", "2"]] {
+        let outcome = try Program.start(
+          ["predict", "--model", "model", "--data", data, "--out", folder / "out"] + option
+        ).outcome()
+        #expect(
+          outcome.code == 64 && outcome.errors.contains("\(option[0]) needs --uncertainty"),
+          "\(outcome.errors)")
+      }
       #expect(try predict("student", data, folder / "out", "--measure", "entropy").code == 64)
     }
 
@@ -301,6 +308,67 @@ extension Commands {
       expectFault(try evaluate(truth, predictions), 65, [path, "1e+30"])
       try write { $0[7] = 0.5 }
       expectFault(try evaluate(truth, predictions), 65, [path, "0.5"])
+    }
+
+    @Test func aBrainOfZerosIsRefused() throws {
+      let folder = try Scratch(), (truth, predictions) = try sides(folder)
+      let id = try #require(ids(predictions).last), path = "\(truth)/\(id)_t1.nii.gz"
+      let image = try NIfTIImage.read(path)
+      try NIfTIImage.write(
+        [Float](repeating: 0, count: image.voxels.count), dimensions: image.header.dimensions,
+        affine: image.header.affine, to: path)
+      expectFault(
+        try evaluate(truth, predictions, "--uncertainty", predictions), 65, [path, "there is no brain"])
+      for option in [["--points", "7"], ["--filters", "50"]] {
+        let outcome = try evaluate(truth, predictions, option[0], option[1])
+        #expect(outcome.code == 64 && outcome.errors.contains("needs --uncertainty"), "\(outcome.errors)")
+      }
+    }
+
+    /// A link stays one, and what is no file is written to; a full disk is told wherever the text goes.
+    @Test func resultsReachTheirPlace() throws {
+      let folder = try Scratch(), (truth, predictions) = try sides(folder)
+      symlink("real.json", folder / "link.json")
+      #expect(try evaluate(truth, predictions, "--json", folder / "link.json").code == 0)
+      #expect(try FileManager.default.destinationOfSymbolicLink(atPath: folder / "link.json") == "real.json")
+      let scores = try text(folder / "real.json")
+      let both = try evaluate(truth, predictions, "--json", "/dev/stdout")
+      #expect(both.code == 0 && both.output.hasPrefix("3 cases") && both.output.hasSuffix(scores))
+      expectFault(
+        try evaluate(truth, predictions, "--json", "/dev/full"), 74, ["/dev/full", "No space left"])
+      expectFault(try evaluate(truth, predictions, "--json", predictions), 74, [predictions, "directory"])
+      for command in [
+        "compare \(folder / "real.json") \(folder / "link.json")", "report \(try Fixture.run())",
+      ] {
+        let outcome = try Job(["bash", "-c", "\(Program.path) \(command) > /dev/full"]).outcome()
+        expectFault(outcome, 74, ["standard output can't be written: No space left"])
+      }
+    }
+
+    @Test func evaluationsThatCannotBeComparedAreRefused() throws {
+      let folder = try Scratch(), (truth, predictions) = try sides(folder)
+      func scores(_ name: String, _ more: String...) throws -> String {
+        let outcome = try Program.start(
+          ["evaluate", "--truth", truth, "--predictions", predictions, "--json", folder / name] + more
+        ).outcome()
+        #expect(outcome.code == 0, "\(outcome.errors)")
+        return folder / name
+      }
+      let usual = try scores("a.json"), larger = try scores("b.json", "--hd95-direction", "larger")
+      let map = try scores("c.json", "--uncertainty", predictions)
+      let coarse = try scores("d.json", "--uncertainty", predictions, "--points", "4")
+      expectFault(try Program.run("compare", usual, larger), 65, ["different settings of Hausdorff95"])
+      expectFault(try Program.run("compare", map, coarse), 65, ["different settings of Score"])
+      #expect(try Program.run("compare", usual, map).code == 0)
+      func only(_ metric: String) throws -> String {
+        try folder.put(
+          "{\"cases\": {\"A\": {\"WT\": {\"\(metric)\": 1}, \"TC\": {\"\(metric)\": 1}, \"ET\": {\"\(metric)\": 1}}}}",
+          "\(metric).json")
+      }
+      expectFault(
+        try Program.run("compare", only("dice"), only("hd95")), 65,
+        ["no metric is in both: dice has dice, hd95 has hd95"])
+      expectFault(try Program.run("compare", usual, folder.path), 66, ["is a folder"])
     }
 
     @Test func compareTestsTwoEvaluations() throws {

@@ -197,6 +197,44 @@ extension Commands {
       #expect(!exists(run))
     }
 
+    // MARK: Evaluation and report
+
+    /// What the mean of the samples has segmented stays, whenever an evaluation is stopped; and a file of curves that is
+    /// damaged or gone is made again.
+    @Test func segmentationsByTheMeanAreKept() throws {
+      let folder = try Scratch(), run = folder / "run"
+      func study(_ more: String...) throws {
+        let outcome = try Program.start(
+          Fixture.study(run, "--stages", "student", "--set", "uncertainty.segment_mean=true") + more
+        ).outcome()
+        #expect(outcome.code == 0, "\(outcome.errors)")
+      }
+      try study()
+      let evaluation = "\(run)/evaluation", before = try contents(evaluation)
+      let plain = try contents("\(Fixture.run())/evaluation/Student/predictions")
+      #expect(plain.contains { before["Student/predictions/\($0.key)"] != $0.value })
+      for name in ["source", "summary.json", "curves.csv"] { unlink("\(evaluation)/Student/\(name)") }
+      try study("--resume")
+      let resumed = try contents(evaluation) == before
+      #expect(resumed)
+      try Data().write(to: URL(fileURLWithPath: "\(evaluation)/Student/curves.csv"))
+      try study("--resume")
+      let mended = try contents(evaluation) == before
+      #expect(mended)
+    }
+
+    /// The same names, but other volumes.
+    @Test func aReportOnOtherDataHasNoPictures() throws {
+      let folder = try Scratch(), run = try folder.copy(Fixture.run(), "run"), data = folder / "data"
+      let made = try Program.run("phantom", data, "--cases", "13", "--shape", "40x36x34")
+      #expect(made.code == 0, "\(made.errors)")
+      let recipe = try text("\(run)/recipe.yaml").replacingOccurrences(of: try Fixture.data(), with: data)
+      try Data(recipe.utf8).write(to: URL(fileURLWithPath: "\(run)/recipe.yaml"))
+      let report = try Program.run("report", run)
+      #expect(report.code == 0 && report.output.contains("| ET |"), "\(report.errors)")
+      #expect(try text("\(run)/report.html").contains("Without pictures: "))
+    }
+
     // MARK: Damaged checkpoints
 
     @Test func cutCheckpointIsPassedOverWithAWarning() throws {

@@ -32,11 +32,6 @@ public final class Profile {
 
   public init() {}
 
-  public func reset() {
-    seconds = [:]
-    totals = [:]
-  }
-
   func measure<Result>(_ kind: Kind, _ body: () throws -> Result) rethrows -> Result {
     guard let phase else { return try body() }
     let start = ContinuousClock.now

@@ -1,5 +1,3 @@
-import Dispatch
-
 /// Random flips and affine maps of training cases.
 ///
 /// Source: appendix B and the authors' transforms.py (MONAI's RandFlipd and RandAffined).
@@ -31,7 +29,7 @@ public struct Augmentation: Codable, Equatable, Sendable {
   ///
   /// What comes out depends on `random` alone, not on the number of threads.
   public func apply(
-    images: Volume, labels: LabelVolume, mask: [UInt8], random: inout Philox
+    images: Volume, labels: LabelVolume, mask: [UInt8], random: inout Philox, _ workers: Workers
   ) -> (images: Volume, labels: LabelVolume) {
     precondition(
       labels.size == images.size && mask.count == images.size.voxels,
@@ -44,7 +42,7 @@ public struct Augmentation: Codable, Equatable, Sendable {
     var map = AffineMap(images.size)
     if isMapped { map.turn(rotations, shears: shears, scales: scales) }
     if isFlipped { map.flipX() }
-    return map.apply(images, labels, mask)
+    return map.apply(images, labels, mask, workers)
   }
 }
 
@@ -80,7 +78,7 @@ struct AffineMap {
     a.map { row in (0..<3).map { column in (0..<3).reduce(0) { $0 + row[$1] * b[$1][column] } } }
   }
 
-  func apply(_ images: Volume, _ labels: LabelVolume, _ mask: [UInt8]) -> (
+  func apply(_ images: Volume, _ labels: LabelVolume, _ mask: [UInt8], _ workers: Workers) -> (
     images: Volume, labels: LabelVolume
   ) {
     let result = Volume(zeros: images.shape)
@@ -91,7 +89,7 @@ struct AffineMap {
           // Safe: each z writes its own slice of the two results, and the sources are only read.
           nonisolated(unsafe) let classes = classes.baseAddress!, labels = labels.baseAddress!
           nonisolated(unsafe) let mask = mask.baseAddress!
-          DispatchQueue.concurrentPerform(iterations: size.z) { z in
+          workers.forEach(size.z) { z, _ in
             slice(z, images, labels, mask, into: result, classes)
           }
         }

@@ -1,6 +1,3 @@
-import COpenBLAS
-import Dispatch
-
 /// Random flips and scaling of training cases, for U-HeMIS and U-HVED.
 ///
 /// Source: NiftyNet 0.5.0, rand_flip.py and rand_spatial_scaling.py with the numbers of U-HVED's config.ini. The
@@ -24,11 +21,11 @@ public struct ScalingAugmentation: Codable, Equatable, Sendable {
   ///
   /// What comes out depends on `random` alone, not on the number of threads.
   public func apply(
-    images: Volume, labels: LabelVolume, random: inout Philox
+    images: Volume, labels: LabelVolume, random: inout Philox, _ workers: Workers
   ) -> (images: Volume, labels: LabelVolume) {
     let flips = (0..<3).map { _ in random.uniform() < flip }
     let factors = (0..<3).map { _ in Double(random.uniform(least, most)) }
-    return Scaling(images.size, factors: factors, flips: flips).apply(images, labels)
+    return Scaling(images.size, factors: factors, flips: flips).apply(images, labels, workers)
   }
 }
 
@@ -71,13 +68,15 @@ struct Scaling {
     size = Size(axes[0].scaled, axes[1].scaled, axes[2].scaled)
   }
 
-  func apply(_ images: Volume, _ labels: LabelVolume) -> (images: Volume, labels: LabelVolume) {
+  func apply(_ images: Volume, _ labels: LabelVolume, _ workers: Workers) -> (
+    images: Volume, labels: LabelVolume
+  ) {
     precondition(labels.size == images.size, "labels \(labels.size) for images \(images.shape)")
-    return (apply(images), apply(labels))
+    return (apply(images, workers), apply(labels))
   }
 
   /// Splines of several axes are products of splines of one, so the axes are done one after the other.
-  func apply(_ images: Volume) -> Volume {
+  func apply(_ images: Volume, _ workers: Workers) -> Volume {
     var sides = images.size.array, result = images
     for (place, axis) in axes.enumerated() {
       let line = AxisFilter(axis)
@@ -85,7 +84,7 @@ struct Scaling {
       let scaled = Volume(zeros: Shape(Size(sides[0], sides[1], sides[2]), images.channels))
       line.apply(
         result.base, scaled.base, outer: sides[..<place].reduce(1, *),
-        inner: sides[(place + 1)...].reduce(images.channels, *))
+        inner: sides[(place + 1)...].reduce(images.channels, *), workers)
       result = scaled
     }
     return result
@@ -170,13 +169,14 @@ struct AxisFilter {
   }
 
   /// From [outer, side, inner] to [outer, scaled, inner].
-  func apply(_ from: UnsafePointer<Float>, _ to: UnsafeMutablePointer<Float>, outer: Int, inner: Int) {
+  func apply(
+    _ from: UnsafePointer<Float>, _ to: UnsafeMutablePointer<Float>, outer: Int, inner: Int,
+    _ workers: Workers
+  ) {
     let blocks = (inner + AxisFilter.lanes - 1) / AxisFilter.lanes
     // Safe: each iteration writes lines of its own, and the source is only read.
     nonisolated(unsafe) let from = from, to = to
-    DispatchQueue.concurrentPerform(iterations: outer * blocks) { item in
-      // Zeros beside an image would fade into denormal numbers, which a thread flushes or not by its past.
-      cblas_flush_denormals()
+    workers.forEach(outer * blocks) { item, _ in
       let slab = item / blocks, first = item % blocks * AxisFilter.lanes
       lines(
         from + slab * axis.side * inner + first, to + slab * axis.scaled * inner + first, inner,

@@ -24,7 +24,7 @@ public struct Split: Codable, Equatable, Sendable {
   }
 
   /// A random split in proportion to `weights`, HGG and LGG each in proportion; plain random for cases without
-  /// grades. Every part gets at least one case.
+  /// grades. Every part gets at least one case, but for a weight of 0.
   ///
   /// Source: the paper's 200 : 66 : 69 of BraTS 2019, section 3.
   ///
@@ -39,7 +39,7 @@ public struct Split: Codable, Equatable, Sendable {
     let total = weights.train + weights.validation + weights.test
     precondition(total > 0 && min(weights.train, weights.validation, weights.test) >= 0, "weights \(weights)")
     // In whole numbers, so that no rounding of floats has a say.
-    func share(_ weight: Int) -> Int { max(1, (2 * n * weight + total) / (2 * total)) }
+    func share(_ weight: Int) -> Int { weight == 0 ? 0 : max(1, (2 * n * weight + total) / (2 * total)) }
     var validationCount = share(weights.validation), testCount = share(weights.test)
     while validationCount + testCount > n - 1 {
       if testCount > validationCount { testCount -= 1 } else { validationCount -= 1 }

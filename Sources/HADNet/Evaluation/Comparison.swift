@@ -44,19 +44,38 @@ public struct Comparison: Sendable {
   /// By the other method, then by metric.
   public let rows: [Row]
 
-  /// Throws where a case is missing on one side.
+  /// Throws where a case is missing on one side, no metric is common, or one was measured in different ways.
   public init(
     _ method: MethodEvaluation, _ others: [MethodEvaluation], metrics: [Metric] = Metric.allCases
   ) throws(Fault) {
     var sides: [(other: String, region: Region, metric: Metric, a: [Double], b: [Double])] = []
     for other in others {
       try method.requireCases(of: other)
+      if let one = method.settings, let another = other.settings {
+        let shared = metrics.filter { method.metrics.contains($0) && other.metrics.contains($0) }
+        for (metric, isSame) in [
+          (Metric.hd95, one.distance == another.distance), (.score, one.points == another.points),
+        ] where shared.contains(metric) && !isSame {
+          throw Fault(
+            .invalid,
+            "\(method.method) and \(other.method) were evaluated with different settings of \(metric.column); evaluate "
+              + "both alike")
+        }
+      }
       for metric in metrics where method.metrics.contains(metric) && other.metrics.contains(metric) {
         for region in Region.allCases {
           sides.append(
             (other.method, region, metric, method.values(region, metric), other.values(region, metric)))
         }
       }
+    }
+    if sides.isEmpty, let other = others.first {
+      func names(_ one: MethodEvaluation) -> String {
+        one.metrics.isEmpty ? "none" : one.metrics.map(\.rawValue).joined(separator: ", ")
+      }
+      throw Fault(
+        .invalid,
+        "no metric is in both: \(method.method) has \(names(method)), \(other.method) has \(names(other))")
     }
     let differences = sides.map { zip($0.a, $0.b).map { $0 - $1 } }
     let intervals = Bootstrap.intervals(ofMeans: differences)
@@ -106,7 +125,8 @@ extension Comparison {
     var lines: [String] = []
     for other in others {
       lines += [
-        "\(method) − \(other), \(cases) cases, two-sided paired t-tests and Wilcoxon's signed-rank tests", "",
+        "\(method) − \(other), \(cases) case\(cases == 1 ? "" : "s"), two-sided paired t-tests and Wilcoxon's signed-rank tests",
+        "",
       ]
       lines += [line(header)] + zip(rows, cells).filter { $0.0.other == other }.map { line($0.1) } + [""]
     }

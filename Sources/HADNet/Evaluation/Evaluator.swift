@@ -34,6 +34,11 @@ public struct Evaluator: Sendable {
     self.thresholds = thresholds
   }
 
+  /// Of evaluations that are made with it, with or without maps.
+  public func settings(hasMaps: Bool) -> MetricSettings {
+    MetricSettings(distance: distance, points: hasMaps ? thresholds.points : nil)
+  }
+
   /// Every metric of a pair; the uncertainty score where it has maps.
   ///
   /// Throws `.invalid`, naming file and value, where sizes or affines differ, a label is unknown, or an uncertainty
@@ -81,6 +86,9 @@ public struct Evaluator: Sendable {
   private static func brain(_ path: String, of truth: NIfTIHeader) throws -> [UInt8] {
     let image = try NIfTIImage.read(path)
     try check(image.header, against: truth)
+    guard image.voxels.contains(where: { $0 > 0 }) else {
+      throw Fault(.invalid, "\(path): no voxel is above 0, so there is no brain to score uncertainties in")
+    }
     return image.voxels.map { $0 > 0 ? 1 : 0 }
   }
 
@@ -151,7 +159,10 @@ extension Evaluator {
   private static func names(_ folder: String) throws -> [String] {
     var isFolder: ObjCBool = false
     guard FileManager.default.fileExists(atPath: folder, isDirectory: &isFolder), isFolder.boolValue else {
-      throw Fault(.missing, "\(folder): no such folder")
+      throw Fault(
+        .missing,
+        FileManager.default.fileExists(atPath: folder)
+          ? "\(folder) is a file; a folder is needed" : "\(folder): no such folder")
     }
     return try FileManager.default.contentsOfDirectory(atPath: folder).filter { !$0.hasPrefix(".") }.sorted()
   }

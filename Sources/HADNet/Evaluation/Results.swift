@@ -48,15 +48,31 @@ public struct CaseScores: Equatable, Sendable {
   }
 }
 
+/// How what can be measured in several ways was measured.
+public struct MetricSettings: Equatable, Sendable {
+  public var distance: SurfaceDistance
+  /// Steps of the uncertainty score's thresholds; nil: there is no score.
+  public var points: Int?
+
+  fileprivate var json: String {
+    let points = points.map { ", \"points\": \($0)" } ?? ""
+    return "{\"hd95_direction\": \"\(distance.direction.rawValue)\", \"hd95_empty\": "
+      + "\"\(distance.empty.rawValue)\"\(points)}"
+  }
+}
+
 /// All cases of one method.
 public struct MethodEvaluation: Equatable, Sendable {
   /// What the method is called, e.g. `HAD-Net`.
   public let method: String
+  /// nil where they are not known.
+  public var settings: MetricSettings?
   /// By the case's ID.
   public var cases: [String: CaseScores]
 
-  public init(method: String, cases: [String: CaseScores] = [:]) {
+  public init(method: String, settings: MetricSettings? = nil, cases: [String: CaseScores] = [:]) {
     self.method = method
+    self.settings = settings
     self.cases = cases
   }
 
@@ -82,7 +98,7 @@ public struct MethodEvaluation: Equatable, Sendable {
 // MARK: - JSON
 
 extension MethodEvaluation {
-  /// `{"cases": {ID: {"WT": {"dice": …}, …}, …}, "summary": {"WT": {"dice": {"mean": …}, …}, …}}`, one case a line.
+  /// `{"settings": …, "cases": {ID: {"WT": {"dice": …}, …}, …}, "summary": {"WT": {"dice": {"mean": …}, …}, …}}`, one case a line.
   /// Numbers are the shortest that read back as the same; NaN is null.
   ///
   /// Where voxels were counted each region of a case also has `TP`, `FP`, `FN`, `TN`, `n_pred` and `n_ref`, and
@@ -154,7 +170,8 @@ extension MethodEvaluation {
         + ",\n  \"foreground_mean\": "
         + object(
           means[0].indices.map { i in (means[0][i].name, jsonNumber(mean(means.map { $0[i].value }))) })
-    return "{\n  \"cases\": \(lines(cases)),\n  \"summary\": \(lines(summary))\(nnunet)\n}\n"
+    let settings = settings.map { "  \"settings\": \($0.json),\n" } ?? ""
+    return "{\n\(settings)  \"cases\": \(lines(cases)),\n  \"summary\": \(lines(summary))\(nnunet)\n}\n"
   }
 
   /// For each region the means over the cases of what nnU-Net tells of overlaps, under its names; none where a case
@@ -175,6 +192,7 @@ extension MethodEvaluation {
     guard FileManager.default.fileExists(atPath: path) else {
       throw Fault(.missing, "\(path): there is no such file")
     }
+    if Replacement.isFolder(path) { throw Fault(.missing, "\(path) is a folder; a file of scores is needed") }
     guard let bytes = FileManager.default.contents(atPath: path) else {
       throw Fault(.storage, "\(path) can't be read")
     }
@@ -195,6 +213,15 @@ extension MethodEvaluation {
       throw Fault(.invalid, "\(file) has no \"cases\"; expected what evaluate --json writes")
     }
     self.init(method: method)
+    if case .text(let direction) = root["settings"]?["hd95_direction"],
+      case .text(let empty) = root["settings"]?["hd95_empty"],
+      let direction = SurfaceDistance.Direction(rawValue: direction),
+      let empty = SurfaceDistance.Empty(rawValue: empty)
+    {
+      var points: Int?
+      if case .number(let number) = root["settings"]?["points"] { points = Int(exactly: number) }
+      settings = MetricSettings(distance: .init(direction: direction, empty: empty), points: points)
+    }
     for (id, value) in cases.sorted(by: { $0.key < $1.key }) {
       var scores = CaseScores()
       for region in Region.allCases {
@@ -266,7 +293,7 @@ private struct RegionNode {
 /// Any JSON, as far as evaluations need it. (JSONSerialization reads numbers by way of decimals, which changes
 /// their last bit.)
 private enum JSONNode: Decodable {
-  case null, number(Double), object([String: JSONNode]), other
+  case null, number(Double), text(String), object([String: JSONNode]), other
 
   init(from decoder: any Decoder) throws {
     if let members = try? [String: JSONNode](from: decoder) {
@@ -278,6 +305,8 @@ private enum JSONNode: Decodable {
       self = .null
     } else if let number = try? container.decode(Double.self) {
       self = .number(number)
+    } else if let text = try? container.decode(String.self) {
+      self = .text(text)
     } else {
       self = .other
     }

@@ -39,9 +39,13 @@ struct GoldenFusion {
   func groups() throws -> [Golden.Group] {
     let p = try file.load("", network.layout)
     let terms = FusionStep.terms(network.fusion), rows = try file.trace(columns: 1 + terms.count)
+    let paper = Recipe()
     let step = FusionStep(
       network, p,
-      .init(decay: 1e-5, optimiser: .init(beta1: 0.9, beta2: 0.999, isEpsilonUncorrected: true)),
+      .init(
+        decay: paper.uhemis.decay, divergence: paper.uhved.divergence,
+        reconstruction: paper.uhved.reconstruction,
+        optimiser: .init(beta1: 0.9, beta2: 0.999, isEpsilonUncorrected: true)),
       size: item.images.size, .single(), workers)
     var forward = GoldenFile.Worst(bound: 1e-4), losses = GoldenFile.Worst(bound: 1e-5)
     var gradients = GoldenFile.Worst(bound: 1e-3)

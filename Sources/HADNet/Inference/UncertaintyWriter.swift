@@ -47,6 +47,11 @@ public final class UncertaintyWriter {
     Region.allCases.map { "\(folder)/\(id)_unc_\($0.mapName).nii.gz" }
   }
 
+  /// All that is written of a case: its maps, and its segmentation if the mean segments.
+  static func files(_ id: String, _ settings: UncertaintySettings, in folder: String) -> [String] {
+    files(id, in: folder) + (settings.segmentsMean ? ["\(folder)/\(id).nii.gz"] : [])
+  }
+
   private static func unscaled(_ folder: String) -> String { "\(folder)/unscaled" }
 
   /// Removes maps that wait for the range of all cases.
@@ -56,7 +61,7 @@ public final class UncertaintyWriter {
     }
   }
 
-  /// All ranks together, with the same cases. Cases whose maps are there are left out if `skipsDone`.
+  /// All ranks together, with the same cases. Cases of which all is there are left out if `skipsDone`.
   ///
   /// - Parameters:
   ///   - between: is called by all ranks together between cases, and may throw to stop.
@@ -68,8 +73,10 @@ public final class UncertaintyWriter {
     // Maps that wait for the range of all cases lie apart.
     let isWhole = settings.scale == .dataset
     let first = isWhole ? UncertaintyWriter.unscaled(folder) : folder
-    func isDone(_ files: CaseFiles, _ folder: String) -> Bool {
-      UncertaintyWriter.files(files.id, in: folder).allSatisfy(FileManager.default.fileExists(atPath:))
+    func isDone(_ files: CaseFiles, _ place: String) -> Bool {
+      let maps = UncertaintyWriter.files(files.id, in: place),
+        all = UncertaintyWriter.files(files.id, settings, in: folder)
+      return (maps + all.dropFirst(maps.count)).allSatisfy(FileManager.default.fileExists(atPath:))
     }
     // Rank 0 looks, so that all leave out the same.
     let done = try communicator.broadcast(

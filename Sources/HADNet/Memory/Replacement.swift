@@ -27,9 +27,23 @@ public enum Replacement {
       && UUID(uuidString: String(name.dropFirst().prefix(36))) != nil
   }
 
-  /// Writes a file that is whole or not there, and on the disk when this returns.
+  /// Writes a file that is whole or not there, and on the disk when this returns. A link stays one: the file that it
+  /// leads to is written. What is no file, such as /dev/stdout, is written to.
   public static func write(_ data: Data, to path: String) throws {
-    try write(path) { try put(data, to: $0, as: path) }
+    var status = stat()
+    guard stat(path, &status) == 0, let real = realpath(path, nil) else {
+      if errno == ENOENT, let target = try? FileManager.default.destinationOfSymbolicLink(atPath: path) {
+        // A link to nothing yet.
+        return try write(data, to: URL(fileURLWithPath: target, relativeTo: URL(fileURLWithPath: path)).path)
+      }
+      return try write(path) { try put(data, to: $0, as: path) }
+    }
+    defer { free(real) }
+    switch status.st_mode & S_IFMT {
+    case S_IFREG: try write(String(cString: real)) { try put(data, to: $0, as: path) }
+    case S_IFDIR: throw failure("write", path, EISDIR)
+    default: try OutputFile(path, as: path).put(data)
+    }
   }
 
   /// Writes a file and makes sure it is on the disk; faults name `path`, its final place.
@@ -54,7 +68,7 @@ public enum Replacement {
     }
   }
 
-  private static func isFolder(_ path: String) -> Bool {
+  static func isFolder(_ path: String) -> Bool {
     var status = stat()
     let code = errno
     defer { errno = code }

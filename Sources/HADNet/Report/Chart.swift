@@ -23,17 +23,13 @@ public struct Chart: Sendable {
   public let series: [Series]
   /// Whether y is drawn by its logarithm; values not above 0 are left out.
   public let logarithmic: Bool
-  /// The least that y must reach over, e.g. 0…1.
-  public let atLeast: ClosedRange<Double>?
 
   public init(
-    _ title: String, xLabel: String = "epoch", _ series: [Series], logarithmic: Bool = false,
-    atLeast: ClosedRange<Double>? = nil
+    _ title: String, xLabel: String = "epoch", _ series: [Series], logarithmic: Bool = false
   ) {
     self.title = title
     self.xLabel = xLabel
     self.logarithmic = logarithmic
-    self.atLeast = atLeast
     self.series = series
   }
 
@@ -58,9 +54,6 @@ public struct Chart: Sendable {
       $0.x.isFinite && $0.y.isFinite
     }
     var xs = Chart.range(all.map(\.x)), ys = Chart.range(all.map(\.y))
-    if let atLeast {
-      ys = min(ys.lowerBound, value(atLeast.lowerBound))...max(ys.upperBound, value(atLeast.upperBound))
-    }
     if ys.lowerBound == ys.upperBound {
       let space = logarithmic ? 0.5 : max(abs(ys.lowerBound) * 0.1, 1e-12)
       ys = (ys.lowerBound - space)...(ys.upperBound + space)

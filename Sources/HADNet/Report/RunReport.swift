@@ -14,7 +14,7 @@ public struct RunReport {
   /// nil where nothing has been evaluated.
   ///
   /// Throws `.missing` where the folder is no run's. Pictures are left out, and the report says so, where the data
-  /// set is no longer to be found.
+  /// set is no longer to be found or is another one.
   @discardableResult
   public func write() throws -> String? {
     guard FileManager.default.fileExists(atPath: run.recipe) else {
@@ -38,7 +38,7 @@ public struct RunReport {
     } else {
       do {
         results += try pictures(recipe)
-      } catch let fault as Fault where fault.kind == .missing {
+      } catch let fault as Fault where [.missing, .invalid].contains(fault.kind) {
         results.append(.paragraph("Without pictures: \(fault.description)"))
       }
     }
@@ -196,8 +196,7 @@ public struct RunReport {
     guard let thresholds = methods.first?.curves.thresholds else { return [] }
     return Region.allCases.reversed().map { region in
       func chart(
-        _ title: String, reference: [Chart.Series] = [], atLeast: ClosedRange<Double>? = nil,
-        _ values: (MeanCurves.Curves) -> [Double]
+        _ title: String, reference: [Chart.Series] = [], _ values: (MeanCurves.Curves) -> [Double]
       ) -> Chart {
         let series = methods.compactMap { method in
           method.curves.regions[region].map { curves in
@@ -205,8 +204,7 @@ public struct RunReport {
               method.name, zip(method.curves.thresholds, values(curves)).map { (x: $0, y: 100 * $1) })
           }
         }
-        return Chart(
-          "\(region.rawValue): \(title)", xLabel: "uncertainty", series + reference, atLeast: atLeast)
+        return Chart("\(region.rawValue): \(title)", xLabel: "uncertainty", series + reference)
       }
       // What a probability says of its own error is known where the map is its entropy.
       let isCalibrated = settings.measure == .region && settings.scale == .theoretical
@@ -228,25 +226,22 @@ public struct RunReport {
     let split = try Split.read(run.split, ids: dataset.cases.map(\.id))
     let preparation = recipe.data.preparation
     let stages = RunReport.stages.filter { FileManager.default.fileExists(atPath: run.summary($0)) }
-    var figures: [(et: Int, files: CaseFiles, placement: Placement, figure: CaseFigure)] = []
-    for files in dataset.cases where Study.judged(split).contains(files.id) {
+    var figures: [(files: CaseFiles, placement: Placement, figure: CaseFigure)] = []
+    for files in try prominent(dataset.cases.filter { Study.judged(split).contains($0.id) }) {
       let prepared = try preparation.prepare(files, commonSize: Size(16, 16, 16))
       guard let truth = prepared.labels else { continue }
       let segmentations = try stages.map { stage in
         let path = "\(run.predictions(stage))/\(files.id).nii.gz"
-        let labels = try Segmentation.read(path, convention: files.convention).labels
+        let (labels, header) = try Segmentation.read(path, convention: files.convention)
+        try RunReport.check(header, prepared.placement, files.id)
         let cropped = prepared.placement.crop(labels.classes, fill: 0)
         return (method: stage.method, labels: LabelVolume(prepared.size, cropped))
       }
-      let et = truth.classes.reduce(0) { $0 + ($1 == 3 ? 1 : 0) }
       figures.append(
         (
-          et, files, prepared.placement,
+          files, prepared.placement,
           CaseFigure(id: files.id, images: prepared.images, truth: truth, segmentations: segmentations)
         ))
-      // Only the rows that will be drawn are held.
-      figures.sort { ($1.et, $0.files.id) < ($0.et, $1.files.id) }
-      figures = Array(figures.prefix(RunReport.pictured))
     }
     let picture = CaseFigure.picture(figures.map(\.figure))
     try picture.write(to: path("figure2.png"))
@@ -254,7 +249,7 @@ public struct RunReport {
       ReportContents.Block.picture(
         picture, caption: "Test cases with the most enhancing tumour: sequences, truth, methods.")
     ]
-    if let (_, files, placement, figure) = figures.first {
+    if let (files, placement, figure) = figures.first {
       let methods = try zip(stages, figure.segmentations).compactMap { stage, segmentation in
         try uncertainty(stage, files, placement).map {
           UncertaintyFigure.Method(segmentation.method, segmentation.labels, map: $0)
@@ -276,10 +271,30 @@ public struct RunReport {
     return blocks
   }
 
+  /// The cases with the most enhancing tumour, the first the most.
+  private func prominent(_ cases: [CaseFiles]) throws -> [CaseFiles] {
+    let counted = try cases.compactMap { files in
+      try files.segmentation.map { path in
+        let labels = try Segmentation.read(path, convention: files.convention).labels.classes
+        return (et: labels.reduce(0) { $0 + ($1 == 3 ? 1 : 0) }, files: files)
+      }
+    }
+    return counted.sorted { ($1.et, $0.files.id) < ($0.et, $1.files.id) }.prefix(RunReport.pictured).map(
+      \.files)
+  }
+
   /// A stage's uncertainties of ET on the prepared grid; nil where there are none.
   private func uncertainty(_ stage: Stage, _ files: CaseFiles, _ placement: Placement) throws -> [Float]? {
     let path = UncertaintyWriter.files(files.id, in: run.predictions(stage))[2]
     guard FileManager.default.fileExists(atPath: path) else { return nil }
-    return placement.crop(try NIfTIImage.read(path).voxels, fill: 0)
+    let image = try NIfTIImage.read(path)
+    try RunReport.check(image.header, placement, files.id)
+    return placement.crop(image.voxels, fill: 0)
+  }
+
+  private static func check(_ header: NIfTIHeader, _ placement: Placement, _ id: String) throws(Fault) {
+    guard header.dimensions == placement.dimensions else {
+      throw Fault(.invalid, "\(header.path) is \(header.extents) voxels, and \(id) in the data set is not")
+    }
   }
 }

@@ -2,6 +2,7 @@
 /// the same on any number of ranks and after a resume.
 protocol Feed {
   var epochs: Int { get }
+  var store: CaseStore { get }
   func steps(_ epoch: Int) -> Int
   /// Slots that hold a case: the first ones.
   func filled(_ epoch: Int, _ step: Int) -> Int
@@ -17,7 +18,7 @@ final class CaseFeed: Feed {
   private let ids: [String]
   private let slots: Int
   private let seed: UInt64
-  private let store: CaseStore
+  let store: CaseStore
   /// Changes a case; the stream is that of the epoch and the case.
   private let augment: (PreparedCase, LabelVolume, inout Philox) -> (images: Volume, labels: LabelVolume)
   private var order: (epoch: Int, cases: [Int]) = (-1, [])

@@ -9,7 +9,8 @@ final class FusionStep {
     /// Of ½ Σ w², the mean over the kernels.
     var decay: Double
     /// Weights of U-HVED's two own terms.
-    var divergence = 0.1, reconstruction = 0.1
+    var divergence: Double
+    var reconstruction: Double
     var optimiser: Adam.Settings
   }
 

@@ -24,11 +24,6 @@ public struct Reduction: Sendable {
 
   /// The slots of this rank in a batch of which `filled` slots hold a case.
   func run(filled: Int) -> Range<Int> { slots.run(of: rank, filled: filled) }
-
-  /// The most slots that a rank holds.
-  func largestRun(filled: Int) -> Int {
-    (0..<ranks).map { slots.run(of: $0, filled: filled).count }.max() ?? 0
-  }
 }
 
 /// Sums a network's gradient over the slots of a batch, along the tree that makes the bits independent of ranks, and

@@ -13,15 +13,16 @@ public struct Plateau: Codable, Equatable, Sendable {
     self.factor = factor
   }
 
-  /// Takes an epoch's score; afterwards `scale` is the rate's factor for the next epoch.
-  public mutating func observe(_ score: Double) {
+  /// Takes the score of a validation, `epochs` after the one before; afterwards `scale` is the rate's factor for the next
+  /// epoch.
+  public mutating func observe(_ score: Double, epochs: Int = 1) {
     guard let best, score <= best else {
       self.best = score
       waited = 0
       return
     }
-    waited += 1
-    if waited == patience {
+    waited += epochs
+    if waited >= patience {
       scale *= factor
       waited = 0
     }

@@ -121,7 +121,7 @@ public enum Stage: String, CaseIterable, Codable, Sendable {
     }
   }
 
-  /// Names of what a stage's steps tell after their loss, and of what only a validation tells.
+  /// Names of what a stage's steps tell after their loss.
   var terms: [String] {
     switch self {
     case .teacher, .student, .control: []

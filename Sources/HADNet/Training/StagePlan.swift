@@ -48,7 +48,7 @@ struct StagePlan {
       let feed = feed(settings.epochs) { item, truth, random in
         guard change.enabled else { return (item.images, truth) }
         return augmentation.apply(
-          images: item.images, labels: truth, mask: item.mask, random: &random)
+          images: item.images, labels: truth, mask: item.mask, random: &random, workers)
       }
       return (PretrainingProgram(step, stage.file, dropout) { weights.weights(epoch: $0) }, feed, facts)
 
@@ -128,7 +128,7 @@ struct StagePlan {
         patch: settings.patch,
         augmentation: .init(
           flip: settings.flip, least: 1 - settings.scale, most: 1 + settings.scale)),
-      slots: reduction.slots.count, seed: seed, store)
+      slots: reduction.slots.count, seed: seed, store, Workers(workers.count))
     let side = settings.window
     return (
       FusionProgram(step, stage.file, seed: seed), feed,

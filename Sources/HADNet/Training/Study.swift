@@ -61,7 +61,8 @@ public struct Study {
     let mark = "\(run.evaluation(stage))/source"
     let isDone = try communicator.all(
       FileManager.default.contents(atPath: mark) == Data(source.utf8)
-        && FileManager.default.fileExists(atPath: run.summary(stage)))
+        && FileManager.default.fileExists(atPath: run.summary(stage))
+        && (settings.samples == 0 || (try? MeanCurves.load(run.curves(stage))) != nil))
     if isDone { return }
     if communicator.rank == 0 { tell(.evaluating(stage, cases: ids.count)) }
     let model = try communicator.rootFirst { try Model.load(best) }
@@ -76,7 +77,9 @@ public struct Study {
     }
     let predictor = Predictor(model, workers)
     let mine = stride(from: communicator.rank, to: cases.count, by: communicator.size).map { cases[$0] }
-    for (i, files) in mine.enumerated() {
+    // Where the mean of the samples segments, it's written with them.
+    let isMean = settings.samples > 0 && settings.segmentsMean
+    for (i, files) in (isMean ? [] : mine).enumerated() {
       communicator.courier?.note("\(stage.method)'s evaluation: \(files.id)")
       let prepared = try store.load(files.id)
       if i + 1 < mine.count { store.prefetch(mine[i + 1].id) }
@@ -102,7 +105,8 @@ public struct Study {
     }
     // Each rank's cases as JSON, one text a case.
     let parts = try communicator.allGather(scores.joined(separator: "\u{1e}"))
-    var evaluation = MethodEvaluation(method: stage.method)
+    var evaluation = MethodEvaluation(
+      method: stage.method, settings: evaluator.settings(hasMaps: settings.samples > 0))
     for text in parts.flatMap({ $0.split(separator: "\u{1e}") }) {
       let part = try MethodEvaluation(json: Data(text.utf8), file: best, method: stage.method)
       evaluation.cases.merge(part.cases) { first, _ in first }
@@ -116,7 +120,7 @@ public struct Study {
       try put(evaluation.csv, "\(run.evaluation(stage))/cases.csv")
       try put(source, mark)
     }
-    try communicator.barrier()
+    try store.tellDamage(over: communicator, tell)
   }
 
   /// Uncertainty maps beside the predictions. Those of an evaluation that was stopped are kept.
@@ -127,7 +131,7 @@ public struct Study {
     let folder = run.predictions(stage), mark = "\(run.evaluation(stage))/sampled"
     try communicator.rootFirst {
       if communicator.rank == 0, FileManager.default.contents(atPath: mark) != Data(source.utf8) {
-        for file in cases.flatMap({ UncertaintyWriter.files($0.id, in: folder) }) { unlink(file) }
+        for file in cases.flatMap({ UncertaintyWriter.files($0.id, settings, in: folder) }) { unlink(file) }
         try UncertaintyWriter.removeUnscaled(from: folder)
         try put(source, mark)
       }

@@ -100,11 +100,13 @@ public final class Trainer {
       let trained = ContinuousClock.now
       var isBest = false
       if let interval = stage.validationInterval(recipe) {
-        if state.epoch % interval == 0 || state.epoch == epochs { isBest = try validate(&record) }
+        if state.epoch % interval == 0 || state.epoch == epochs {
+          isBest = try validate(&record, interval: interval)
+        }
       } else {
         state.bestEpoch = state.epoch
       }
-      try tellDamage()
+      try feed.store.tellDamage(over: communicator, tell)
       state.history.append(record)
       if let warning = DiscriminatorWatch.warning(state.history) {
         tell(.warning("\(stage.method), epoch \(state.epoch): \(warning)"))
@@ -203,14 +205,6 @@ public final class Trainer {
   /// Tells who waits for this rank where it is.
   private func note(_ place: String) { communicator.courier?.note(place) }
 
-  /// All ranks together: a disk that alters files is worth a word, though nothing is lost.
-  private func tellDamage() throws {
-    let found = try communicator.gather(data.store.takeDamaged().joined(separator: "\n"))
-    for path in Set(found.flatMap { $0.split(separator: "\n") }).sorted() {
-      tell(.warning("\(path): damaged; the case was prepared anew from the patient's files"))
-    }
-  }
-
   /// The rate of a step of the epoch that is under way.
   private func rate(_ step: Int) -> Double {
     var rate = stage.rate(recipe) * (state.plateau?.scale ?? 1)
@@ -222,7 +216,7 @@ public final class Trainer {
 
   /// Validation cases are dealt over all ranks; rank 0 judges and tells the others. Gives whether the epoch is the
   /// best so far.
-  private func validate(_ record: inout EpochRecord) throws -> Bool {
+  private func validate(_ record: inout EpochRecord, interval: Int) throws -> Bool {
     note("\(stage.method), epoch \(state.epoch): validation")
     let ids = data.split.validation
     let mine = stride(from: communicator.rank, to: ids.count, by: communicator.size).map { $0 }
@@ -257,9 +251,9 @@ public final class Trainer {
     if stage == .kdnet {
       // Its rate follows the loss.
       record.validationLoss = means[4]
-      state.plateau?.observe(-means[4])
+      state.plateau?.observe(-means[4], epochs: interval)
     } else {
-      state.plateau?.observe(means[3])
+      state.plateau?.observe(means[3], epochs: interval)
     }
     return state.observe(means[3])
   }

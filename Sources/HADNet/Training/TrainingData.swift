@@ -107,7 +107,8 @@ public final class TrainingData {
   ) throws -> Landmarks {
     var preparation = preparation
     preparation.standardisation = Standardisation(leastSide: settings.leastSide)
-    let isKept = try communicator.all(FileManager.default.fileExists(atPath: run.landmarks))
+    let path = run.landmarks(leastSide: settings.leastSide)
+    let isKept = try communicator.all(FileManager.default.fileExists(atPath: path))
     if !isKept {
       let ids = split.train
       var samples: [Landmarks.Sample] = []
@@ -121,13 +122,13 @@ public final class TrainingData {
       let parts = try communicator.allGather([UInt8](try JSONEncoder().encode(samples)))
       let all = try parts.flatMap { try JSONDecoder().decode([Landmarks.Sample].self, from: Data($0)) }
       let landmarks = try Landmarks.mean(all)
-      if communicator.rank == 0 { try Replacement.write(Data(landmarks.json.utf8), to: run.landmarks) }
+      if communicator.rank == 0 { try Replacement.write(Data(landmarks.json.utf8), to: path) }
       try communicator.barrier()
     }
     // What is read is what was written: a resumed run has the same digits.
     return try communicator.rootFirst {
-      guard let data = FileManager.default.contents(atPath: run.landmarks) else {
-        throw Fault(.storage, "\(run.landmarks) can't be read")
+      guard let data = FileManager.default.contents(atPath: path) else {
+        throw Fault(.storage, "\(path) can't be read")
       }
       return try Landmarks(json: String(decoding: data, as: UTF8.self))
     }
@@ -186,5 +187,15 @@ public final class TrainingData {
       guard stat(path, &status) == 0 else { return "?" }
       return "\(status.st_size)@\(status.st_mtim.tv_sec).\(status.st_mtim.tv_nsec)"
     }.joined(separator: " ")
+  }
+}
+
+extension CaseStore {
+  /// All ranks together: a disk that alters files is worth a word, though nothing is lost.
+  func tellDamage(over communicator: Communicator, _ tell: (TrainingEvent) -> Void) throws {
+    let found = try communicator.gather(takeDamaged().joined(separator: "\n"))
+    for path in Set(found.flatMap { $0.split(separator: "\n") }).sorted() {
+      tell(.warning("\(path): damaged; the case was prepared anew from the patient's files"))
+    }
   }
 }

@@ -16,16 +16,22 @@ final class WindowFeed: Feed {
   private let ids: [String]
   private let slots: Int
   private let seed: UInt64
-  private let store: CaseStore
+  let store: CaseStore
+  /// Others than those of the step, which goes on while the next case is augmented.
+  private let workers: Workers
   private let settings: Settings
   private var streams: [Int: Stream] = [:]
 
-  init(_ ids: [String], _ settings: Settings, slots: Int, seed: UInt64, _ store: CaseStore) {
+  init(
+    _ ids: [String], _ settings: Settings, slots: Int, seed: UInt64, _ store: CaseStore,
+    _ workers: Workers
+  ) {
     self.ids = ids
     self.settings = settings
     self.slots = slots
     self.seed = seed
     self.store = store
+    self.workers = workers
     let perEpoch = ids.count * settings.perCase
     epochs = (settings.windows + perEpoch - 1) / perEpoch
   }
@@ -64,14 +70,14 @@ final class WindowFeed: Feed {
     }
     let draw = stream.draws[step], number = stream.cases[draw.load]
     note("reading \(ids[number])")
-    stream.fetch(draw.load, ids[number], number, store)
+    stream.fetch(draw.load, ids[number], number, store, workers)
     guard let arrival = stream.held[draw.load] else { preconditionFailure("a load that was not begun") }
     let whole = try arrival.value()
     if draw.isLastOfLoad { stream.held[draw.load] = nil }
     // The next one begins to come while there is time; one at a time, since each takes memory.
     if let next = stream.next(after: step, within: settings.perCase) {
       let number = stream.cases[next]
-      stream.fetch(next, ids[number], number, store)
+      stream.fetch(next, ids[number], number, store, workers)
     }
     let side = Size(settings.patch, settings.patch, settings.patch)
     let box = Box.patch(
@@ -123,7 +129,7 @@ final class WindowFeed: Feed {
       return next.load
     }
 
-    func fetch(_ load: Int, _ id: String, _ number: Int, _ store: CaseStore) {
+    func fetch(_ load: Int, _ id: String, _ number: Int, _ store: CaseStore, _ workers: Workers) {
       guard held[load] == nil else { return }
       let arrival = Arrival<Augmented>(), settings = settings, seed = seed, epoch = epoch
       held[load] = arrival
@@ -134,7 +140,7 @@ final class WindowFeed: Feed {
             guard let truth = prepared.labels else { throw Fault(.missing, "\(id) has no truth") }
             var random = Philox(seed: seed, .augmentation, epoch, number)
             let (images, labels) = settings.augmentation.apply(
-              images: prepared.images, labels: truth, random: &random)
+              images: prepared.images, labels: truth, random: &random, workers)
             return Augmented(images: images, labels: labels)
           })
       }

@@ -17,7 +17,7 @@ import Testing
     let (images, labels, mask) = Self.random(Size(5, 6, 7), channels)
     var random = Philox(seed: 1, .augmentation)
     let out = Augmentation(flip: 0, affine: 0).apply(
-      images: images, labels: labels, mask: mask, random: &random)
+      images: images, labels: labels, mask: mask, random: &random, Workers(2))
     #expect(out.images.array == images.array)
     #expect(out.labels == labels)
   }
@@ -29,7 +29,7 @@ import Testing
     mask[8] = 0
     var random = Philox(seed: 1, .augmentation)
     let out = Augmentation(flip: 1, affine: 0).apply(
-      images: images, labels: labels, mask: mask, random: &random)
+      images: images, labels: labels, mask: mask, random: &random, Workers(2))
     for row in 0..<12 {
       for x in 0..<6 {
         let from = row * 6 + 5 - x
@@ -61,7 +61,7 @@ import Testing
     var map = AffineMap(size)
     map.turn([0.06, -0.05, 0.04], shears: [0.03, -0.02, 0.01], scales: [1.03, 0.98, 1.01])
     let labels = LabelVolume(size, [UInt8](repeating: 0, count: size.voxels))
-    let out = map.apply(images, labels, [UInt8](repeating: 1, count: size.voxels)).images
+    let out = map.apply(images, labels, [UInt8](repeating: 1, count: size.voxels), Workers(2)).images
     let m = map.matrix
     for z in 3..<11 {
       for y in 3..<13 {
@@ -83,7 +83,7 @@ import Testing
     var map = AffineMap(size)
     map.turn([.pi / 2, 0, 0], shears: [0, 0, 0], scales: [1, 1, 1])
     let labels = LabelVolume(size, images.array.map { UInt8($0) })
-    let out = map.apply(images, labels, [UInt8](repeating: 1, count: 75))
+    let out = map.apply(images, labels, [UInt8](repeating: 1, count: 75), Workers(2))
     let found = out.labels.classes.firstIndex(of: 1)
     #expect(found == (1 * 5 + 4) * 5 + 2 || found == (1 * 5 + 0) * 5 + 2)
     #expect(found.map { abs(out.images.base[$0] - 1) < 1e-5 } == true)
@@ -93,7 +93,8 @@ import Testing
     let (images, labels, mask) = Self.random(Size(8, 8, 8), 4)
     func hash(_ epoch: Int) -> String {
       var random = Philox(seed: 1, .augmentation, epoch)
-      let out = Augmentation(affine: 1).apply(images: images, labels: labels, mask: mask, random: &random)
+      let out = Augmentation(affine: 1).apply(
+        images: images, labels: labels, mask: mask, random: &random, Workers(2))
       return ContentHash.of(out.images.array)
     }
     #expect(hash(1) == hash(1))

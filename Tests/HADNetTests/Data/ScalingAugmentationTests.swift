@@ -23,7 +23,7 @@ import Testing
     factors[axis] = factor
     flips[axis] = flipped
     let volume = line(values, along: axis)
-    return Scaling(volume.size, factors: factors, flips: flips).apply(volume).array
+    return Scaling(volume.size, factors: factors, flips: flips).apply(volume, Workers(2)).array
   }
 
   /// Expected: scipy.ndimage.zoom, order 3. Bounds here and below: single precision of values up to 10.
@@ -61,7 +61,8 @@ import Testing
         ),
       ]
     for item in cases {
-      let out = Scaling(Self.size, factors: item.factors, flips: [false, false, false]).apply(images, labels)
+      let out = Scaling(Self.size, factors: item.factors, flips: [false, false, false]).apply(
+        images, labels, Workers(2))
       #expect(out.images.size == item.size && out.labels.size == item.size)
       let values = out.images.array.map(Double.init)
       #expect(abs(values.reduce(0, +) - item.sum) < 2e-4)
@@ -117,7 +118,7 @@ import Testing
     var random = Philox(seed: 2, .test)
     let images = Volume(Shape(size, 3), (0..<(size.voxels * 3)).map { _ in random.uniform(-1, 1) })
     let flips = [true, false, factors[0] < 1]
-    let scaling = Scaling(size, factors: factors, flips: flips), out = scaling.apply(images)
+    let scaling = Scaling(size, factors: factors, flips: flips), out = scaling.apply(images, Workers(2))
     var values = images.array.map(Double.init), sides = size.array + [3]
     for axis in 0..<3 {
       let n = sides[axis], m = max(1, Int((Double(n) * factors[axis]).rounded(.toNearestOrEven)))
@@ -156,7 +157,8 @@ import Testing
     let labels = LabelVolume(Self.size, Self.values.map { UInt8($0) % 4 })
     // 1.02 rounds to the same sides.
     for factors in [[1.0, 1, 1], [1.02, 1.02, 1.02]] {
-      let out = Scaling(Self.size, factors: factors, flips: [false, false, false]).apply(images, labels)
+      let out = Scaling(Self.size, factors: factors, flips: [false, false, false]).apply(
+        images, labels, Workers(2))
       #expect(out.images.array == images.array && out.labels == labels)
       #expect(out.images.base != images.base)
     }
@@ -166,7 +168,7 @@ import Testing
   func aFlipMirrorsItsAxis(flips: [Bool]) {
     let images = Volume(Shape(Self.size, 1), Self.values)
     let labels = LabelVolume(Self.size, Self.values.map { UInt8($0) % 4 })
-    let out = Scaling(Self.size, factors: [1, 1, 1], flips: flips).apply(images, labels)
+    let out = Scaling(Self.size, factors: [1, 1, 1], flips: flips).apply(images, labels, Workers(2))
     for z in 0..<7 {
       for y in 0..<5 {
         for x in 0..<6 {
@@ -193,12 +195,12 @@ import Testing
     let noise = (0..<40).map { Float($0 % 2) }
     func range(_ factors: [Double]) -> Float {
       let values = Scaling(Size(1, 1, 40), factors: factors, flips: [false, false, false])
-        .apply(line(noise, along: 2)).array.dropFirst(3).dropLast(3)
+        .apply(line(noise, along: 2), Workers(2)).array.dropFirst(3).dropLast(3)
       return (values.max() ?? 0) - (values.min() ?? 0)
     }
     #expect(range([0.6, 0.6, 0.55]) < 0.5 && range([0.6, 1, 0.55]) > 0.9)
     let constant = Scaling(Size(1, 1, 40), factors: [0.6, 0.6, 0.55], flips: [false, false, false])
-      .apply(line([Float](repeating: 3, count: 40), along: 2))
+      .apply(line([Float](repeating: 3, count: 40), along: 2), Workers(2))
     #expect(constant.array.allSatisfy { abs($0 - 3) < 1e-6 })
   }
 
@@ -210,7 +212,7 @@ import Testing
       let images = Volume(zeros: Shape(size, 1))
       let labels = LabelVolume(size, (0..<size.voxels).map { UInt8($0 % 4) })
       images.base[0] = 1
-      let out = ScalingAugmentation().apply(images: images, labels: labels, random: &random)
+      let out = ScalingAugmentation().apply(images: images, labels: labels, random: &random, Workers(2))
       #expect(out.images.size == out.labels.size)
       #expect(Set(out.labels.classes).isSubset(of: [0, 1, 2, 3]))
       for (side, whole) in zip(out.images.size.array, size.array) {
@@ -232,18 +234,19 @@ import Testing
     let labels = LabelVolume(size, (0..<size.voxels).map { _ in UInt8(numbers.below(4)) })
     func hash(_ epoch: Int) -> [String] {
       var random = Philox(seed: 1, .augmentation, epoch)
-      let out = ScalingAugmentation().apply(images: images, labels: labels, random: &random)
+      let out = ScalingAugmentation().apply(images: images, labels: labels, random: &random, Workers(2))
       return [ContentHash.of(out.images.array), ContentHash.of(out.labels.classes)]
     }
     #expect(hash(1) == hash(1))
     #expect(hash(1) != hash(2))
     // A channel has the same bits whatever others lie beside it.
     var random = Philox(seed: 1, .augmentation, 1)
-    let whole = ScalingAugmentation().apply(images: images, labels: labels, random: &random).images
+    let whole = ScalingAugmentation().apply(images: images, labels: labels, random: &random, Workers(2))
+      .images
     for c in 0..<4 {
       var random = Philox(seed: 1, .augmentation, 1)
       let one = images.crop(Box(origin: Size(0, 0, 0), size: size), channels: [c])
-      let alone = ScalingAugmentation().apply(images: one, labels: labels, random: &random).images
+      let alone = ScalingAugmentation().apply(images: one, labels: labels, random: &random, Workers(2)).images
       #expect(alone.array == whole.crop(Box(origin: Size(0, 0, 0), size: whole.size), channels: [c]).array)
     }
   }

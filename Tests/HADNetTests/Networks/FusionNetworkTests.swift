@@ -124,7 +124,8 @@ extension FusionNetwork {
     init(_ fusion: FusionNetwork.Fusion, _ size: Size, _ present: [Bool], _ workers: Workers) {
       let network = FusionNetwork(fusion, width: 4)
       step = FusionStep(
-        network, network.parameters(seed: 3), .init(decay: 0.02, optimiser: .init(beta1: 0.9, beta2: 0.999)),
+        network, network.parameters(seed: 3),
+        .init(decay: 0.02, divergence: 0.1, reconstruction: 0.1, optimiser: .init(beta1: 0.9, beta2: 0.999)),
         size: size, .single(), workers)
       item = SlotCase(normal: 0, size)
       self.present = present

@@ -29,7 +29,7 @@ private func store(_ count: Int, _ scratch: Scratch, standardised: Bool) throws 
       ids,
       .init(
         windows: windows, perCase: perCase, queue: 4, patch: 12,
-        augmentation: .init(flip: 0.5, least: 0.9, most: 1.1)), slots: slots, seed: seed, store)
+        augmentation: .init(flip: 0.5, least: 0.9, most: 1.1)), slots: slots, seed: seed, store, Workers(2))
   }
 
   /// Counts of epochs, steps and slots for any number of cases and slots, without reading any.

@@ -12,7 +12,9 @@ import Testing
     let network = FusionNetwork(fusion, width: 2)
     return FusionStep(
       network, network.initialParameters(seed: 1, part: 0),
-      .init(decay: 1e-5, optimiser: .init(beta1: 0, beta2: 0.999, isEpsilonUncorrected: true)), size: size,
+      .init(
+        decay: 1e-5, divergence: 0.1, reconstruction: 0.1,
+        optimiser: .init(beta1: 0, beta2: 0.999, isEpsilonUncorrected: true)), size: size,
       .single(slots), workers)
   }
 
