@@ -12,7 +12,7 @@ struct BenchCommand: ParsableCommand {
   static func printJSON(_ value: some Encodable) throws {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    print(String(decoding: try encoder.encode(value), as: UTF8.self))
+    Output.print(String(decoding: try encoder.encode(value), as: UTF8.self))
   }
 
   struct Options: ParsableArguments {
@@ -73,12 +73,12 @@ struct BenchCommand: ParsableCommand {
           .run(reduction, workers)
         guard communicator.rank == 0 else { return }
         if options.json { return try BenchCommand.printJSON(result) }
-        print(
+        Output.print(
           "\(result.stage.method), \(result.shape), k = \(result.k), \(result.ranks) rank(s) × \(result.threads) thread(s), \(result.kernels)"
         )
-        print(String(format: "%.3f s a step, peak %.2f GiB", result.seconds, result.peakGiB))
+        Output.print(String(format: "%.3f s a step, peak %.2f GiB", result.seconds, result.peakGiB))
         if result.ranks > 1 {
-          print(
+          Output.print(
             String(
               format: "exposed communication %.3f s (%.1f %%), %.1f MB sent a step", result.exposed,
               100 * result.exposed / result.seconds, result.megabytesSent))
@@ -100,13 +100,13 @@ struct BenchCommand: ParsableCommand {
     func cells(_ seconds: [Double]) -> [String] {
       (seconds + [seconds.reduce(0, +)]).map { $0 > 0 ? String(format: "%.0f", 1000 * $0) : "–" }
     }
-    print(
+    Output.print(
       row("milliseconds", kinds.map { $0.replacingOccurrences(of: " gradient", with: "") } + ["all"]))
     for phase in Profile.Phase.allCases {
       guard let seconds = phases[phase.rawValue] else { continue }
-      print(row(phase.rawValue, cells(kinds.map { seconds[$0] ?? 0 })))
+      Output.print(row(phase.rawValue, cells(kinds.map { seconds[$0] ?? 0 })))
     }
-    print(row("all", cells(kinds.map { kind in phases.values.reduce(0) { $0 + ($1[kind] ?? 0) } })))
+    Output.print(row("all", cells(kinds.map { kind in phases.values.reduce(0) { $0 + ($1[kind] ?? 0) } })))
   }
 
   struct Conv: ParsableCommand {
@@ -124,11 +124,11 @@ struct BenchCommand: ParsableCommand {
       if rows.isEmpty, let layer { throw ValidationError("No layer has '\(layer)' in its name.") }
       if options.json { return try BenchCommand.printJSON(rows) }
       guard let first = rows.first else { return }
-      print(
+      Output.print(
         String(
           format: "GFLOP/s on %d thread(s): multiply-adds alone %.0f (the peak), small products of %@ %.0f",
           workers.count, first.peak, first.kernels, first.products))
-      print("effective GFLOP/s, in brackets as multiples of the peak; seconds below")
+      Output.print("effective GFLOP/s, in brackets as multiples of the peak; seconds below")
       for row in rows {
         func rate(_ value: Double?) -> String {
           value.map { String(format: "%7.1f (%4.2f)", $0, $0 / row.peak) } ?? "      –       "
@@ -138,13 +138,13 @@ struct BenchCommand: ParsableCommand {
         }
         let name = row.layer.padding(toLength: 22, withPad: " ", startingAt: 0)
         let shape = row.shape.description.padding(toLength: 12, withPad: " ", startingAt: 0)
-        print(
+        Output.print(
           "\(name) \(shape)" + String(format: "%5d%5d", row.inputs, row.outputs)
             + "  \(row.kernel)³/\(row.stride)  \(rate(row.forward)) \(rate(row.dataGradient)) "
             + "\(rate(row.weightGradient))")
         let method = (row.method == row.dataMethod ? row.method : "\(row.method); data \(row.dataMethod)")
           .padding(toLength: 52, withPad: " ", startingAt: 0)
-        print(
+        Output.print(
           "  \(method)\(seconds(row.forwardSeconds)) \(seconds(row.dataGradientSeconds)) "
             + seconds(row.weightGradientSeconds))
       }
@@ -171,8 +171,8 @@ struct BenchCommand: ParsableCommand {
         size: options.shape, k: options.k, repeats: options.repeats, samples: samples
       ).run(workers)
       if options.json { return try BenchCommand.printJSON(result) }
-      print("\(result.shape), k = \(result.k), \(result.threads) thread(s), \(result.kernels)")
-      print(
+      Output.print("\(result.shape), k = \(result.k), \(result.threads) thread(s), \(result.kernels)")
+      Output.print(
         String(
           format: "%.3f s a pass, %.3f s a sample with dropout, peak %.2f GiB", result.seconds,
           result.sampleSeconds,
@@ -200,14 +200,14 @@ struct BenchCommand: ParsableCommand {
           over: communicator)
         guard communicator.rank == 0 else { return }
         if measuring.json { return try BenchCommand.printJSON(rows) }
-        print(
+        Output.print(
           "\(communicator.size) rank(s), \(mpiLibrary()); GB of the vector a second, and share of a copy in memory"
         )
         for row in rows {
           let bytes = row.bytes < 1_000_000 ? "\(row.bytes / 1024) KiB" : "\(row.bytes / 1_000_000) MB"
           let name = (row.method + (row.bucketed ? ", buckets" : "")).padding(
             toLength: 46, withPad: " ", startingAt: 0)
-          print(
+          Output.print(
             bytes.padding(toLength: 9, withPad: " ", startingAt: 0) + name
               + String(format: "%9.3f ms %7.2f GB/s  %5.2f", 1000 * row.seconds, row.gigabytes, row.share))
         }

@@ -41,7 +41,7 @@ struct DoctorCommand: ParsableCommand {
   private func checkGolden(_ path: String, _ workers: Workers) throws -> Bool {
     let groups = try Golden(path: path, workers).groups()
     for group in groups {
-      print(
+      Output.print(
         (group.passes ? "ok    " : "FAIL  ") + group.name.padding(toLength: 40, withPad: " ", startingAt: 0)
           + String(format: "largest error %.2e, bound %.0e", group.error, group.bound) + "  (\(group.worst))")
     }
@@ -80,13 +80,13 @@ struct DoctorCommand: ParsableCommand {
     }
     // Ranks one after the other.
     let text = lines.map { "\($0.level.rawValue) \($0.text)" }.joined(separator: "\n")
-    for part in try communicator.gather(text) { print(part) }
+    for part in try communicator.gather(text) { Output.print(part) }
     for text in try Cores.warnings(threads: workers.count, communicator) {
-      print("\(Level.warning.rawValue) \(text)")
+      Output.print("\(Level.warning.rawValue) \(text)")
     }
     let cores = try communicator.gather(BLAS.core)
     if Set(cores).count > 1 {
-      print(
+      Output.print(
         "\(Level.failure.rawValue) ranks have different OpenBLAS kernels (\(Set(cores).sorted())): bits will differ"
       )
     }

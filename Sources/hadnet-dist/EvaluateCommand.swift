@@ -31,7 +31,7 @@ struct EvaluateCommand: ParsableCommand {
         needs ID_t1.nii.gz beside it, which is above 0 in the brain.
         """))
   var uncertainty: String?
-  @Option(help: "File for the scores as JSON.")
+  @Option(help: "File for the scores as JSON; - is standard output.")
   var json: String?
   @Option(help: "Label convention: 2019 (ET is 4) or 2023 (ET is 3); default: by the cases' names.")
   var labels: Labels?
@@ -104,7 +104,7 @@ struct EvaluateCommand: ParsableCommand {
         let evaluation = try MethodEvaluation(json: Data(part.utf8), file: predictions, method: predictions)
         all.cases.merge(evaluation.cases) { first, _ in first }
       }
-      print(all.text, terminator: "")
+      Output.print(all.text, terminator: "")
       if let json { try Files.write(all.json, to: json) }
     }
   }
@@ -128,7 +128,7 @@ struct CompareCommand: ParsableCommand {
   var a: String
   @Argument(help: "Scores of other methods on the same cases.")
   var others: [String]
-  @Option(help: "File for all numbers as JSON.")
+  @Option(help: "File for all numbers as JSON; - is standard output.")
   var json: String?
   @OptionGroup var shared: SharedOptions
 
@@ -144,7 +144,7 @@ struct CompareCommand: ParsableCommand {
       try MethodEvaluation.load(path, method: name)
     }
     let comparison = try Comparison(evaluations[0], Array(evaluations.dropFirst()))
-    print(comparison.text, terminator: "")
+    Output.print(comparison.text, terminator: "")
     if let json { try Files.write(comparison.json, to: json) }
   }
 }
@@ -162,7 +162,9 @@ struct ReportCommand: ParsableCommand {
   func run() throws {
     let folder = RunFolder(path), seeds = folder.seeds
     for seed in seeds { try RunReport(folder.seed(seed)).write() }
-    if let table = try seeds.isEmpty ? RunReport(folder).write() : SeedReport(folder).write() { print(table) }
-    print("report: \(folder.report)")
+    if let table = try seeds.isEmpty ? RunReport(folder).write() : SeedReport(folder).write() {
+      Output.print(table)
+    }
+    Output.print("report: \(folder.report)")
   }
 }

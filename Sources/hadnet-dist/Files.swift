@@ -3,8 +3,10 @@ import HADNet
 
 /// Files that commands write for users.
 enum Files {
-  /// Writes a file whole or not at all.
+  /// Writes a file whole or not at all; `-` and /dev/stdout are standard output.
   static func write(_ text: String, to path: String) throws {
+    // Behind what was printed, also where that goes to a file.
+    if ["-", "/dev/stdout"].contains(path) { return Output.print(text, terminator: "") }
     try Replacement.write(Data(text.utf8), to: path)
   }
 

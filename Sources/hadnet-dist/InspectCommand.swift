@@ -87,7 +87,7 @@ struct InspectCommand: ParsableCommand {
       let encoder = JSONEncoder()
       encoder.keyEncodingStrategy = .convertToSnakeCase
       encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
-      print(String(decoding: try encoder.encode(findings), as: UTF8.self))
+      Output.print(String(decoding: try encoder.encode(findings), as: UTF8.self))
     } else {
       show(findings)
     }
@@ -99,26 +99,26 @@ struct InspectCommand: ParsableCommand {
 
   private func show(_ f: Findings) {
     func size(_ sides: [Int]) -> String { sides.map(String.init).joined(separator: "×") }
-    print("\(f.root): \(f.cases) cases, layout \(f.layout)")
-    print(
+    Output.print("\(f.root): \(f.cases) cases, layout \(f.layout)")
+    Output.print(
       "grades         HGG \(f.highGrade), LGG \(f.lowGrade), unknown \(f.withoutGrade); with truth \(f.withTruth)"
     )
     for (dimensions, count) in f.dimensions.sorted(by: { ($1.value, $0.key) < ($0.value, $1.key) }) {
-      print("voxels         \(dimensions) (x, y, z) in \(count) cases")
+      Output.print("voxels         \(dimensions) (x, y, z) in \(count) cases")
     }
     if let largest = f.largestBrain, let common = f.commonSize {
-      print("largest brain  \(size(largest)) (z, y, x); common size \(size(common))")
+      Output.print("largest brain  \(size(largest)) (z, y, x); common size \(size(common))")
     }
     if let split = f.split {
-      print(
+      Output.print(
         "split          \(split["train"] ?? 0) training, \(split["validation"] ?? 0) validation, "
           + "\(split["test"] ?? 0) test (seed \(seed))")
     }
     if let weights = f.classWeights {
       let text = weights.map { String(format: "%.4f", $0) }.joined(separator: ", ")
-      print("class weights  \(text) (background, NET, ED, ET)")
+      Output.print("class weights  \(text) (background, NET, ED, ET)")
     }
-    print(f.problems.isEmpty ? "no problems" : "\(f.problems.count) problems:")
-    for problem in f.problems { print("  \(problem)") }
+    Output.print(f.problems.isEmpty ? "no problems" : "\(f.problems.count) problems:")
+    for problem in f.problems { Output.print("  \(problem)") }
   }
 }

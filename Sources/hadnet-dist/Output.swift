@@ -6,11 +6,11 @@ import Synchronization
 enum Output {
   private static let failure = Mutex<String?>(nil)
 
-  static func write(_ text: String) {
+  static func print(_ text: String, terminator: String = "\n") {
     failure.withLock { failure in
       if failure != nil { return }
       do {
-        try FileHandle.standardOutput.write(contentsOf: Data(text.utf8))
+        try FileHandle.standardOutput.write(contentsOf: Data((text + terminator).utf8))
       } catch {
         failure = String(cString: strerror(errno))
       }
@@ -24,6 +24,3 @@ enum Output {
     }
   }
 }
-
-/// In place of Swift's.
-func print(_ text: String = "", terminator: String = "\n") { Output.write(text + terminator) }

@@ -101,7 +101,7 @@ struct SlurmCommand: ParsableCommand {
     }
     if let seeds { words += ["--seeds", "\(seeds)"] }
     for change in set { words += ["--set", change] }
-    print(
+    Output.print(
       """
       #!/bin/bash
       \(head.map { "# " + $0.split(whereSeparator: \.isNewline).joined(separator: " ") }.joined(separator: "\n"))
@@ -170,7 +170,8 @@ struct SlurmCommand: ParsableCommand {
       let ranks = nodes * (ranksPerNode ?? 1)
       throw Fault(
         .recipe,
-        "\(ranks) ranks share a batch of \(batch) cases; start at most \(batch) ranks, or set batch: \(ranks)"
+        "\(ranks) ranks share a batch of \(batch) case\(batch == 1 ? "" : "s"); start at most \(batch) "
+          + "rank\(batch == 1 ? "" : "s"), or set batch: \(ranks)"
       )
     }
     guard let ranks = ranksPerNode else {

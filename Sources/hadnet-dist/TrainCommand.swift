@@ -229,13 +229,13 @@ struct StudyCommand: ParsableCommand {
         session.note("tables and report")
         folder.markFinished()
         let table = try RunReport(folder).write()
-        if seeds == 1 { print(table ?? "") }
+        if seeds == 1 { Output.print(table ?? "") }
         session.narrator.say("report: \(folder.report)")
       }
       guard seeds > 1, session.isFirst else { return }
       session.note("tables and report over the seeds")
       session.run.markFinished()
-      print(try SeedReport(session.run).write() ?? "")
+      Output.print(try SeedReport(session.run).write() ?? "")
       session.narrator.say("report: \(session.run.report)")
     }
   }

@@ -332,8 +332,10 @@ extension Commands {
       #expect(try evaluate(truth, predictions, "--json", folder / "link.json").code == 0)
       #expect(try FileManager.default.destinationOfSymbolicLink(atPath: folder / "link.json") == "real.json")
       let scores = try text(folder / "real.json")
-      let both = try evaluate(truth, predictions, "--json", "/dev/stdout")
-      #expect(both.code == 0 && both.output.hasPrefix("3 cases") && both.output.hasSuffix(scores))
+      for place in ["-", "/dev/stdout"] {
+        let both = try evaluate(truth, predictions, "--json", place)
+        #expect(both.code == 0 && both.output.hasPrefix("3 cases") && both.output.hasSuffix(scores))
+      }
       expectFault(
         try evaluate(truth, predictions, "--json", "/dev/full"), 74, ["/dev/full", "No space left"])
       expectFault(try evaluate(truth, predictions, "--json", predictions), 74, [predictions, "directory"])

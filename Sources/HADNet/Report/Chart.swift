@@ -44,14 +44,20 @@ public struct Chart: Sendable {
   struct Plan {
     var xTicks: [Tick] = []
     var yTicks: [Tick] = []
-    /// Unbroken lines; a value that isn't finite breaks one.
+    /// Unbroken lines; a value that can't be drawn breaks one.
     var lines: [(series: Int, points: [(x: Double, y: Double)])] = []
   }
 
+  /// Not NaN, and not so large that ticks and places lose their meaning.
+  private static func canDraw(_ value: Double) -> Bool { abs(value) < 1e15 }
+
   func plan(width: Double, height: Double) -> Plan {
-    func value(_ y: Double) -> Double { logarithmic ? (y > 0 ? log10(y) : .nan) : y }
+    func value(_ y: Double) -> Double {
+      guard Chart.canDraw(y) else { return .nan }
+      return logarithmic ? (y > 0 ? log10(y) : .nan) : y
+    }
     let all = series.flatMap(\.points).map { (x: $0.x, y: value($0.y)) }.filter {
-      $0.x.isFinite && $0.y.isFinite
+      Chart.canDraw($0.x) && Chart.canDraw($0.y)
     }
     var xs = Chart.range(all.map(\.x)), ys = Chart.range(all.map(\.y))
     if ys.lowerBound == ys.upperBound {
@@ -81,7 +87,7 @@ public struct Chart: Sendable {
       var run: [(x: Double, y: Double)] = []
       for point in one.points {
         let y = value(point.y)
-        if point.x.isFinite, y.isFinite {
+        if Chart.canDraw(point.x), Chart.canDraw(y) {
           run.append((place(x: point.x), place(y: y)))
         } else if !run.isEmpty {
           plan.lines.append((i, run))

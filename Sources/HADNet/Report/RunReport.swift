@@ -141,7 +141,7 @@ public struct RunReport {
       let seconds: Double?
       let ranks, threads: Int?
       let compute, exposed, dataWait: Double?
-      let bytes: Int?
+      let bytes: Double?
 
       private enum CodingKeys: String, CodingKey {
         case event, stage, seconds, ranks, threads
@@ -151,7 +151,7 @@ public struct RunReport {
         case bytes = "bytes_sent"
       }
     }
-    var shares: [String: (compute: Double, exposed: Double, wait: Double, bytes: Int)] = [:]
+    var shares: [String: (compute: Double, exposed: Double, wait: Double, bytes: Double)] = [:]
     let text = FileManager.default.contents(atPath: run.log) ?? Data()
     var seconds: [String: Double] = [:], epochs: [String: Int] = [:], starts: [String] = []
     for line in text.split(separator: UInt8(ascii: "\n")) {
@@ -180,7 +180,7 @@ public struct RunReport {
           text += String(
             format: "; steps: %.1f %% computing, %.1f %% exposed communication, %.1f %% waiting for data",
             100 * share.compute / all, 100 * share.exposed / all, 100 * share.wait / all)
-          if share.bytes > 0 { text += String(format: "; %.1f GB sent by rank 0", Double(share.bytes) / 1e9) }
+          if share.bytes > 0 { text += String(format: "; %.1f GB sent by rank 0", share.bytes / 1e9) }
         }
         return (stage.method, text)
       }

@@ -74,7 +74,8 @@ public struct RunFolder: Sendable {
     guard ranks <= batch else {
       throw Fault(
         .recipe,
-        "\(ranks) ranks share a batch of \(batch) cases; start at most \(batch) ranks, or set batch: \(ranks)"
+        "\(ranks) ranks share a batch of \(batch) case\(batch == 1 ? "" : "s"); start at most \(batch) "
+          + "rank\(batch == 1 ? "" : "s"), or set batch: \(ranks)"
       )
     }
     return batch

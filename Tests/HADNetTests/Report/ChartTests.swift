@@ -23,6 +23,7 @@ import Testing
 
   @Test(arguments: [
     [], [(1.0, 2.0)], [(1, 2), (2, 2)], [(1, .nan)], [(1, 0), (2, -3)], [(1, 1e-9), (2, 1e9)],
+    [(1e300, 1), (1, 1e308), (2, -1e308)],
   ])
   func anyDataMakesAChart(points: [(Double, Double)]) {
     for logarithmic in [false, true] {
