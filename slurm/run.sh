@@ -47,9 +47,11 @@ trap 'kill -TERM $step' TERM
 # Whether the program itself says that it would fail again: usage, data, files, a check, the disk, the recipe. srun may
 # hide its code (143: it has ended the other ranks), so once the run has begun it also stands in the mark.
 is_fault() { [[ $code =~ ^(64|65|66|70|74|78)$ ]] || grep --quiet '^fault' "$mark" 2> /dev/null; }
-# The program writes the mark anew when it starts. A fault of an earlier job may be mended.
-[[ ! -e $mark ]] || echo "not started" > "$mark"
-has_started() { [[ -e $mark ]] && ! grep --quiet '^not started' "$mark"; }
+# The program writes the mark anew when it starts, and takes it away when all is done. A fault of an earlier job may be
+# mended.
+[[ -e $mark ]] && is_new= || is_new=1
+mkdir -p "$folder" && echo "not started" > "$mark" || exit 74
+has_started() { ! grep --quiet '^not started' "$mark" 2> /dev/null; }
 run_step "$@"
 # On a node that lost power, a socket of this step's number may be left, and srun's pmix can't start it there; the next
 # step has another number.
@@ -62,7 +64,16 @@ done
 # What else ends a run before its end may not come again: a signal or the time limit (75), a rank or a node that was lost
 # (srun says 137, 143 or its own), a stall (1). Whoever has made no progress in three starts in a row would not in a
 # fourth.
-if [[ ! -e $mark || $code == 0 ]] || is_fault; then
+if [[ ! -e $mark ]]; then
+  # Whatever became of the launcher since, a lost node for example.
+  [[ $code == 0 ]] || echo "all was done before the launcher ended with code $code"
+  rm -f "$idle"
+  exit 0
+elif ! has_started && [[ $is_new ]]; then
+  # Nothing was begun: nothing is left behind.
+  rm -f "$mark"
+  rmdir "$folder" 2> /dev/null
+elif [[ $code == 0 ]] || is_fault; then
   rm -f "$idle"
 elif ! is_running; then
   # Cancelled, or put back by Slurm itself: not ours to decide.

@@ -51,7 +51,7 @@ public enum World {
 
   /// Ends the process in so many seconds, should MPI_Finalize not return: its last barrier goes through the launcher,
   /// which may lose it, and a job that has all its results would hold its nodes until the time limit. Open MPI's mpirun
-  /// calls such an end a failure (1), srun does not.
+  /// calls such an end a failure (1), srun does not; the batch scripts go by the mark of the run.
   private static func leave(_ code: Int32, after seconds: Double) {
     DispatchQueue.global().asyncAfter(deadline: .now() + seconds) {
       complain(

@@ -150,7 +150,8 @@ extension Commands {
         of: "teacher: {epochs: 2", with: "teacher: {epochs: \(SlurmTests.longEpochs)")
       try Data(recipe.utf8).write(to: URL(fileURLWithPath: folder / "recipe.yaml"))
       let job = try submit(script)
-      waitForFirstEpoch("teacher")
+      // Old epochs soon go, the newest one's link stays.
+      for _ in 0..<20_000 where !exists("\(run)/teacher/checkpoints/latest") { usleep(3000) }
       try cluster.power(false, "n2")
       let isOver = exists("\(run)/student")
       #expect(!isOver, "the teacher was done before the node was lost")
@@ -206,6 +207,25 @@ extension Commands {
       let said = try text(log), facts = try cluster.run("scontrol", "--oneliner", "show", "job", job)
       #expect(facts.contains("JobState=FAILED ") && facts.contains("Restarts=2 "), "\(facts)")
       #expect(said.contains("job \(job) made no progress in three starts"), "\(said)")
+    }
+
+    @Test func aRefusedStartLeavesNothingBehind() throws {
+      unlink(folder / "recipe.yaml")
+      let job = try submit("study.sbatch")
+      try cluster.waitForAll()
+      let said = try text(log), facts = try cluster.run("scontrol", "--oneliner", "show", "job", job)
+      // Its code is 66, if srun does not hide it.
+      #expect(facts.contains("JobState=FAILED ") && facts.contains("Restarts=0 "), "\(facts)")
+      #expect(said.contains("there is no such recipe") && !exists(run), "\(said)")
+    }
+
+    /// The launcher fails when all is done.
+    @Test func aLaunchersLateFailureIsNoFault() throws {
+      let job = try submit("study.sbatch", program: try program("rm '\(run)/unfinished'\nexit 205"))
+      try cluster.waitForAll()
+      let said = try text(log), facts = try cluster.run("scontrol", "--oneliner", "show", "job", job)
+      #expect(facts.contains("JobState=COMPLETED ") && facts.contains("Restarts=0 "), "\(facts)")
+      #expect(said.contains("all was done before the launcher ended with code 205"), "\(said)")
     }
 
     /// What would fail again is not started again.
