@@ -1,6 +1,10 @@
-// cblas, and the things about a CPU that Swift has no word for.
+// cblas, and the things about a CPU and its memory that Swift has no word for.
 #pragma once
 #include <cblas.h>
+#include <stdlib.h>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 // Denormal numbers cost hundreds of cycles an operation and mean nothing here: read and write them as zero.
 static inline void cblas_flush_denormals(void) {
@@ -15,6 +19,13 @@ static inline void cblas_flush_denormals(void) {
 
 // Asks for the cache line at an address that will soon be read; harmless for any address.
 static inline void cblas_prefetch(const void *address) { __builtin_prefetch(address); }
+
+// Memory of so many bytes and more goes back to the system when it is freed.
+static inline void cblas_return_memory(int bytes) {
+#if defined(__GLIBC__)
+  mallopt(M_MMAP_THRESHOLD, bytes);
+#endif
+}
 
 // Whether the CPU has the instructions that x86-64-v3 code uses. Of its features only these are asked for: older
 // libraries of compilers do not know the others, and no CPU has these without them.

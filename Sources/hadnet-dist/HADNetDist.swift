@@ -24,6 +24,7 @@ struct HADNetDist: ParsableCommand {
   static func main() {
     Startup.checkProcessor()
     Startup.chooseKernels()
+    Startup.returnMemory()
     runCommand()
   }
 
