@@ -81,6 +81,8 @@ struct RunOptions: ParsableArguments {
         if let seed { recipe = recipe.with(seed: seed) }
         path = folder ?? "runs/\(recipe.name)"
         let run = RunFolder(path), ranks = communicator.size
+        // What a stage builds on is there before the stage is marked as begun.
+        for earlier in stage?.builds ?? [] { _ = try run.best(earlier) }
         let recipes =
           try seeds > 1
           ? run.open(recipe, seeds: seeds, ranks: ranks) : [run.open(recipe, ranks: ranks, stage: stage)]

@@ -45,6 +45,12 @@ private final class Cluster {
     return outcome.output.trimmingCharacters(in: .whitespacesAndNewlines)
   }
 
+  /// What Slurm says of a job once no job is left.
+  func facts(of job: String) throws -> String {
+    try waitForAll()
+    return try run("scontrol", "--oneliner", "show", "job", job)
+  }
+
   /// Waits until no job is left.
   func waitForAll(seconds: Double = 240) throws {
     let end = Date(timeIntervalSinceNow: seconds)
@@ -163,8 +169,7 @@ extension Commands {
       #expect(Date() < end, "the loss was not noticed")
       usleep(UInt32(pause * 1e6))
       try cluster.power(true, "n2")
-      try cluster.waitForAll()
-      let said = try text(log), facts = try cluster.run("scontrol", "--oneliner", "show", "job", job)
+      let facts = try cluster.facts(of: job), said = try text(log)
       #expect(facts.contains("JobState=COMPLETED "), "\(facts) \(said)")
       #expect(!facts.contains("Restarts=0 "), "\(facts)")
       #expect(!exists("\(run)/unfinished") && !exists("\(run)/idle"))
@@ -193,8 +198,7 @@ extension Commands {
       let job = try submit("study.sbatch")
       waitForFirstEpoch("student")
       try cluster.run("scancel", job)
-      try cluster.waitForAll()
-      let said = try text(log), facts = try cluster.run("scontrol", "--oneliner", "show", "job", job)
+      let facts = try cluster.facts(of: job), said = try text(log)
       #expect(facts.contains("JobState=CANCELLED ") && facts.contains("Restarts=0 "), "\(facts)")
       #expect(said.contains("stopped by SIGTERM") && !said.contains("back into the queue"), "\(said)")
       #expect(Job.areGone(folder))
@@ -203,8 +207,7 @@ extension Commands {
     /// A rank that is killed in each start, before any progress.
     @Test func aJobWithoutProgressIsGivenUp() throws {
       let job = try submit("study.sbatch", program: try program("kill -KILL $$"))
-      try cluster.waitForAll()
-      let said = try text(log), facts = try cluster.run("scontrol", "--oneliner", "show", "job", job)
+      let facts = try cluster.facts(of: job), said = try text(log)
       #expect(facts.contains("JobState=FAILED ") && facts.contains("Restarts=2 "), "\(facts)")
       #expect(said.contains("job \(job) made no progress in three starts"), "\(said)")
     }
@@ -212,8 +215,7 @@ extension Commands {
     @Test func aRefusedStartLeavesNothingBehind() throws {
       unlink(folder / "recipe.yaml")
       let job = try submit("study.sbatch")
-      try cluster.waitForAll()
-      let said = try text(log), facts = try cluster.run("scontrol", "--oneliner", "show", "job", job)
+      let facts = try cluster.facts(of: job), said = try text(log)
       // Its code is 66, if srun does not hide it.
       #expect(facts.contains("JobState=FAILED ") && facts.contains("Restarts=0 "), "\(facts)")
       #expect(said.contains("there is no such recipe") && !exists(run), "\(said)")
@@ -222,8 +224,7 @@ extension Commands {
     /// The launcher fails when all is done.
     @Test func aLaunchersLateFailureIsNoFault() throws {
       let job = try submit("study.sbatch", program: try program("rm '\(run)/unfinished'\nexit 205"))
-      try cluster.waitForAll()
-      let said = try text(log), facts = try cluster.run("scontrol", "--oneliner", "show", "job", job)
+      let facts = try cluster.facts(of: job), said = try text(log)
       #expect(facts.contains("JobState=COMPLETED ") && facts.contains("Restarts=0 "), "\(facts)")
       #expect(said.contains("all was done before the launcher ended with code 205"), "\(said)")
     }
@@ -231,8 +232,7 @@ extension Commands {
     /// What would fail again is not started again.
     @Test(arguments: [64, 65, 66, 70, 74, 78]) func aFaultsCodeIsKnown(code: Int) throws {
       let job = try submit("study.sbatch", program: try program("exit \(code)"))
-      try cluster.waitForAll()
-      let facts = try cluster.run("scontrol", "--oneliner", "show", "job", job)
+      let facts = try cluster.facts(of: job)
       #expect(facts.contains("ExitCode=\(code):0 ") && facts.contains("Restarts=0 "), "\(facts)")
       #expect(try text(log).contains("back into the queue") == false)
     }
@@ -244,8 +244,7 @@ extension Commands {
       try folder.folder("run")
       try folder.put("not a folder", "run/teacher")
       let job = try submit(script)
-      try cluster.waitForAll()
-      let said = try text(log), facts = try cluster.run("scontrol", "--oneliner", "show", "job", job)
+      let facts = try cluster.facts(of: job), said = try text(log)
       #expect(facts.contains("JobState=FAILED ") && facts.contains("Restarts=0 "), "\(facts)")
       #expect(
         said.contains(

@@ -28,6 +28,17 @@ public struct RunFolder: Sendable {
   public func summary(_ stage: Stage) -> String { "\(evaluation(stage))/summary.json" }
   public func curves(_ stage: Stage) -> String { "\(evaluation(stage))/curves.csv" }
 
+  /// The folder of a trained stage's best network. Throws `.missing` where it has none.
+  public func best(_ stage: Stage) throws(Fault) -> String {
+    let folder = checkpoints(stage).best
+    guard FileManager.default.fileExists(atPath: folder) else {
+      throw Fault(
+        .missing,
+        "\(folder): no such checkpoint; train the \(stage.rawValue) first (--stage \(stage.rawValue))")
+    }
+    return folder
+  }
+
   /// A run has begun once its cases are split: a start that failed before (damaged data, a wrong split) may be
   /// repeated with a mended recipe.
   var hasBegun: Bool { [recipe, split].allSatisfy(FileManager.default.fileExists(atPath:)) }

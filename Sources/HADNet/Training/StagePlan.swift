@@ -163,12 +163,7 @@ struct StagePlan {
 
   /// The best network of an earlier stage of this run.
   private func best(_ stage: Stage) throws -> (network: UNet, p: ParameterVector) {
-    let folder = run.checkpoints(stage).best
-    guard FileManager.default.fileExists(atPath: folder) else {
-      throw Fault(
-        .missing,
-        "\(folder): no such checkpoint; train the \(stage.rawValue) first (--stage \(stage.rawValue))")
-    }
+    let folder = try run.best(stage)
     let model = try Model.load(folder)
     guard case .unet(let network) = model.network, model.facts.k == recipe.network.k,
       model.facts.size == data.commonSize
