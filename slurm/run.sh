@@ -52,28 +52,34 @@ is_fault() { [[ $code =~ ^(64|65|66|70|74|78)$ ]] || grep --quiet '^fault' "$mar
 [[ -e $mark ]] && is_new= || is_new=1
 mkdir -p "$folder" && echo "not started" > "$mark" || exit 74
 has_started() { ! grep --quiet '^not started' "$mark" 2> /dev/null; }
+# Stopped with a checkpoint, or by a signal that came before the ranks could handle it.
+is_stopped() { [[ $code =~ ^(75|138|140)$ ]]; }
 run_step "$@"
 # On a node that lost power, a socket of this step's number may be left, and srun's pmix can't start it there; the next
-# step has another number.
+# step has another number. srun may call that a success.
 for ((again = 1; again < 3; again++)); do
-  [[ $launcher == srun && $code != 0 ]] && ! has_started && ! is_fault && is_running || break
+  [[ $launcher == srun ]] && ! has_started && ! is_fault && ! is_stopped && is_running || break
   echo "the ranks did not start: trying again"
   run_step "$@"
 done
 
-# What else ends a run before its end may not come again: a signal or the time limit (75), a rank or a node that was lost
-# (srun says 137, 143 or its own), a stall (1). Whoever has made no progress in three starts in a row would not in a
-# fourth.
+# The mark says whether all is done, not the launcher: that may end with any code when a node is lost.
 if [[ ! -e $mark ]]; then
-  # Whatever became of the launcher since, a lost node for example.
   [[ $code == 0 ]] || echo "all was done before the launcher ended with code $code"
   rm -f "$idle"
   exit 0
-elif ! has_started && [[ $is_new ]]; then
+elif [[ $code == 0 ]]; then
+  echo "the launcher ended before all was done"
+  code=1
+fi
+# What else ends a run before its end may not come again: a signal or the time limit (75), a rank or a node that was lost
+# (srun says 137, 143 or its own), a stall (1). Whoever has made no progress in three starts in a row would not in a
+# fourth.
+if ! has_started && ! is_stopped && [[ $is_new ]]; then
   # Nothing was begun: nothing is left behind.
   rm -f "$mark"
   rmdir "$folder" 2> /dev/null
-elif [[ $code == 0 ]] || is_fault; then
+elif is_fault; then
   rm -f "$idle"
 elif ! is_running; then
   # Cancelled, or put back by Slurm itself: not ours to decide.

@@ -204,12 +204,33 @@ extension Commands {
       #expect(Job.areGone(folder))
     }
 
-    /// A rank that is killed in each start, before any progress.
+    /// Three starts without progress: a rank is killed; the launcher says that all is well; the warning comes before
+    /// the ranks can handle it.
     @Test func aJobWithoutProgressIsGivenUp() throws {
-      let job = try submit("study.sbatch", program: try program("kill -KILL $$"))
+      let ends = """
+        case ${SLURM_RESTART_COUNT-0} in
+          0) \(begin); kill -KILL $$ ;;
+          1) \(begin) ;;
+          *) kill -USR1 $$ ;;
+        esac
+        """
+      let job = try submit("study.sbatch", program: try program(ends))
       let facts = try cluster.facts(of: job), said = try text(log)
       #expect(facts.contains("JobState=FAILED ") && facts.contains("Restarts=2 "), "\(facts)")
-      #expect(said.contains("job \(job) made no progress in three starts"), "\(said)")
+      #expect(
+        said.matches(of: /the launcher ended before all was done/).count == 1
+          && !said.contains("trying again") && said.contains("job \(job) made no progress in three starts"),
+        "\(said)")
+    }
+
+    /// A launcher that starts nothing and says that all is well.
+    @Test func aStartThatNeverWasIsNoSuccess() throws {
+      let job = try submit("study.sbatch", program: try program(""))
+      let facts = try cluster.facts(of: job), said = try text(log)
+      #expect(facts.contains("JobState=FAILED ") && facts.contains("Restarts=0 "), "\(facts)")
+      #expect(
+        said.matches(of: /the ranks did not start: trying again/).count == 2
+          && said.contains("the launcher ended before all was done") && !exists(run), "\(said)")
     }
 
     @Test func aRefusedStartLeavesNothingBehind() throws {
@@ -223,7 +244,7 @@ extension Commands {
 
     /// The launcher fails when all is done.
     @Test func aLaunchersLateFailureIsNoFault() throws {
-      let job = try submit("study.sbatch", program: try program("rm '\(run)/unfinished'\nexit 205"))
+      let job = try submit("study.sbatch", program: try program("rm '\(run)/unfinished'; exit 205"))
       let facts = try cluster.facts(of: job), said = try text(log)
       #expect(facts.contains("JobState=COMPLETED ") && facts.contains("Restarts=0 "), "\(facts)")
       #expect(said.contains("all was done before the launcher ended with code 205"), "\(said)")
@@ -231,7 +252,7 @@ extension Commands {
 
     /// What would fail again is not started again.
     @Test(arguments: [64, 65, 66, 70, 74, 78]) func aFaultsCodeIsKnown(code: Int) throws {
-      let job = try submit("study.sbatch", program: try program("exit \(code)"))
+      let job = try submit("study.sbatch", program: try program("\(begin); exit \(code)"))
       let facts = try cluster.facts(of: job)
       #expect(facts.contains("ExitCode=\(code):0 ") && facts.contains("Restarts=0 "), "\(facts)")
       #expect(try text(log).contains("back into the queue") == false)
@@ -258,11 +279,11 @@ extension Commands {
       try Fixture.expectResults(run)
     }
 
-    /// A program that begins a run, marks its start, and ends in the given way.
-    private func program(_ end: String) throws -> String {
+    private var begin: String { "echo started > '\(run)/unfinished'" }
+    /// A program in whose place rank 0 runs some lines of bash, and the others nothing.
+    private func program(_ lines: String) throws -> String {
       let path = try folder.put(
-        "#!/bin/bash\n[[ $SLURM_PROCID == 0 ]] || exit 0\nmkdir -p '\(run)'\necho started > '\(run)/unfinished'\nsleep 1\n\(end)\n",
-        "program")
+        "#!/bin/bash\n[[ $SLURM_PROCID == 0 ]] || exit 0\nsleep 1\n\(lines)\n", "program")
       chmod(path, 0o755)
       return path
     }
@@ -279,7 +300,9 @@ extension Commands {
           try cluster.run("squeue", "--noheader", "--states=RUNNING").split(separator: "\n").count > 1
       }
       #expect(wereBeside)
-      for _ in 0..<20_000 where !exists("\(run)/hadnet/unfinished") { usleep(3000) }
+      // Before the program's own mark it can't handle the signal.
+      let mark = "\(run)/hadnet/unfinished"
+      for _ in 0..<20_000 where (try? text(mark).hasPrefix("run again")) != true { usleep(3000) }
       try cluster.run("scancel", "--signal=USR1", "3")
       try cluster.waitForAll()
       let said = try text(log)
