@@ -42,7 +42,7 @@ let package = Package(
       resources: [.embedInCode("run.sh")]),
     .executableTarget(name: "Ranks", dependencies: ["Collective"], path: "Tests/Ranks"),
     .testTarget(name: "CollectiveTests", dependencies: ["Collective", "Ranks"]),
-    .testTarget(name: "HADNetTests", dependencies: ["HADNet"], exclude: []),
+    .testTarget(name: "HADNetTests", dependencies: ["HADNet"]),
     .testTarget(name: "CommandTests", dependencies: ["HADNet", "hadnet-dist"]),
   ],
   swiftLanguageModes: [.v6]
