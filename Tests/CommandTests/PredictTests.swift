@@ -273,6 +273,38 @@ extension Commands {
       #expect(table.count == 9)
     }
 
+    /// Predictions are stored as the images are, here to the left, back and up; truths to the right, front and up.
+    @Test func truthOfAnotherOrientationIsNoDifference() throws {
+      let folder = try Scratch(), (truth, predictions) = try sides(folder)
+      for id in try ids(predictions) {
+        let path = "\(truth)/\(id)_seg.nii.gz", image = try NIfTIImage.read(path)
+        let (x, y, z) = (image.size.x, image.size.y, image.size.z)
+        var turned: [UInt8] = []
+        for voxel in 0..<(x * y * z) {
+          turned.append(
+            UInt8(image.voxels[(voxel / (x * y) * y + y - 1 - voxel / x % y) * x + x - 1 - voxel % x]))
+        }
+        var affine = image.header.affine
+        for row in 0..<2 {
+          affine[row * 5] = -affine[row * 5]
+          affine[row * 4 + 3] -= affine[row * 5] * Double((row == 0 ? x : y) - 1)
+        }
+        try NIfTIImage.write(turned, dimensions: [x, y, z], affine: affine, to: path)
+        #expect(try NIfTIImage.read(path).voxels == image.voxels)
+      }
+      let outcome = try evaluate(
+        truth, predictions, "--uncertainty", predictions, "--json", folder / "scores.json")
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      #expect(try text(folder / "scores.json") == text("\(Fixture.run())/evaluation/HAD-Net/summary.json"))
+      // 4 mm off is elsewhere.
+      let id = try #require(ids(predictions).first), path = "\(predictions)/\(id).nii.gz"
+      let image = try NIfTIImage.read(path)
+      var affine = image.header.affine
+      affine[11] += 4
+      try NIfTIImage.write(image.voxels, dimensions: image.header.dimensions, affine: affine, to: path)
+      expectFault(try evaluate(truth, predictions), 65, [path, "lies elsewhere", "4 mm"])
+    }
+
     @Test func caseOnOneSideOnlyIsMissing() throws {
       let folder = try Scratch(), (truth, predictions) = try sides(folder)
       let id = try #require(ids(predictions).first)

@@ -75,6 +75,9 @@ public struct Preparation: Codable, Equatable, Sendable {
       box.size.z <= commonSize.z ? commonSize.z : Preparation.up(box.size.z),
       box.size.y <= commonSize.y ? commonSize.y : Preparation.up(box.size.y),
       box.size.x <= commonSize.x ? commonSize.x : Preparation.up(box.size.x))
+    // Four sequences, mask, labels, and the box that is cut out of each.
+    try AvailableMemory.check(
+      18 * size.voxels + 5 * box.size.voxels, "\(raw.files.id): a brain of \(box.size) voxels (z, y, x)")
     let placement = Placement(raw.header, box, size)
     let mask = placement.crop(raw.mask, fill: 0)
     let images = Volume(zeros: Shape(size, Modality.allCases.count))
@@ -202,6 +205,8 @@ public struct Placement: Codable, Equatable, Sendable {
   public let orientation: Orientation
   /// The file's own affine, 4×4, row-major.
   public let affine: [Double]
+  /// The codes of the file's transforms, which what is written has too.
+  public let forms: FormCodes
   /// Distances of neighbours along z, y, x of the prepared volume, mm.
   public let spacing: [Double]
   /// The brain's box on the BraTS grid (y as stored).
@@ -215,10 +220,16 @@ public struct Placement: Codable, Equatable, Sendable {
     dimensions = header.dimensions
     orientation = header.orientation
     affine = header.affine
-    spacing = [2, 1, 0].map { header.spacing[header.orientation.axes[$0]] }
+    forms = header.forms
+    spacing = header.bratsSpacing
     self.box = box
     self.size = size
     before = Size((size.z - box.size.z) / 2, (size.y - box.size.y) / 2, (size.x - box.size.x) / 2)
+  }
+
+  /// Where the patient's own grid lies.
+  var grid: Grid {
+    Grid(dimensions: dimensions, affine: affine, orientation, hasOrientation: forms.hasOrientation)
   }
 
   /// A volume on the BraTS grid, cropped, y reversed and padded with `fill`.
@@ -253,16 +264,40 @@ public struct Placement: Codable, Equatable, Sendable {
     return result
   }
 
+  private func check(_ bytes: Int, _ path: String) throws(Fault) {
+    let grid = grid
+    try AvailableMemory.check(bytes * grid.size.voxels, "\(path): a volume of \(grid.extents) voxels")
+  }
+
+  /// Whether a placement that was read can be: a box in a grid, put into a volume.
+  var isPossible: Bool {
+    guard dimensions.count == 3, dimensions.allSatisfy({ (1...32767).contains($0) }), affine.count == 16,
+      dimensions.reduce(1, *) <= NIfTIHeader.limit, orientation.axes.sorted() == [0, 1, 2],
+      orientation.flipped.count == 3, spacing.count == 3
+    else { return false }
+    let grid = orientation.size(dimensions).array, origin = box.origin.array, part = box.size.array
+    let before = before.array, whole = size.array
+    return (0..<3).allSatisfy { side -> Bool in
+      guard (0..<grid[side]).contains(origin[side]), part[side] >= 1, part[side] <= grid[side] - origin[side],
+        (0...1 << 20).contains(before[side]), (1...1 << 20).contains(whole[side])
+      else { return false }
+      return before[side] + part[side] <= whole[side]
+    }
+  }
+
   /// Classes of a prepared volume as a label file of `convention` on the patient's own grid and affine.
   public func write(_ labels: LabelVolume, convention: LabelConvention, to path: String) throws {
+    try check(2, path)
     let values = restore(labels.classes, fill: 0).map(convention.value(of:))
-    try NIfTIImage.write(values, dimensions: dimensions, affine: affine, to: path)
+    try NIfTIImage.write(values, dimensions: dimensions, affine: affine, forms: forms, to: path)
   }
 
   /// Floats of a prepared volume, e.g. an uncertainty map, as a file on the patient's own grid and affine, `fill`
   /// outside the brain's box.
   public func write(_ values: [Float], fill: Float = 0, to path: String) throws {
-    try NIfTIImage.write(restore(values, fill: fill), dimensions: dimensions, affine: affine, to: path)
+    try check(4, path)
+    try NIfTIImage.write(
+      restore(values, fill: fill), dimensions: dimensions, affine: affine, forms: forms, to: path)
   }
 }
 
@@ -271,6 +306,8 @@ struct RawCase {
   let files: CaseFiles
   /// That of the first sequence read, FLAIR's where it is one of them; it stands for all.
   let header: NIfTIHeader
+  /// Whether every file that was read says how its axes lie.
+  let hasOrientation: Bool
   let images: [Modality: NIfTIImage]
   /// Class indices, where the truth was read.
   let labels: [UInt8]?
@@ -296,9 +333,12 @@ struct RawCase {
     else { throw Fault(.missing, "\(files.id): no sequence is to be read") }
     for modality in Modality.allCases {
       if let other = images[modality]?.header {
-        try RawCase.compare(files.id, (first.rawValue, header), (modality.rawValue, other))
+        try other.grid.check("\(files.id): \(modality.rawValue)", against: header.grid, first.rawValue)
       }
     }
+    var hasOrientation = images.values.allSatisfy(\.header.hasOrientation)
+    // The brain's mask, and the truth.
+    try AvailableMemory.check(6 * header.voxels, "\(files.id): a case of \(header.extents) voxels")
     let voxels = needed.compactMap { images[$0]?.voxels }
     let mask = isStandardised ? RawCase.union(voxels) : RawCase.intersection(voxels)
     guard let box = Box(mask, header.size) else {
@@ -307,12 +347,14 @@ struct RawCase {
     }
     if preparation.readsTruth, let path = files.segmentation {
       let truth = try NIfTIImage.read(path)
-      try RawCase.compare(files.id, (first.rawValue, header), ("seg", truth.header))
+      try truth.header.grid.check("\(files.id): seg", against: header.grid, first.rawValue)
+      hasOrientation = truth.header.hasOrientation && hasOrientation
       labels = try RawCase.classes(truth, files.convention)
     } else {
       labels = nil
     }
     self.header = header
+    self.hasOrientation = hasOrientation
     self.images = images
     self.mask = mask
     self.box = box
@@ -332,24 +374,6 @@ struct RawCase {
         .invalid, "\(path): negative voxels: \(negative); `negative: abs` takes their absolute values")
     }
     return NIfTIImage(header: image.header, voxels: image.voxels.map { $0.magnitude })
-  }
-
-  private static func compare(
-    _ id: String, _ first: (name: String, header: NIfTIHeader), _ other: (name: String, header: NIfTIHeader)
-  ) throws {
-    let extents = (first: first.header.extents, other: other.header.extents)
-    guard first.header.size == other.header.size else {
-      throw Fault(
-        .invalid, "\(id): \(other.name) is \(extents.other) voxels, \(first.name) is \(extents.first)")
-    }
-    let difference =
-      zip(first.header.bratsAffine, other.header.bratsAffine).map { abs($0 - $1) }.max() ?? 0
-    guard difference <= 1e-3 else {
-      throw Fault(
-        .invalid,
-        "\(id): \(other.name) lies elsewhere than \(first.name): their affines differ by up to "
-          + "\(difference) mm, sizes \(extents.other) and \(extents.first)")
-    }
   }
 
   /// 1 where no image is 0.

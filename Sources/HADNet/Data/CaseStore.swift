@@ -158,6 +158,8 @@ public final class CaseStore: Sendable {
     var text = try encoder.encode(preparation)
     text += Data("|\(Preparation.version)|\(CaseFile.version)|\(commonSize)|\(survey.id)|".utf8)
     text += Data("\(survey.convention.rawValue)|\(survey.dimensions)|".utf8)
+    // Where the voxels lie is kept with them, for what is written back.
+    text += Data("\(survey.affine)|\(survey.forms.qform)|\(survey.forms.sform)|".utf8)
     text += try encoder.encode(survey.hashes)
     return text.withUnsafeBytes { ContentHash.of($0) }
   }
@@ -166,7 +168,7 @@ public final class CaseStore: Sendable {
 /// One prepared case as a file: a magic word, version and length of a JSON header, XXH3-128 of what follows, the
 /// header, then images, mask and labels as they are in memory.
 enum CaseFile {
-  static let version: UInt32 = 1
+  static let version: UInt32 = 2
   private static let magic = Array("HADNCASE".utf8)
 
   private struct Header: Codable {
@@ -191,7 +193,8 @@ enum CaseFile {
     guard fread(&json, 1, length, file) == length,
       let header = try? JSONDecoder().decode(Header.self, from: Data(json)),
       header.id == id, header.fingerprint == fingerprint, header.shape.count == 4,
-      header.shape.allSatisfy({ (1...4096).contains($0) })
+      header.shape.allSatisfy({ (1...4096).contains($0) }), header.placement.isPossible,
+      header.placement.size.array == Array(header.shape[..<3])
     else { return nil }
     let size = Size(header.shape[0], header.shape[1], header.shape[2])
     var status = stat()

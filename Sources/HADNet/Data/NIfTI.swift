@@ -24,6 +24,18 @@ public struct Orientation: Codable, Hashable, Sendable {
     return (first, steps[0], steps[1], steps[2])
   }
 
+  /// Where a file's first voxel lies on the BraTS grid, and how far apart there neighbours along the file's own axes
+  /// are; `dimensions` are the file's, fastest first.
+  func places(_ dimensions: [Int]) -> (first: Int, steps: [Int]) {
+    let size = size(dimensions), strides = [1, size.x, size.x * size.y]
+    var first = 0, steps = [0, 0, 0]
+    for axis in 0..<3 {
+      steps[axes[axis]] = flipped[axis] ? -strides[axis] : strides[axis]
+      if flipped[axis] { first += (dimensions[axes[axis]] - 1) * strides[axis] }
+    }
+    return (first, steps)
+  }
+
   /// The size of the BraTS grid of a file of `dimensions`, fastest first.
   func size(_ dimensions: [Int]) -> Size {
     Size(dimensions[axes[2]], dimensions[axes[1]], dimensions[axes[0]])
@@ -63,6 +75,8 @@ public struct NIfTIHeader: Equatable, Sendable {
   /// From the file's voxel indices (i, j, k, 1) to mm to the right, to the front, up: 4×4, row-major.
   public let affine: [Double]
   public let orientation: Orientation
+  /// As they were read.
+  public let forms: FormCodes
   public let datatype: Datatype
   /// value = slope · stored + intercept.
   public let slope, intercept: Double
@@ -76,29 +90,23 @@ public struct NIfTIHeader: Equatable, Sendable {
   /// `240×240×155`: the file's own extents, fastest first.
   public var extents: String { dimensions.map(String.init).joined(separator: "×") }
 
-  /// The affine of the grid brought to BraTS's orientation, 4×4, row-major.
-  public var bratsAffine: [Double] {
-    var result = [Double](repeating: 0, count: 16)
-    result[15] = 1
-    for row in 0..<3 {
-      var shift = affine[row * 4 + 3]
-      for axis in 0..<3 {
-        let own = orientation.axes[axis], step = affine[row * 4 + own]
-        if orientation.flipped[axis] { shift += step * Double(dimensions[own] - 1) }
-        result[row * 4 + axis] = orientation.flipped[axis] ? -step : step
-      }
-      result[row * 4 + 3] = shift
-    }
-    return result
+  /// Whether the header says how the file's axes lie; else they are taken to run right, front, up.
+  public var hasOrientation: Bool { forms.hasOrientation }
+
+  /// Where the voxels lie, whatever the order they are stored in.
+  public var grid: Grid {
+    Grid(dimensions: dimensions, affine: affine, orientation, hasOrientation: hasOrientation)
   }
+
+  /// Distances of neighbours along z, y, x of the grid brought to BraTS's orientation, mm.
+  public var bratsSpacing: [Double] { [2, 1, 0].map { spacing[orientation.axes[$0]] } }
 
   /// Reads the header alone.
   ///
   /// Throws `.missing` where there is no such file or it is empty, `.invalid` where it isn't a NIfTI-1 file with
   /// one volume of a known datatype on an axis-aligned grid, `.storage` where it can't be read.
   public static func read(_ path: String) throws -> NIfTIHeader {
-    let stream = try NIfTIStream(path)
-    return try NIfTIHeader(stream)
+    try NIfTIHeader(NIfTIStream(path))
   }
 
   /// The most voxels a file may have: far beyond any head, small enough for any index.
@@ -179,16 +187,22 @@ public struct NIfTIHeader: Equatable, Sendable {
     voxelOffset = offset == 0 ? 352 : Int(offset)
     self.slope = slope
     self.intercept = intercept
-    affine = NIfTIHeader.affine(short, float)
+    forms = FormCodes(qform: short(252), sform: short(254))
+    affine = NIfTIHeader.affine(forms, float)
     (orientation, spacing) = try NIfTIHeader.orientation(affine, path)
     try stream.check(holds: voxelOffset + voxels * datatype.bytes, extents)
   }
 
-  /// The sform, else the qform, else the spacing alone, as NIfTI ranks them.
-  private static func affine(_ short: (Int) -> Int, _ float: (Int) -> Double) -> [Double] {
-    if short(254) > 0 { return (0..<12).map { float(280 + 4 * $0) } + [0, 0, 0, 1] }
-    let spacing = (1...3).map { float(76 + 4 * $0) }
-    if short(252) > 0 {
+  /// The sform, else the qform, else the spacing alone, as NIfTI ranks them. An sform of zeros beside a qform is none,
+  /// whatever its code: some programs leave it so.
+  private static func affine(_ forms: FormCodes, _ float: (Int) -> Double) -> [Double] {
+    let sform = (0..<12).map { float(280 + 4 * $0) }
+    if forms.sform > 0, forms.qform <= 0 || sform.contains(where: { $0 != 0 }) {
+      return sform + [0, 0, 0, 1]
+    }
+    // As libnifti has them: a distance has no sign.
+    let spacing = (1...3).map { abs(float(76 + 4 * $0)) }
+    if forms.qform > 0 {
       let q = (0..<6).map { Float(float(256 + 4 * $0)) }, qfac: Float = float(76) < 0 ? -1 : 1
       let m = nifti_quatern_to_mat44(
         q[0], q[1], q[2], q[3], q[4], q[5], Float(spacing[0]), Float(spacing[1]), Float(spacing[2]), qfac
@@ -205,11 +219,15 @@ public struct NIfTIHeader: Equatable, Sendable {
 
   private static func orientation(_ affine: [Double], _ path: String) throws -> (Orientation, [Double]) {
     var axes = [-1, -1, -1], flipped = [false, false, false], spacing = [0.0, 0, 0]
+    guard affine.allSatisfy({ abs($0) < 1e9 }) else {
+      throw Fault(
+        .invalid, "\(path): its affine holds what is no distance: a number beyond all bounds, or none")
+    }
     let towards = [-1.0, -1, 1]  // BraTS: left, back, up, where the affine counts right, front, up
     for own in 0..<3 {
       let column = (0..<3).map { affine[$0 * 4 + own] }
       let length = column.reduce(0) { $0 + $1 * $1 }.squareRoot()
-      guard length.isFinite, length > 1e-6, affine.allSatisfy(\.isFinite) else {
+      guard length > 1e-6 else {
         throw Fault(.invalid, "\(path): its affine is singular: axis \(own) has no length")
       }
       spacing[own] = length
@@ -246,21 +264,43 @@ final class NIfTIStream {
   let path: String
   private let file: UnsafeMutablePointer<FILE>
   private let fileBytes: Int
+  /// What `file` reads where it is no file.
+  private let memory: UnsafeMutableRawPointer?
   /// Nil where the file isn't compressed.
   private var zlib: UnsafeMutablePointer<z_stream>?
   private let input = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: 1 << 16)
   /// Whether a gzip member has ended and no other has begun.
   private var isBetweenMembers = false
 
-  init(_ path: String) throws {
-    self.path = path
+  convenience init(_ path: String) throws {
     var status = stat()
     guard stat(path, &status) == 0 else { throw Replacement.failure("read", path, errno) }
     guard status.st_mode & S_IFMT != S_IFDIR else { throw Fault(.invalid, "\(path): a folder, not a file") }
     guard status.st_size > 0 else { throw Fault(.missing, "\(path): the file is empty") }
-    fileBytes = Int(status.st_size)
     guard let file = fopen(path, "rb") else { throw Replacement.failure("read", path, errno) }
+    try self.init(file, bytes: Int(status.st_size), name: path)
+  }
+
+  /// The same of a file's bytes in memory, which messages call `name`.
+  convenience init(bytes: [UInt8], name: String) throws {
+    guard !bytes.isEmpty else { throw Fault(.missing, "\(name): the file is empty") }
+    let memory = UnsafeMutableRawPointer.allocate(byteCount: bytes.count, alignment: 16)
+    bytes.withUnsafeBytes { memory.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }  // not empty
+    guard let file = fmemopen(memory, bytes.count, "rb") else {
+      memory.deallocate()
+      throw Replacement.failure("read", name, errno)
+    }
+    try self.init(file, bytes: bytes.count, name: name, memory: memory)
+  }
+
+  /// Takes `file` and `memory` over.
+  private init(
+    _ file: UnsafeMutablePointer<FILE>, bytes: Int, name: String, memory: UnsafeMutableRawPointer? = nil
+  ) throws {
+    path = name
     self.file = file
+    self.memory = memory
+    fileBytes = bytes
     // By content, not by name: people rename files.
     let start = [getc(file), getc(file)]
     rewind(file)
@@ -281,6 +321,7 @@ final class NIfTIStream {
     }
     input.deallocate()
     fclose(file)
+    memory?.deallocate()
   }
 
   /// Refuses a file that can't hold `bytes` bytes before memory is taken for them.
@@ -327,6 +368,12 @@ final class NIfTIStream {
         zlib.pointee.avail_in = UInt32(got)
       }
       if isBetweenMembers {
+        // Tapes and some disks fill up their last block with zeros.
+        while zlib.pointee.avail_in > 0, zlib.pointee.next_in.pointee == 0 {
+          zlib.pointee.next_in += 1
+          zlib.pointee.avail_in -= 1
+        }
+        if zlib.pointee.avail_in == 0 { continue }
         // Files made by parallel compressors are several gzip files in a row.
         inflateReset(zlib)
         isBetweenMembers = false
@@ -355,12 +402,17 @@ final class NIfTIStream {
     }
   }
 
-  /// Reads on to the end, so that the checksum is compared, and refuses anything that follows the voxels.
+  /// Reads on to the end, so that the checksum is compared, and refuses what follows the voxels unless it is zeros:
+  /// padding.
   func finish() throws {
-    var more: UInt8 = 0
-    let extra = try withUnsafeMutableBytes(of: &more) { try read(into: $0) }
-    guard extra == 0 else {
-      throw Fault(.invalid, "\(path): holds more bytes than the voxels its header speaks of")
+    try withUnsafeTemporaryAllocation(byteCount: 4096, alignment: 8) { bytes in
+      while true {
+        let got = try read(into: bytes)
+        guard bytes[..<got].allSatisfy({ $0 == 0 }) else {
+          throw Fault(.invalid, "\(path): holds more bytes than the voxels its header speaks of")
+        }
+        if got < bytes.count { return }
+      }
     }
   }
 }
@@ -378,81 +430,104 @@ public struct NIfTIImage: Sendable {
   /// Throws what `NIfTIHeader.read` throws, and `.invalid` where the file is truncated, its checksum is wrong,
   /// data follows its voxels, or a voxel is not a finite number.
   public static func read(_ path: String) throws -> NIfTIImage {
-    let (header, voxels) = try load(path, as: Float.self)
+    let (header, voxels) = try load(NIfTIStream(path), as: Float.self)
+    return NIfTIImage(header: header, voxels: voxels)
+  }
+
+  /// The same from a file's bytes in memory, compressed or not; messages call the file `name`.
+  public static func read(bytes: [UInt8], name: String) throws -> NIfTIImage {
+    let (header, voxels) = try load(NIfTIStream(bytes: bytes, name: name), as: Float.self)
     return NIfTIImage(header: header, voxels: voxels)
   }
 
   /// The voxels in the same order, slope · stored + intercept in double precision: for values that are compared
   /// with a threshold, which a rounding to floats might move onto it.
   public static func doubles(_ path: String) throws -> (header: NIfTIHeader, values: [Double]) {
-    try load(path, as: Double.self)
+    try load(NIfTIStream(path), as: Double.self)
   }
 
+  /// Bytes of a file's voxels that are read, decoded and put at their places at a time.
+  private static let piece = 1 << 20
+
   private static func load<Value: BinaryFloatingPoint>(
-    _ path: String, as type: Value.Type
+    _ stream: NIfTIStream, as type: Value.Type
   ) throws -> (header: NIfTIHeader, values: [Value]) {
-    let stream = try NIfTIStream(path)
     let header = try NIfTIHeader(stream)
+    try AvailableMemory.check(
+      header.voxels * MemoryLayout<Value>.stride + piece,
+      "\(stream.path): a volume of \(header.extents) voxels")
     try stream.skip(header.voxelOffset - 348)
-    let byteCount = header.voxels * header.datatype.bytes
-    let raw = UnsafeMutableRawBufferPointer.allocate(byteCount: byteCount, alignment: 64)
+    // Whole rows of the file.
+    let row = header.dimensions[0] * header.datatype.bytes, rows = header.voxels / header.dimensions[0]
+    let most = max(1, piece / row)
+    let raw = UnsafeMutableRawBufferPointer.allocate(byteCount: most * row, alignment: 64)
     defer { raw.deallocate() }
-    let got = try stream.read(into: raw)
-    guard got == byteCount else {
-      throw Fault(
-        .invalid, "\(path): truncated: it ends after \(got) of \(byteCount) bytes of voxels; copy it again")
-    }
-    try stream.finish()
-    let values = [Value](unsafeUninitializedCapacity: header.voxels) { out, count in
-      convert(raw, header, out.baseAddress!)  // a header's volume is never empty
+    let values = try [Value](unsafeUninitializedCapacity: header.voxels) { out, count in
+      for first in stride(from: 0, to: rows, by: most) {
+        let some = min(most, rows - first)
+        let part = UnsafeMutableRawBufferPointer(rebasing: raw[..<(some * row)])
+        let got = try stream.read(into: part)
+        guard got == part.count else {
+          throw Fault(
+            .invalid,
+            "\(stream.path): truncated: it ends after \(first * row + got) of \(rows * row) bytes of voxels; copy it "
+              + "again"
+          )
+        }
+        // A header's volume is never empty.
+        convert(part, header, rows: first..<(first + some), out.baseAddress!)
+      }
       count = header.voxels
     }
+    try stream.finish()
     try checkFinite(values, header)
     return (header, values)
   }
 
   private static func convert<Value: BinaryFloatingPoint>(
-    _ raw: UnsafeMutableRawBufferPointer, _ header: NIfTIHeader, _ out: UnsafeMutablePointer<Value>
+    _ raw: UnsafeMutableRawBufferPointer, _ header: NIfTIHeader, rows: Range<Int>,
+    _ out: UnsafeMutablePointer<Value>
   ) {
     let big = header.isBigEndian
     switch header.datatype {
-    case .uint8: place(raw, UInt8.self, header, out) { Double($0) }
-    case .int8: place(raw, Int8.self, header, out) { Double($0) }
-    case .int16: place(raw, Int16.self, header, out) { Double(big ? Int16(bigEndian: $0) : $0) }
-    case .uint16: place(raw, UInt16.self, header, out) { Double(big ? UInt16(bigEndian: $0) : $0) }
-    case .int32: place(raw, Int32.self, header, out) { Double(big ? Int32(bigEndian: $0) : $0) }
-    case .uint32: place(raw, UInt32.self, header, out) { Double(big ? UInt32(bigEndian: $0) : $0) }
-    case .int64: place(raw, Int64.self, header, out) { Double(big ? Int64(bigEndian: $0) : $0) }
-    case .uint64: place(raw, UInt64.self, header, out) { Double(big ? UInt64(bigEndian: $0) : $0) }
+    case .uint8: place(raw, UInt8.self, header, rows, out) { Double($0) }
+    case .int8: place(raw, Int8.self, header, rows, out) { Double($0) }
+    case .int16: place(raw, Int16.self, header, rows, out) { Double(big ? Int16(bigEndian: $0) : $0) }
+    case .uint16: place(raw, UInt16.self, header, rows, out) { Double(big ? UInt16(bigEndian: $0) : $0) }
+    case .int32: place(raw, Int32.self, header, rows, out) { Double(big ? Int32(bigEndian: $0) : $0) }
+    case .uint32: place(raw, UInt32.self, header, rows, out) { Double(big ? UInt32(bigEndian: $0) : $0) }
+    case .int64: place(raw, Int64.self, header, rows, out) { Double(big ? Int64(bigEndian: $0) : $0) }
+    case .uint64: place(raw, UInt64.self, header, rows, out) { Double(big ? UInt64(bigEndian: $0) : $0) }
     case .float32:
-      place(raw, UInt32.self, header, out) { Double(Float(bitPattern: big ? UInt32(bigEndian: $0) : $0)) }
+      place(raw, UInt32.self, header, rows, out) {
+        Double(Float(bitPattern: big ? UInt32(bigEndian: $0) : $0))
+      }
     case .float64:
-      place(raw, UInt64.self, header, out) { Double(bitPattern: big ? UInt64(bigEndian: $0) : $0) }
+      place(raw, UInt64.self, header, rows, out) { Double(bitPattern: big ? UInt64(bigEndian: $0) : $0) }
     }
   }
 
-  /// Every stored value, decoded, scaled and put at its place on the BraTS grid.
+  /// Every stored value of some of the file's rows, decoded, scaled and put at its place on the BraTS grid.
   @inline(__always)
   private static func place<Stored, Value: BinaryFloatingPoint>(
-    _ raw: UnsafeMutableRawBufferPointer, _ type: Stored.Type, _ header: NIfTIHeader,
+    _ raw: UnsafeMutableRawBufferPointer, _ type: Stored.Type, _ header: NIfTIHeader, _ rows: Range<Int>,
     _ out: UnsafeMutablePointer<Value>, _ decode: (Stored) -> Double
   ) {
     // Not nil: a header's volume is never empty.
-    let stored = UnsafePointer(raw.bindMemory(to: Stored.self).baseAddress!)
-    let size = header.size, step = header.orientation.steps(header.dimensions)
+    var from = UnsafePointer(raw.bindMemory(to: Stored.self).baseAddress!)
+    let (start, steps) = header.orientation.places(header.dimensions)
+    let width = header.dimensions[0], height = header.dimensions[1], step = steps[0]
     let slope = header.slope, intercept = header.intercept, isScaled = slope != 1 || intercept != 0
-    for z in 0..<size.z {
-      for y in 0..<size.y {
-        let from = stored + (step.first + z * step.z + y * step.y)
-        let row = out + (z * size.y + y) * size.x
-        if isScaled {
-          for x in 0..<size.x { row[x] = Value(decode(from[x * step.x]) * slope + intercept) }
-        } else if step.x == 1 {
-          for x in 0..<size.x { row[x] = Value(decode(from[x])) }
-        } else {
-          for x in 0..<size.x { row[x] = Value(decode(from[x * step.x])) }
-        }
+    for row in rows {
+      let to = out + (start + row % height * steps[1] + row / height * steps[2])
+      if isScaled {
+        for i in 0..<width { to[i * step] = Value(decode(from[i]) * slope + intercept) }
+      } else if step == 1 {
+        for i in 0..<width { to[i] = Value(decode(from[i])) }
+      } else {
+        for i in 0..<width { to[i * step] = Value(decode(from[i])) }
       }
+      from += width
     }
   }
 
@@ -464,9 +539,8 @@ public struct NIfTIImage: Sendable {
     voxels.withUnsafeBufferPointer { voxels in
       for value in voxels { others &+= value - value == 0 ? 0 : 1 }
     }
-    guard others > 0 else { return }
-    let bad = voxels.indices.filter { !voxels[$0].isFinite }
-    let size = header.size, first = bad[0]
+    guard others > 0, let first = voxels.firstIndex(where: { !$0.isFinite }) else { return }
+    let size = header.size
     let position = [first % size.x, first / size.x % size.y, first / size.x / size.y]
     var native = [0, 0, 0]
     for axis in 0..<3 {
@@ -476,7 +550,7 @@ public struct NIfTIImage: Sendable {
     }
     throw Fault(
       .invalid,
-      "\(header.path): voxels that are no finite numbers (NaN, infinite): \(bad.count), the first at "
+      "\(header.path): voxels that are no finite numbers (NaN, infinite): \(others), the first at "
         + "(\(native.map(String.init).joined(separator: ", ")))")
   }
 }
@@ -497,19 +571,21 @@ extension NIfTIImage {
   ///   - voxels: in the file's own order, fastest axis first.
   ///   - dimensions: fastest axis first, at most 32767 each.
   ///   - affine: from voxel indices to mm to the right, to the front, up; 4×4, row-major.
+  ///   - forms: the codes of the two transforms, each of which holds the affine.
   ///   - compression: zlib's level, 1 (fast) to 9 (small).
   ///
   /// Throws `.storage` where the disk is full or the folder isn't writable.
   public static func write<Voxel: NIfTIVoxel>(
-    _ voxels: [Voxel], dimensions: [Int], affine: [Double], to path: String, compression: Int = 6
+    _ voxels: [Voxel], dimensions: [Int], affine: [Double], forms: FormCodes = .scanner, to path: String,
+    compression: Int = 6
   ) throws {
     precondition(
       dimensions.count == 3 && dimensions.allSatisfy { (1...32767).contains($0) }
         && voxels.count == dimensions.reduce(1, *) && affine.count == 16,
       "\(voxels.count) voxels for a file of \(dimensions), an affine of \(affine.count) numbers")
     nifti_set_debug_level(0)
-    var header = header(dimensions, affine, Voxel.datatype)
-    let isCompressed = path.hasSuffix(".gz")
+    var header = header(dimensions, affine, forms, Voxel.datatype)
+    let isCompressed = path.lowercased().hasSuffix(".gz")
     try Replacement.write(path) { temporary in
       errno = 0
       var file = znzopen(temporary, isCompressed ? "wb\(compression)" : "wb", isCompressed ? 1 : 0)
@@ -526,7 +602,7 @@ extension NIfTIImage {
   }
 
   private static func header(
-    _ dimensions: [Int], _ affine: [Double], _ datatype: NIfTIHeader.Datatype
+    _ dimensions: [Int], _ affine: [Double], _ forms: FormCodes, _ datatype: NIfTIHeader.Datatype
   ) -> nifti_1_header {
     var header = nifti_1_header()
     header.sizeof_hdr = 348
@@ -550,9 +626,9 @@ extension NIfTIImage {
       matrix, &header.quatern_b, &header.quatern_c, &header.quatern_d, &header.qoffset_x, &header.qoffset_y,
       &header.qoffset_z, &spacing.0, &spacing.1, &spacing.2, &qfac)
     header.pixdim = (qfac, spacing.0, spacing.1, spacing.2, 1, 1, 1, 1)
-    // Both transforms, since some readers look at one only.
-    header.qform_code = 1
-    header.sform_code = 1
+    // Both transforms, since some readers look at one only. What has no orientation gets none.
+    header.qform_code = Int16(clamping: forms.qform)
+    header.sform_code = Int16(clamping: forms.sform)
     return header
   }
 }

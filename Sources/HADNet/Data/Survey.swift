@@ -8,6 +8,12 @@ public struct CaseSurvey: Codable, Equatable, Sendable {
   public let dimensions: [Int]
   /// Distances of neighbours along FLAIR's own axes, mm, fastest first.
   public let spacing: [Double]
+  /// From FLAIR's own voxel indices to mm to the right, to the front, up: 4×4, row-major.
+  public let affine: [Double]
+  /// Of FLAIR's header.
+  public let forms: FormCodes
+  /// Whether every file of the case says how its axes lie; else they are taken to run right, front, up.
+  public let hasOrientation: Bool
   /// The brain's bounding box.
   public let box: Size
   /// Voxels of the brain.
@@ -65,7 +71,8 @@ extension Preparation {
     }
     return CaseSurvey(
       id: raw.files.id, grade: raw.files.grade, convention: raw.files.convention,
-      dimensions: raw.header.dimensions, spacing: raw.header.spacing, box: raw.box.size,
+      dimensions: raw.header.dimensions, spacing: raw.header.spacing, affine: raw.header.affine,
+      forms: raw.header.forms, hasOrientation: raw.hasOrientation, box: raw.box.size,
       brainVoxels: raw.mask.reduce(0) { $0 + Int($1) }, hashes: hashes, classVoxels: counts)
   }
 }

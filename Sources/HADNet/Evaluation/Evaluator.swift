@@ -5,7 +5,8 @@ public struct Evaluator: Sendable {
   /// One case: its ID, truth and prediction.
   public struct Pair: Equatable, Sendable {
     public let id, truth, prediction: String
-    public let convention: LabelConvention
+    /// The labels of the truth, and those of the prediction.
+    public let convention, predictionConvention: LabelConvention
     /// Each region's map of uncertainties; none where they are not scored.
     public let maps: [Region: String]
     /// A volume that is above 0 in the brain, such as T1; it is there where maps are.
@@ -13,14 +14,14 @@ public struct Evaluator: Sendable {
 
     public init(
       id: String, truth: String, prediction: String, convention: LabelConvention,
-      maps: [Region: String] = [:],
-      brain: String? = nil
+      predictionConvention: LabelConvention? = nil, maps: [Region: String] = [:], brain: String? = nil
     ) {
       precondition(maps.isEmpty || maps.count == Region.allCases.count && brain != nil, "\(id): \(maps)")
       self.id = id
       self.truth = truth
       self.prediction = prediction
       self.convention = convention
+      self.predictionConvention = predictionConvention ?? convention
       self.maps = maps
       self.brain = brain
     }
@@ -41,18 +42,21 @@ public struct Evaluator: Sendable {
 
   /// Every metric of a pair; the uncertainty score where it has maps.
   ///
-  /// Throws `.invalid`, naming file and value, where sizes or affines differ, a label is unknown, or an uncertainty
+  /// Files may be stored in any order of axes; what is compared lies in the same place. Throws `.invalid`, naming file
+  /// and value, where sizes or affines differ then, a label is unknown, or an uncertainty
   /// is not a number in 0…100.
   public func scores(_ pair: Pair) throws -> CaseScores { try evaluate(pair).scores }
 
   /// The same with the curves behind the uncertainty scores, of each region that has a map.
   public func evaluate(_ pair: Pair) throws -> (scores: CaseScores, curves: [Region: UncertaintyCurves]) {
     let (truth, header) = try Segmentation.read(pair.truth, convention: pair.convention)
-    let (prediction, own) = try Segmentation.read(pair.prediction, convention: pair.convention)
+    let (prediction, own) = try Segmentation.read(
+      pair.prediction, convention: pair.predictionConvention)
     try Evaluator.check(own, against: header)
+    // A field of distances around the regions, and the brain; maps are read on their own.
+    try AvailableMemory.check(10 * header.voxels, "\(pair.id): to score \(header.extents) voxels")
     var scores = CaseScores(Overlaps(truth: truth, prediction: prediction))
-    let spacing = [2, 1, 0].map { header.spacing[header.orientation.axes[$0]] }
-    for (region, hd95) in distance.hd95(truth: truth, prediction: prediction, spacing: spacing) {
+    for (region, hd95) in distance.hd95(truth: truth, prediction: prediction, spacing: header.bratsSpacing) {
       scores[region, .hd95] = hd95
     }
     guard let path = pair.brain, !pair.maps.isEmpty else { return (scores, [:]) }
@@ -69,17 +73,9 @@ public struct Evaluator: Sendable {
     return (scores, curves)
   }
 
-  /// Refuses a file on another grid than the truth's.
-  private static func check(_ header: NIfTIHeader, against truth: NIfTIHeader) throws {
-    guard header.dimensions == truth.dimensions else {
-      throw Fault(.invalid, "\(header.path) is \(header.extents) voxels, the truth is \(truth.extents)")
-    }
-    let difference = zip(header.affine, truth.affine).map { abs($0 - $1) }.max() ?? 0
-    guard difference <= 1e-3 else {
-      throw Fault(
-        .invalid,
-        "\(header.path) lies elsewhere than the truth: their affines differ by up to \(shown(difference)) mm")
-    }
+  /// Refuses a file that lies elsewhere than the truth.
+  private static func check(_ header: NIfTIHeader, against truth: NIfTIHeader) throws(Fault) {
+    try header.grid.check(header.path, against: truth.grid, "the truth")
   }
 
   /// 1 in the brain.
@@ -119,7 +115,8 @@ extension Evaluator {
   ///
   /// Throws `.missing` for an absent or empty folder, for a case that is on one side only, and for a missing map or T1.
   public static func pairs(
-    truth: String, predictions: String, uncertainty: String? = nil, convention: LabelConvention? = nil
+    truth: String, predictions: String, uncertainty: String? = nil, convention: LabelConvention? = nil,
+    predictionConvention: LabelConvention? = nil
   ) throws -> [Pair] {
     let dataset = try truths(truth), found = try predictionFiles(predictions)
     for item in dataset.cases where found[item.id] == nil {
@@ -151,7 +148,9 @@ extension Evaluator {
       }
       return Pair(
         id: item.id, truth: item.segmentation ?? "", prediction: found[item.id] ?? "",
-        convention: convention ?? LabelConvention(caseName: item.id), maps: maps[item.id] ?? [:],
+        convention: convention ?? LabelConvention(caseName: item.id),
+        predictionConvention: predictionConvention ?? LabelConvention(caseName: item.id),
+        maps: maps[item.id] ?? [:],
         brain: uncertainty == nil ? nil : item.files[.t1])
     }
   }

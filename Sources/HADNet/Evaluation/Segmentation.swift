@@ -24,6 +24,8 @@ public enum Segmentation {
     labels: LabelVolume, header: NIfTIHeader
   ) {
     let image = try NIfTIImage.read(path)
+    try AvailableMemory.check(
+      image.header.voxels, "\(path): a segmentation of \(image.header.extents) voxels")
     return (LabelVolume(image.size, try RawCase.classes(image, convention)), image.header)
   }
 }

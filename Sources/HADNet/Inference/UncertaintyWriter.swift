@@ -141,8 +141,10 @@ public final class UncertaintyWriter {
     func each(_ body: (PreparedCase, UncertaintyMaps) throws -> Void) throws {
       for files in mine {
         let prepared = try store.load(files.id)
-        let maps = try UncertaintyWriter.files(files.id, in: unscaled).map {
-          prepared.placement.crop(try NIfTIImage.read($0).voxels, fill: 0)
+        let maps = try UncertaintyWriter.files(files.id, in: unscaled).map { path in
+          let map = try NIfTIImage.read(path)
+          try map.header.grid.check(path, against: prepared.placement.grid, files.id)
+          return prepared.placement.crop(map.voxels, fill: 0)
         }
         try body(prepared, UncertaintyMaps(prepared.size, maps))
       }

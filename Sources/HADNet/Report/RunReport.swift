@@ -233,7 +233,7 @@ public struct RunReport {
       let segmentations = try stages.map { stage in
         let path = "\(run.predictions(stage))/\(files.id).nii.gz"
         let (labels, header) = try Segmentation.read(path, convention: files.convention)
-        try RunReport.check(header, prepared.placement, files.id)
+        try header.grid.check(path, against: prepared.placement.grid, "\(files.id) in the data set")
         let cropped = prepared.placement.crop(labels.classes, fill: 0)
         return (method: stage.method, labels: LabelVolume(prepared.size, cropped))
       }
@@ -288,13 +288,7 @@ public struct RunReport {
     let path = UncertaintyWriter.files(files.id, in: run.predictions(stage))[2]
     guard FileManager.default.fileExists(atPath: path) else { return nil }
     let image = try NIfTIImage.read(path)
-    try RunReport.check(image.header, placement, files.id)
+    try image.header.grid.check(path, against: placement.grid, "\(files.id) in the data set")
     return placement.crop(image.voxels, fill: 0)
-  }
-
-  private static func check(_ header: NIfTIHeader, _ placement: Placement, _ id: String) throws(Fault) {
-    guard header.dimensions == placement.dimensions else {
-      throw Fault(.invalid, "\(header.path) is \(header.extents) voxels, and \(id) in the data set is not")
-    }
   }
 }

@@ -172,6 +172,37 @@ struct SmallCase {
     #expect(try Set(NIfTIImage.read(out).voxels) == [0, 1, 2, 4])
   }
 
+  @Test(arguments: [
+    FormCodes(qform: 0, sform: 0), FormCodes(qform: 1, sform: 0), FormCodes(qform: 0, sform: 2),
+    FormCodes(qform: 1, sform: 4),
+  ])
+  func whatIsWrittenHasTheFormCodesThatWereRead(forms: FormCodes) throws {
+    let small = SmallCase(scratch), files = try small.files()
+    for (modality, path) in files.files {
+      try NIfTIImage.write(
+        small.images[modality] ?? [], dimensions: small.dimensions, affine: SmallCase.brats, forms: forms,
+        to: path)
+    }
+    let placement = try Preparation().prepare(files, commonSize: Size(16, 16, 16)).placement
+    #expect(try JSONDecoder().decode(Placement.self, from: try JSONEncoder().encode(placement)) == placement)
+    let labels = scratch.file("labels.nii"), map = scratch.file("map.nii")
+    try placement.write(
+      LabelVolume(placement.size, [UInt8](repeating: 1, count: placement.size.voxels)),
+      convention: .brats2019,
+      to: labels)
+    try placement.write([Float](repeating: 1, count: placement.size.voxels), to: map)
+    let own = try NIfTIHeader.read(try #require(files.files[.flair]))
+    for path in [labels, map] {
+      let header = try NIfTIHeader.read(path)
+      #expect(header.forms == forms && header.affine == own.affine && header.orientation == own.orientation)
+    }
+    // Without a code the axes are taken to run to the right, to the front and up, which is worth a word.
+    let survey = try Preparation().survey(files)
+    #expect(survey.forms == forms && survey.hasOrientation == (forms != FormCodes(qform: 0, sform: 0)))
+    #expect(own.hasOrientation == survey.hasOrientation)
+    #expect(own.orientation.flipped == (own.hasOrientation ? [false, false, false] : [true, true, false]))
+  }
+
   @Test func filesThatDoNotFitAreRefused() throws {
     func message(_ change: (inout SmallCase) -> Void, _ preparation: Preparation = Preparation()) throws
       -> String
@@ -194,7 +225,7 @@ struct SmallCase {
         $0.affines[.t2] = SmallCase.brats
         $0.affines[.t2]?[3] = 0.5
       }
-        == "BraTS19_X_1: t2 lies elsewhere than flair: their affines differ by up to 0.5 mm, sizes 4×3×2 and 4×3×2"
+        == "BraTS19_X_1: t2 lies elsewhere than flair: their affines differ, the same voxel is up to 0.5 mm apart"
     )
     #expect(
       try message { $0.images[.t1]?[5] = -3 }

@@ -93,7 +93,7 @@ import Testing
           }
         }
         #expect(image.voxels == expected, "order \(order), signs \(signs)")
-        #expect(image.header.bratsAffine == [-1, 0, 0, 1, 0, -1, 0, 2, 0, 0, 1, 0, 0, 0, 0, 1])
+        #expect(image.header.grid.affine == [-1, 0, 0, 1, 0, -1, 0, 2, 0, 0, 1, 0, 0, 0, 0, 1])
         // Back on the file's own grid every voxel has its own value again.
         let box = try #require(Box([UInt8](repeating: 1, count: 24), image.size))
         let placement = Placement(image.header, box, Size(16, 16, 16))
@@ -110,10 +110,17 @@ import Testing
     let header = try NIfTIHeader.read(try scratch.put("q.nii", raw.bytes))
     #expect(header.orientation == .brats)
     #expect(header.spacing.map { ($0 * 1000).rounded() } == [1000, 2000, 3000])
+    // An sform of zeros is none, whatever its code.
+    raw.sformCode = 2
+    raw.affine = [Float](repeating: 0, count: 12)
+    let zeros = try NIfTIHeader.read(try scratch.put("z.nii", raw.bytes))
+    #expect(zeros.affine == header.affine && zeros.forms == FormCodes(qform: 1, sform: 2))
     // Neither: the spacing alone, x to the right.
+    raw.sformCode = 0
     raw.qformCode = 0
     let none = try NIfTIHeader.read(try scratch.put("n.nii", raw.bytes))
-    #expect(none.orientation.flipped == [true, true, false])
+    #expect(none.orientation.flipped == [true, true, false] && !none.hasOrientation && header.hasOrientation)
+    #expect(none.spacing == [1, 2, 3])
   }
 
   @Test func refusesObliqueGridsButNotRoundingNoise() throws {
@@ -205,6 +212,11 @@ import Testing
     #expect(
       try message { $0.affine = [Float](repeating: 0, count: 12) }
         == "its affine is singular: axis 0 has no length")
+    for number in [Float.nan, .infinity, 1e30] {
+      #expect(
+        try message { $0.affine[3] = number }
+          == "its affine holds what is no distance: a number beyond all bounds, or none")
+    }
     let junk = try scratch.put("j.nii", [1, 2, 3])
     #expect(
       fault { _ = try NIfTIImage.read(junk) }?.description

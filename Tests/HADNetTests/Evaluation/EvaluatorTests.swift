@@ -19,6 +19,45 @@ private struct Patient {
   ]
   var extents: [File: [Int]] = [:]
   var affines: [File: [Double]] = [:]
+  /// Files whose voxels are stored in another order than BraTS's: they lie in the same place.
+  var stored: [File: Stored] = [:]
+
+  /// The axis of x, y, z along each of the file's axes, and whether it runs the other way than BraTS's.
+  struct Stored {
+    let axes: [Int]
+    let flipped: [Bool]
+    /// Right, front, up.
+    static let ras = Stored(axes: [0, 1, 2], flipped: [true, true, false])
+    /// Up first, then back to front, then left to right.
+    static let upFirst = Stored(axes: [2, 1, 0], flipped: [true, false, true])
+
+    /// A volume in BraTS's order of 4×3×2 voxels as it is stored.
+    func volume(_ values: [Float], _ affine: [Double]) -> (
+      values: [Float], dimensions: [Int], affine: [Double]
+    ) {
+      let sides = [4, 3, 2], dimensions = axes.map { sides[$0] }
+      var result: [Float] = [], matrix = affine
+      for row in 0..<3 {
+        for own in 0..<3 {
+          let step = affine[row * 4 + axes[own]]
+          matrix[row * 4 + own] = flipped[own] ? -step : step
+          if flipped[own] { matrix[row * 4 + 3] += step * Double(dimensions[own] - 1) }
+        }
+      }
+      for k in 0..<dimensions[2] {
+        for j in 0..<dimensions[1] {
+          for i in 0..<dimensions[0] {
+            var at = [0, 0, 0]
+            for (own, index) in [i, j, k].enumerated() {
+              at[axes[own]] = flipped[own] ? dimensions[own] - 1 - index : index
+            }
+            result.append(values[(at[2] * 3 + at[1]) * 4 + at[0]])
+          }
+        }
+      }
+      return (result, dimensions, matrix)
+    }
+  }
 
   var truth: String { scratch.file("truth") }
   var out: String { scratch.file("out") }
@@ -34,9 +73,9 @@ private struct Patient {
   func write(_ file: File, to path: String) throws {
     try FileManager.default.createDirectory(
       atPath: (path as NSString).deletingLastPathComponent, withIntermediateDirectories: true)
-    try NIfTIImage.write(
-      values[file, default: []], dimensions: extents[file] ?? [4, 3, 2],
-      affine: affines[file] ?? SmallCase.brats, to: path)
+    let affine = affines[file] ?? SmallCase.brats, values = values[file, default: []]
+    let volume = stored[file]?.volume(values, affine) ?? (values, extents[file] ?? [4, 3, 2], affine)
+    try NIfTIImage.write(volume.0, dimensions: volume.1, affine: volume.2, to: path)
   }
 
   func write() throws { for file in File.allCases { try write(file, to: path(file)) } }
@@ -117,6 +156,46 @@ private struct Patient {
     #expect(try patient.scores()[.et, .hd95] == 4.5)
     patient.values[.prediction] = (0..<24).map { $0 == 12 ? 4 : 0 }
     #expect(try patient.scores()[.et, .hd95] == 7)
+  }
+
+  /// What lies in the same place has the same scores, however each file is stored.
+  @Test func orientationIsNoDifference() throws {
+    var patient = patient
+    // Distances of its own along every axis.
+    for file in Patient.File.allCases {
+      patient.affines[file] = [-1.5, 0, 0, 4, 0, -1, 0, 2, 0, 0, 7, -9, 0, 0, 0, 1]
+    }
+    let expected = try patient.scores()
+    #expect(expected[.et, .hd95] ?? 0 > 1)
+    for stored in [Patient.Stored.ras, .upFirst] {
+      for files in [[Patient.File.seg], [.prediction, .t1], [.whole, .core], [.seg, .t1, .enhance]] {
+        patient.stored = Dictionary(uniqueKeysWithValues: files.map { ($0, stored) })
+        #expect(try patient.scores() == expected, "\(files)")
+      }
+    }
+    // What really lies elsewhere is refused, in any order of its axes.
+    patient.stored = [.prediction: .upFirst]
+    patient.affines[.prediction]?[11] = -5
+    #expect(
+      patient.fault()
+        == Fault(
+          .invalid,
+          "\(patient.path(.prediction)) lies elsewhere than the truth: their affines differ, the same voxel is up to "
+            + "4 mm apart"))
+  }
+
+  @Test func truthAndPredictionMayHaveLabelsOfTheirOwn() throws {
+    var patient = patient
+    let expected = try patient.scores()
+    patient.values[.prediction] = patient.values[.prediction]?.map { $0 == 4 ? 3 : $0 }
+    try patient.write()
+    let pair = try #require(
+      Evaluator.pairs(
+        truth: patient.truth, predictions: patient.out, uncertainty: patient.out,
+        predictionConvention: .brats2023
+      ).first)
+    #expect(pair.convention == .brats2019)
+    #expect(try Evaluator().scores(pair) == expected)
   }
 
   @Test func withoutMapsThereIsNoScore() throws {
@@ -305,14 +384,35 @@ private struct Patient {
       other.fault() == Fault(.invalid, "\(patient.path(file)) is 3×4×2 voxels, the truth is 4×3×2"))
     other = patient
     other.affines[file] = SmallCase.brats
-    other.affines[file]?[11] = 0.0015
+    // Voxels are 1 mm apart: a hundredth of that is none.
+    other.affines[file]?[11] = 0.02
     #expect(
       other.fault()
         == Fault(
           .invalid,
-          "\(patient.path(file)) lies elsewhere than the truth: their affines differ by up to \(Double(Float(0.0015))) mm"
+          "\(patient.path(file)) lies elsewhere than the truth: their affines differ, the same voxel is up to 0.02 mm apart"
         ))
-    other.affines[file]?[11] = 0.0009
+    other.affines[file]?[11] = 0.01
     #expect(other.fault() == nil)
+    other.affines[file]?[0] = -1.009
+    #expect(other.fault() == nil)
+  }
+
+  /// A hundredth of a voxel becomes several over a long volume.
+  @Test func spacingsThatAddUpAreElsewhere() {
+    func grid(_ side: Int, _ spacing: Double) -> Grid {
+      Grid(
+        dimensions: [side, 3, 2], affine: SmallCase.brats.map { $0 == -1 ? -spacing : $0 }, .brats,
+        hasOrientation: true)
+    }
+    for (side, isRefused) in [(30, false), (240, true)] {
+      let found = fault { try grid(side, 1.005).check("a", against: grid(side, 1), "b") }
+      #expect((found != nil) == isRefused, "\(side)")
+    }
+    let none = Grid(dimensions: [4, 3, 2], affine: SmallCase.brats, .brats, hasOrientation: false)
+    #expect(
+      fault { try none.check("a", against: grid(4, 2), "b") }?.description
+        == "a lies elsewhere than b: their affines differ, the same voxel is up to 3.606 mm apart; the header of a has "
+        + "no orientation (both form codes are 0)")
   }
 }
