@@ -80,12 +80,13 @@ final class Narrator {
   private func note(_ event: TrainingEvent) throws {
     guard let journal else { return }
     switch event {
-    case .began(let stage, let epochs, let done, let steps):
+    case .began(let stage, let epochs, let done, let steps, let updates):
       try journal.write(
         "stage",
         [
           "stage": .text(stage.rawValue), "epochs": .whole(epochs), "done": .whole(done),
-          "steps": .whole(steps),
+          "steps": .whole(steps), "batch": .whole(updates.batch), "updates": .whole(updates.all),
+          "updates_batch_1": .whole(updates.alone),
         ])
     case .step(let stage, let epoch, let step, _, let loss, let terms, let times):
       var fields: [(String, JournalValue)] = [
@@ -107,21 +108,30 @@ final class Narrator {
       try journal.write("epoch", fields)
     case .found(let stage, let epochs):
       try journal.write("found", ["stage": .text(stage.rawValue), "epochs": .whole(epochs)])
-    case .evaluating(let stage, let cases):
-      try journal.write("evaluate", ["stage": .text(stage.rawValue), "cases": .whole(cases)])
-    case .sampling(let stage, let samples, let cases):
+    case .evaluating(let stage, let set, let cases):
       try journal.write(
-        "sample", ["stage": .text(stage.rawValue), "samples": .whole(samples), "cases": .whole(cases)])
+        "evaluate",
+        ["stage": .text(stage.rawValue), "set": .text(set.rawValue), "cases": .whole(cases)])
+    case .sampling(let stage, let set, let samples, let cases):
+      try journal.write(
+        "sample",
+        [
+          "stage": .text(stage.rawValue), "set": .text(set.rawValue), "samples": .whole(samples),
+          "cases": .whole(cases),
+        ])
     case .warning(let text): try journal.write("warning", ["text": .text(text)])
     }
   }
 
   private func show(_ event: TrainingEvent) {
     switch event {
-    case .began(let stage, let epochs, let done, let steps):
+    case .began(let stage, let epochs, let done, let steps, let updates):
       self.epochs = epochs
       say(
-        "\(stage.method): \(epochs) epochs, \(steps) steps" + (done > 0 ? " to go after \(done)" : ""))
+        "\(stage.method): \(count(epochs, "epoch")) of \(count(updates.perEpoch, "step")), "
+          + count(updates.all, "update")
+          + (updates.batch > 1 ? "; the paper's batch of 1 makes \(updates.alone)" : "")
+          + (done > 0 ? "; \(count(steps, "step")) to go after epoch \(done)" : ""))
       bar.start(stage.method, total: steps)
     case .step(_, let epoch, let step, let of, let loss, _, let times):
       bar.advance(detail: "epoch \(epoch), loss " + String(format: "%.4f", loss))
@@ -143,10 +153,13 @@ final class Narrator {
       }
       say(text + String(format: ", %.1f s", seconds) + (isBest ? ", best" : ""))
     case .found(let stage, let epochs): say("\(stage.method): done before, \(epochs) epochs")
-    case .evaluating(let stage, let cases): say("\(stage.method): segmenting \(cases) test cases")
-    case .sampling(let stage, let samples, let cases):
-      say("\(stage.method): \(samples) dropout samples of \(cases) test cases")
+    case .evaluating(let stage, let set, let cases):
+      say("\(stage.method): segmenting \(EvaluatedSet.count(cases, set))")
+    case .sampling(let stage, let set, let samples, let cases):
+      say("\(stage.method): \(samples) dropout samples of \(EvaluatedSet.count(cases, set))")
     case .warning(let text): say("warning: \(text)")
     }
   }
 }
+
+private func count(_ number: Int, _ noun: String) -> String { "\(number) \(noun)\(number == 1 ? "" : "s")" }

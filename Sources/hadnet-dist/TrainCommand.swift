@@ -68,7 +68,7 @@ struct RunOptions: ParsableArguments {
     runForCode { communicator in
       communicator.courier?.patience = .init(warning: stallWarning, limit: stallLimit)
       // Rank 0 reads, so that a mistake in the recipe is said once.
-      var texts: [String] = [], path = ""
+      var texts: [String] = [], path = "", hasBatch = true
       if communicator.rank == 0 {
         var recipe = try Recipe.load(self.recipe, overrides: set)
         guard let root = data ?? recipe.data.path else {
@@ -78,6 +78,7 @@ struct RunOptions: ParsableArguments {
         recipe.data.path = URL(fileURLWithPath: root).path
         // Found before the folder is made, so that a wrong path leaves nothing behind.
         _ = try Dataset.find(root, needsTruth: true)
+        hasBatch = recipe.batch != nil
         if let seed { recipe = recipe.with(seed: seed) }
         path = folder ?? "runs/\(recipe.name)"
         let run = RunFolder(path), ranks = communicator.size
@@ -97,6 +98,11 @@ struct RunOptions: ParsableArguments {
         texts.map { try Recipe(yaml: $0, file: "\(path)/recipe.yaml") }, RunFolder(path), communicator, stop,
         self)
       let run = session.run, narrator = session.narrator
+      if communicator.rank == 0, !hasBatch, let batch = session.recipes[0].batch {
+        narrator.say(
+          "the recipe sets no batch: it is \(batch), one case a rank when this run began, and stays that"
+            + (batch > 1 ? "; the paper's is 1 (--set batch=1, on one rank, in another --run)" : ""))
+      }
       if communicator.rank == 0 { try run.markUnfinished(stage) }
       do {
         try body(session)
@@ -193,7 +199,8 @@ struct StudyCommand: ParsableCommand {
     commandName: "study",
     abstract: "Train every stage in order, evaluate all methods on the test cases, report.",
     discussion: """
-      What is done already is not done again.
+      What is done already is not done again. Where the split has no test cases, the validation cases are scored, and \
+      every table says so.
 
       Example: mpirun -n 2 hadnet-dist study recipes/demo.yaml --data data --run run --seeds 3
       """)

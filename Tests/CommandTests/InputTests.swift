@@ -213,6 +213,26 @@ extension Commands {
       #expect(!exists(folder / "run"))
     }
 
+    @Test func aBatchOfMoreCasesThanTrain() throws {
+      let folder = try Scratch(), data = try Fixture.data()
+      let tooMany = try train(data, folder, "--set", "batch=8")
+      expectFault(tooMany, 78, ["a batch of 8", "7 training cases", "set batch to at most 7"])
+      // What it advises works, in the same folder.
+      let mended = try train(data, folder, "--set", "batch=7", "--set", "teacher.epochs=1")
+      #expect(mended.code == 0, "\(mended.errors)")
+    }
+
+    @Test func aBatchThatFollowsTheRanksIsSaid() throws {
+      let folder = try Scratch(), data = try Fixture.data()
+      let more = ["--set", "batch=null", "--set", "teacher.epochs=1"]
+      let arguments = ["train", try Fixture.recipe(), "--data", data, "--run", folder / "run"] + more
+      let outcome = try Program.start(arguments, ranks: 2).outcome()
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      #expect(
+        outcome.errors.contains("the recipe sets no batch: it is 2, one case a rank"), "\(outcome.errors)")
+      #expect(outcome.errors.contains("4 updates; the paper's batch of 1 makes 7"), "\(outcome.errors)")
+    }
+
     @Test func runFolderOfAnotherRecipe() throws {
       let run = try Fixture.run()
       for ranks in [nil, 2] {

@@ -113,6 +113,40 @@ extension Commands {
       try Fixture.expectResults(run)
     }
 
+    /// Without test cases the validation cases are scored: called so wherever their scores stand.
+    @Test func withoutTestCasesTheValidationCasesAreNamed() throws {
+      let folder = try Scratch(), run = folder / "run"
+      var arguments = try Fixture.study(run, "--stages", "teacher", "--set", "batch=2")
+      arguments += ["--set", "data.split={train: 4, validation: 2, test: 0}", "--set", "teacher.epochs=1"]
+      let outcome = try Program.start(arguments.filter { $0 != "--quiet" }).outcome()
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      let split = try json(text("\(run)/split.json"))
+      let count = try #require(split["validation"] as? [String]).count
+      let said = "\(count) validation case"
+      #expect(outcome.errors.contains("segmenting \(said)"), "\(outcome.errors)")
+      #expect(outcome.errors.contains("dropout samples of \(said)"), "\(outcome.errors)")
+      // Steps, updates and the paper's number of them.
+      let cases = try #require(split["train"] as? [String]).count, steps = (cases + 1) / 2
+      let updates = "1 epoch of \(steps) steps, \(steps) updates; the paper's batch of 1 makes \(cases)"
+      #expect(outcome.errors.contains(updates), "\(outcome.errors)")
+      func expectNamed() throws {
+        for name in [
+          "evaluation/table1.md", "evaluation/table2.md", "evaluation/statistics.md", "report.html",
+        ] {
+          let text = try text("\(run)/\(name)")
+          #expect(text.contains(said) && text.contains("optimistic"), "\(name)")
+          #expect(!text.lowercased().contains("test case"), "\(name)")
+        }
+      }
+      try expectNamed()
+      #expect(try text("\(run)/report.html").contains("Validation cases with the most enhancing tumour"))
+      let scores = try json(text("\(run)/evaluation/Teacher/summary.json"))
+      #expect((scores["settings"] as? [String: Any])?["set"] as? String == "validation")
+      let again = try Program.run("report", run)
+      #expect(again.code == 0 && again.output.contains(said), "\(again.errors)")
+      try expectNamed()
+    }
+
     // MARK: Seeds
 
     /// The first seed's numbers are those of a plain run, each seed's those of a job of its own, stopped or not.

@@ -41,6 +41,8 @@ public struct Comparison: Sendable {
   public let method: String
   public let others: [String]
   public let cases: Int
+  /// Which cases; nil where that is not known.
+  public let set: EvaluatedSet?
   /// By the other method, then by metric.
   public let rows: [Row]
 
@@ -84,6 +86,7 @@ public struct Comparison: Sendable {
     self.method = method.method
     self.others = others.map(\.method)
     cases = method.cases.count
+    set = EvaluatedSet.common([method] + others)
     rows = sides.indices.map { i in
       Row(
         other: sides[i].other, region: sides[i].region, metric: sides[i].metric,
@@ -125,7 +128,7 @@ extension Comparison {
     var lines: [String] = []
     for other in others {
       lines += [
-        "\(method) − \(other), \(cases) case\(cases == 1 ? "" : "s"), two-sided paired t-tests and Wilcoxon's signed-rank tests",
+        "\(method) − \(other), \(EvaluatedSet.count(cases, set)), two-sided paired t-tests and Wilcoxon's signed-rank tests",
         "",
       ]
       lines += [line(header)] + zip(rows, cells).filter { $0.0.other == other }.map { line($0.1) } + [""]
@@ -134,13 +137,14 @@ extension Comparison {
       "95 % interval: of the mean, by the bootstrap over the cases (percentiles of \(Bootstrap.resamples) resamples).",
       "p Holm: corrected for the \(rows.count) tests above, each kind of test by itself.",
     ]
+    if let caution = set?.caution { lines.append(caution) }
     return lines.joined(separator: "\n") + "\n"
   }
 
-  /// `{"method": …, "cases": …, "resamples": …, "family": …, "against": {METHOD: {"WT": {"dice": {"mean": …, "sd": …,
+  /// `{"method": …, "cases": …, "set": …, "resamples": …, "family": …, "against": {METHOD: {"WT": {"dice": {"mean": …, "sd": …,
   /// "median": …, "q25": …, "q75": …, "ci95": [low, high], "t_test": {"t": …, "df": …, "p": …, "p_holm": …},
   /// "wilcoxon": {"n": …, "statistic": …, "exact": …, "p": …, "p_holm": …}}, …}, …}, …}}`: numbers of the differences;
-  /// an infinite t and NaN are null.
+  /// an infinite t and NaN are null; "set" only where it is known.
   public var json: String {
     func object(_ members: [(String, String)], _ indent: Int) -> String {
       if members.isEmpty { return "{}" }
@@ -174,8 +178,9 @@ extension Comparison {
     }
     return object(
       [
-        ("method", jsonString(method)), ("cases", "\(cases)"), ("resamples", "\(Bootstrap.resamples)"),
-        ("family", "\(rows.count)"), ("against", object(against, 2)),
+        ("method", jsonString(method)), ("cases", "\(cases)"),
+      ] + (set.map { [("set", jsonString($0.rawValue))] } ?? []) + [
+        ("resamples", "\(Bootstrap.resamples)"), ("family", "\(rows.count)"), ("against", object(against, 2)),
       ], 0) + "\n"
   }
 }

@@ -4,7 +4,9 @@ extension MethodEvaluation {
   /// A table for the terminal: a line a metric, mean ± sd and median over the cases of WT, TC and ET. Fractions in
   /// percent, but uncertainty scores and areas as they are.
   public var text: String {
-    let header = "\(cases.count) \(cases.count == 1 ? "case" : "cases: mean ± sd (median)")\n\n"
+    let header =
+      EvaluatedSet.count(cases.count, settings?.set) + (cases.count == 1 ? "" : ": mean ± sd (median)")
+      + "\n\n"
     let rows = rows
     /// Texts made equally long by spaces before them.
     func aligned(_ texts: [String]) -> [String] {
@@ -28,7 +30,7 @@ extension MethodEvaluation {
     return header
       + (0...rows.count).map { row in
         columns.map { $0[row] }.joined(separator: "  ") + "\n"
-      }.joined()
+      }.joined() + (settings?.set?.caution.map { "\n\($0)\n" } ?? "")
   }
 
   private typealias Row = (name: String, summaries: [Summary], decimals: Int)

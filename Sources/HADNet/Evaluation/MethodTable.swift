@@ -58,6 +58,8 @@ public struct MethodTable: Sendable {
   public let certain: [Region: [String]]
   /// How many cases; the methods have the same.
   public let cases: Int
+  /// Which cases; nil where that is not known.
+  public let set: EvaluatedSet?
 
   /// A score's table has the methods that have scores.
   ///
@@ -70,6 +72,7 @@ public struct MethodTable: Sendable {
     self.content = content
     methods = sorted.map(\.method)
     cases = sorted.first?.cases.count ?? 0
+    set = EvaluatedSet.common(sorted)
     var tests: [Test] = [], cells: [Region: [String]] = [:]
     let hadnet = sorted.first { $0.method == "HAD-Net" }
     if let reference = hadnet ?? sorted.first {
@@ -122,7 +125,8 @@ public struct MethodTable: Sendable {
 
   /// What the stars mean, and over how many cases.
   public var note: String {
-    var base = "\(content.caption), mean ± standard deviation over \(cases) \(cases == 1 ? "case" : "cases")."
+    var base = "\(content.caption), mean ± standard deviation over \(EvaluatedSet.count(cases, set))."
+    if let caution = set?.caution { base += " " + caution }
     if methods.contains("Control") { base += MethodTable.control }
     if !certain.isEmpty {
       base +=
@@ -169,7 +173,8 @@ public struct MethodTable: Sendable {
   }
 
   public var csv: String {
-    ([["Region"] + methods] + rows).map { $0.map(csvField).joined(separator: ",") + "\n" }.joined()
+    ([[EvaluatedSet.corner(set)] + methods] + rows).map { $0.map(csvField).joined(separator: ",") + "\n" }
+      .joined()
   }
 
   private func difference(_ test: PairedTTest) -> String {

@@ -53,11 +53,14 @@ public struct MetricSettings: Equatable, Sendable {
   public var distance: SurfaceDistance
   /// Steps of the uncertainty score's thresholds; nil: there is no score.
   public var points: Int?
+  /// nil where the cases are of no known split.
+  public var set: EvaluatedSet?
 
   fileprivate var json: String {
     let points = points.map { ", \"points\": \($0)" } ?? ""
+    let set = set.map { ", \"set\": \"\($0.rawValue)\"" } ?? ""
     return "{\"hd95_direction\": \"\(distance.direction.rawValue)\", \"hd95_empty\": "
-      + "\"\(distance.empty.rawValue)\"\(points)}"
+      + "\"\(distance.empty.rawValue)\"\(points)\(set)}"
   }
 }
 
@@ -221,6 +224,7 @@ extension MethodEvaluation {
       var points: Int?
       if case .number(let number) = root["settings"]?["points"] { points = Int(exactly: number) }
       settings = MetricSettings(distance: .init(direction: direction, empty: empty), points: points)
+      if case .text(let name) = root["settings"]?["set"] { settings?.set = EvaluatedSet(rawValue: name) }
     }
     for (id, value) in cases.sorted(by: { $0.key < $1.key }) {
       var scores = CaseScores()

@@ -1,6 +1,6 @@
 import Foundation
 
-/// Table 1 or 2 over several seeds of one study, all on the same test cases: how much of a method's Dice or score, and of its
+/// Table 1 or 2 over several seeds of one study, all on the same cases: how much of a method's Dice or score, and of its
 /// distance to HAD-Net, is the luck of a seed. The paper has one seed and no such table.
 public struct SeedTable: Sendable {
   /// One number of each seed.
@@ -41,6 +41,8 @@ public struct SeedTable: Sendable {
   public let differences: [Difference]
   /// How many cases; seeds and methods have the same.
   public let cases: Int
+  /// Which cases; nil where that is not known.
+  public let set: EvaluatedSet?
 
   /// A score's table has the methods that have scores.
   ///
@@ -71,6 +73,7 @@ public struct SeedTable: Sendable {
     self.methods = methods
     let table = methods.map(evaluations)
     cases = table.first?.first?.cases.count ?? 0
+    set = EvaluatedSet.common(table.flatMap { $0 })
 
     var reference: MethodEvaluation?
     for (method, row) in zip(methods, table) {
@@ -147,9 +150,10 @@ extension SeedTable {
   public var note: String {
     var text =
       "\(content.caption), mean ± standard deviation over \(count(seeds.count, "seed")) "
-      + "(\(seeds.map(String.init).joined(separator: ", "))) of each seed's mean over \(count(cases, "case")); "
+      + "(\(seeds.map(String.init).joined(separator: ", "))) of each seed's mean over \(EvaluatedSet.count(cases, set)); "
       + "in brackets the standard deviation over the cases, as a mean over the seeds. All seeds have the same split: "
       + "their spread is that of training, not of the choice of cases."
+    if let caution = set?.caution { text += " " + caution }
     if methods.contains("Control") { text += MethodTable.control }
     if !partial.isEmpty { text += " Not in every seed: \(partial.joined(separator: ", "))." }
     return text
@@ -174,10 +178,11 @@ extension SeedTable {
 
   /// The cells of the Markdown table.
   public var csv: String {
-    ([["Region"] + methods] + rows).map { $0.map(csvField).joined(separator: ",") + "\n" }.joined()
+    ([[EvaluatedSet.corner(set)] + methods] + rows).map { $0.map(csvField).joined(separator: ",") + "\n" }
+      .joined()
   }
 
-  /// `{"seeds": […], "cases": …, "dice": {METHOD: {"WT": {"means": […], "mean": …, "sd": …, "sd_cases": […]}, …}, …},
+  /// `{"seeds": […], "cases": …, "set": "test", "dice": {METHOD: {"WT": {"means": […], "mean": …, "sd": …, "sd_cases": […]}, …}, …},
   /// "hadnet_minus": {METHOD: {"WT": {"differences": […], "mean": …, "sd": …, "better": …}, …}, …}}`: lists in the
   /// order of the seeds, all as fractions; of scores the same as `score` and `hadnet_minus_score`. The tables are of the
   /// same seeds.
@@ -190,7 +195,8 @@ extension SeedTable {
       ]
     }
     let seeds = (tables.first?.seeds ?? []).map(String.init).joined(separator: ", ")
-    return "{\n  \"seeds\": [\(seeds)],\n  \"cases\": \(tables.first?.cases ?? 0)"
+    let set = tables.first?.set.map { ",\n  \"set\": \"\($0.rawValue)\"" } ?? ""
+    return "{\n  \"seeds\": [\(seeds)],\n  \"cases\": \(tables.first?.cases ?? 0)\(set)"
       + sections.map { ",\n  \(jsonString($0.0)): \($0.1)" }.joined() + "\n}\n"
   }
 

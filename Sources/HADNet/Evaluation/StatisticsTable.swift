@@ -14,6 +14,8 @@ public struct StatisticsTable: Sendable {
   }
 
   public let cases: Int
+  /// Which cases; nil where that is not known.
+  public let set: EvaluatedSet?
   /// By metric, then by region, methods in the paper's order; a metric that a method has not is left out.
   public let rows: [Row]
   /// HAD-Net against the others, one comparison a metric, so that the tests of a metric are a family. None without
@@ -25,6 +27,7 @@ public struct StatisticsTable: Sendable {
     let sorted = MethodTable.arranged(evaluations, by: \.method)
     for other in sorted.dropFirst() { try sorted[0].requireCases(of: other) }
     cases = sorted.first?.cases.count ?? 0
+    set = EvaluatedSet.common(sorted)
     let metrics = Metric.allCases.filter { metric in sorted.contains { $0.metrics.contains(metric) } }
     var cells: [(metric: Metric, region: Region, method: String, values: [Double])] = []
     for metric in metrics {
@@ -103,7 +106,8 @@ extension StatisticsTable {
         ]
       },
       note: "Two-sided paired t-tests and Wilcoxon's signed-rank tests; p Holm is corrected for the "
-        + "\(comparison.rows.count) tests of the table, each kind of test by itself.")
+        + "\(comparison.rows.count) tests of the table, each kind of test by itself."
+        + (set == .validation ? " Of validation cases: optimistic." : ""))
   }
 
   private static func byRegion(_ comparison: Comparison) -> [Comparison.Row] {
@@ -112,7 +116,8 @@ extension StatisticsTable {
 
   /// What holds for all tables.
   public var note: String {
-    "Over \(cases) \(cases == 1 ? "case" : "cases"); sd with n − 1. 95 % intervals are of the mean, by the bootstrap over "
+    (set?.caution.map { $0 + " " } ?? "")
+      + "Over \(EvaluatedSet.count(cases, set)); sd with n − 1. 95 % intervals are of the mean, by the bootstrap over "
       + "the cases (percentiles of \(Bootstrap.resamples) resamples)."
   }
 
@@ -136,7 +141,7 @@ extension StatisticsTable {
         summary.mean, summary.sd, summary.median, summary.q25, summary.q75, interval.lower, interval.upper,
       ])
     }
-    var lines = [["Metric", "Region", "Method", "Minus"] + columns + tests]
+    var lines = [["Metric", EvaluatedSet.corner(set), "Method", "Minus"] + columns + tests]
     for row in rows {
       let empty = tests.map { _ in "" }
       lines.append(

@@ -76,12 +76,14 @@ extension ReportContents.Table {
   public init(seedsOf table: SeedTable) {
     self.init(
       header: [""] + table.methods, rows: table.seedRows,
-      note: "Means of WT / TC / ET. \(table.content.caption).",
+      note:
+        "Means of WT / TC / ET over \(EvaluatedSet.count(table.cases, table.set)). \(table.content.caption).",
       highlight: "HAD-Net")
   }
 
   /// A case a line, Dice of the three regions, in percent, of each method.
   public init(casesOf evaluations: [MethodEvaluation]) {
+    let set = EvaluatedSet.common(evaluations)
     let ids = Set(evaluations.flatMap(\.ids)).sorted()
     self.init(
       header: ["Case"]
@@ -93,7 +95,7 @@ extension ReportContents.Table {
               one.cases[id]?[region, .dice].map { String(format: "%.1f", $0 * 100) } ?? "–"
             }
           }
-      }, note: "Dice in percent.")
+      }, note: "Dice in percent" + (set.map { ", \($0.rawValue) cases" } ?? "") + ".")
   }
 }
 

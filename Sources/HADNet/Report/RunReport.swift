@@ -24,6 +24,8 @@ public struct RunReport {
     let evaluations = try evaluations()
     var sections: [ReportContents.Section] = []
     var results: [ReportContents.Block] = []
+    let set = EvaluatedSet.common(evaluations)
+    if let caution = set?.caution { results.append(.paragraph(caution)) }
     var tables = evaluations.isEmpty ? [] : [try MethodTable(.dice, evaluations)]
     if evaluations.contains(where: { $0.metrics.contains(.score) }) {
       tables.append(try MethodTable(.score, evaluations))
@@ -43,7 +45,7 @@ public struct RunReport {
       }
     }
     sections.append(.init("Results", results))
-    let uncertainty = try uncertaintyCharts(recipe.uncertainty)
+    let uncertainty = try uncertaintyCharts(recipe.uncertainty, set)
     if !uncertainty.isEmpty {
       try Chart.picture(uncertainty).write(to: path("uncertainty.png"))
       sections.append(.init("Uncertainty", [.charts(uncertainty.flatMap { $0.compactMap { $0 } })]))
@@ -190,7 +192,9 @@ public struct RunReport {
   }
 
   /// A row a region: the challenge's curves of every method, and how often a voxel of a given uncertainty is wrong.
-  private func uncertaintyCharts(_ settings: UncertaintySettings) throws -> [[Chart?]] {
+  private func uncertaintyCharts(
+    _ settings: UncertaintySettings, _ set: EvaluatedSet?
+  ) throws -> [[Chart?]] {
     let methods = try RunReport.stages.filter { FileManager.default.fileExists(atPath: run.curves($0)) }
       .map { (name: $0.method, curves: try MeanCurves.load(run.curves($0))) }
     guard let thresholds = methods.first?.curves.thresholds else { return [] }
@@ -204,7 +208,8 @@ public struct RunReport {
               method.name, zip(method.curves.thresholds, values(curves)).map { (x: $0, y: 100 * $1) })
           }
         }
-        return Chart("\(region.rawValue): \(title)", xLabel: "uncertainty", series + reference)
+        let name = region.rawValue + (set == .validation ? " (validation)" : "")
+        return Chart("\(name): \(title)", xLabel: "uncertainty", series + reference)
       }
       // What a probability says of its own error is known where the map is its entropy.
       let isCalibrated = settings.measure == .region && settings.scale == .theoretical
@@ -247,7 +252,10 @@ public struct RunReport {
     try picture.write(to: path("figure2.png"))
     var blocks = [
       ReportContents.Block.picture(
-        picture, caption: "Test cases with the most enhancing tumour: sequences, truth, methods.")
+        picture,
+        caption:
+          "\(Study.judgedSet(split).rawValue.capitalized) cases with the most enhancing tumour: sequences, truth, methods."
+      )
     ]
     if let (files, placement, figure) = figures.first {
       let methods = try zip(stages, figure.segmentations).compactMap { stage, segmentation in
@@ -264,7 +272,8 @@ public struct RunReport {
           .picture(
             picture,
             caption:
-              "Enhancing tumour that stays as voxels with an uncertainty above T are taken out, and its Dice."
+              "Enhancing tumour of a \(Study.judgedSet(split).rawValue) case that stays as voxels with an uncertainty "
+              + "above T are taken out, and its Dice."
           ))
       }
     }

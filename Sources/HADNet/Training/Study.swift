@@ -1,7 +1,7 @@
 import Collective
 import Foundation
 
-/// A whole study: every stage in order, then the evaluation of all methods on the test cases. What is done already
+/// A whole study: every stage in order, then the evaluation of all methods on the judged cases. What is done already
 /// is not done again.
 public struct Study {
   private let recipe: Recipe
@@ -34,9 +34,14 @@ public struct Study {
   }
 
   /// The cases that methods are compared on: the test cases, or, where the split has none, the validation cases.
-  public static func judged(_ split: Split) -> [String] { split.test.isEmpty ? split.validation : split.test }
+  public static func judged(_ split: Split) -> [String] {
+    judgedSet(split) == .test ? split.test : split.validation
+  }
 
-  /// Segments the test cases with each stage's best network, scores them against the truth on the patients' own
+  /// Which they are.
+  public static func judgedSet(_ split: Split) -> EvaluatedSet { split.test.isEmpty ? .validation : .test }
+
+  /// Segments the judged cases with each stage's best network, scores them against the truth on the patients' own
   /// grids, and writes predictions, uncertainty maps, cases.csv and summary.json.
   public func evaluate(_ stages: [Stage]) throws {
     for stage in stages {
@@ -64,7 +69,7 @@ public struct Study {
         && FileManager.default.fileExists(atPath: run.summary(stage))
         && (settings.samples == 0 || (try? MeanCurves.load(run.curves(stage))) != nil))
     if isDone { return }
-    if communicator.rank == 0 { tell(.evaluating(stage, cases: ids.count)) }
+    if communicator.rank == 0 { tell(.evaluating(stage, Study.judgedSet(data.split), cases: ids.count)) }
     let model = try communicator.rootFirst { try Model.load(best) }
     // Standardised cases are those of the sequences that the network is used with: T1ce is not opened.
     let store =
@@ -107,6 +112,7 @@ public struct Study {
     let parts = try communicator.allGather(scores.joined(separator: "\u{1e}"))
     var evaluation = MethodEvaluation(
       method: stage.method, settings: evaluator.settings(hasMaps: settings.samples > 0))
+    evaluation.settings?.set = Study.judgedSet(data.split)
     for text in parts.flatMap({ $0.split(separator: "\u{1e}") }) {
       let part = try MethodEvaluation(json: Data(text.utf8), file: best, method: stage.method)
       evaluation.cases.merge(part.cases) { first, _ in first }
@@ -136,7 +142,10 @@ public struct Study {
         try put(source, mark)
       }
     }
-    if communicator.rank == 0 { tell(.sampling(stage, samples: settings.samples, cases: cases.count)) }
+    if communicator.rank == 0 {
+      tell(
+        .sampling(stage, Study.judgedSet(data.split), samples: settings.samples, cases: cases.count))
+    }
     let writer = try UncertaintyWriter(model, settings, seed: recipe.seed, over: communicator, workers)
     try writer.write(
       cases, from: store, into: folder, skipsDone: true,

@@ -4,16 +4,26 @@ import Foundation
 /// What happens while a run goes on, for whoever shows or keeps it. Only rank 0 tells.
 public enum TrainingEvent: Sendable {
   /// A stage begins, or goes on after `done` epochs; `steps` are left.
-  case began(Stage, epochs: Int, done: Int, steps: Int)
+  case began(Stage, epochs: Int, done: Int, steps: Int, Updates)
   /// A step of an epoch has ended.
   case step(
     Stage, epoch: Int, step: Int, of: Int, loss: Double, terms: [(String, Double)], StepTimes)
   case epoch(Stage, EpochRecord, seconds: Double, isBest: Bool)
   /// A stage was done before.
   case found(Stage, epochs: Int)
-  case evaluating(Stage, cases: Int)
-  case sampling(Stage, samples: Int, cases: Int)
+  case evaluating(Stage, EvaluatedSet, cases: Int)
+  case sampling(Stage, EvaluatedSet, samples: Int, cases: Int)
   case warning(String)
+}
+
+/// How often a stage's networks are updated.
+public struct Updates: Equatable, Sendable {
+  /// Cases, or windows, in a step.
+  public let batch: Int
+  /// Steps of the first epoch, and of all.
+  public let perEpoch, all: Int
+  /// What the paper's batch of one makes of the same cases.
+  public let alone: Int
 }
 
 /// Where a step's time went on rank 0, in seconds, and what it sent.
@@ -83,7 +93,11 @@ public final class Trainer {
     tell(
       .began(
         stage, epochs: epochs, done: state.epoch,
-        steps: (state.epoch..<epochs).reduce(0) { $0 + feed.steps($1) }))
+        steps: (state.epoch..<epochs).reduce(0) { $0 + feed.steps($1) },
+        Updates(
+          batch: reduction.slots.count, perEpoch: feed.steps(0),
+          all: (0..<epochs).reduce(0) { $0 + feed.steps($1) },
+          alone: feed.seen(epochs - 1, feed.steps(epochs - 1) - 1))))
     while state.epoch < epochs {
       let start = ContinuousClock.now, steps = feed.steps(state.epoch)
       guard var record = try trainEpoch() else {

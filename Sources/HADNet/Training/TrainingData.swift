@@ -66,6 +66,8 @@ public final class TrainingData {
           cases, seed: recipe.data.splitSeed ?? recipe.seed,
           weights: (train: train, validation: validation, test: test))
       }
+      // Before the split is kept, so that a mended recipe may begin in the same folder.
+      try TrainingData.check(recipe.batch, found)
       try found.write(run.split)
       return found
     }
@@ -79,6 +81,15 @@ public final class TrainingData {
       dataset.cases, surveys: survey.cases, preparation: preparation, commonSize: commonSize,
       cache: self.cache, memoryLimit: self.memoryLimit)
     try communicator.barrier()
+  }
+
+  private static func check(_ batch: Int?, _ split: Split) throws(Fault) {
+    let cases = split.train.count
+    guard let batch, batch > cases else { return }
+    throw Fault(
+      .recipe,
+      "a batch of \(batch) is more than the \(cases) training cases: set batch to at most \(cases), on at most as many "
+        + "ranks")
   }
 
   /// How U-HeMIS and U-HVED see the cases, and where they come from. The landmarks are the training cases', dealt over

@@ -1,0 +1,30 @@
+/// Which of a split's cases an evaluation is of.
+public enum EvaluatedSet: String, Sendable {
+  /// Those that chose each stage's checkpoint; they are scored where the split has no test cases.
+  case validation
+  case test
+
+  /// That of evaluations which stand in one table; nil where it is not known of any.
+  static func common(_ evaluations: [MethodEvaluation]) -> EvaluatedSet? {
+    let sets = evaluations.compactMap { $0.settings?.set }
+    return sets.contains(.validation) ? .validation : sets.first
+  }
+
+  /// `8 test cases`, `1 validation case`, and `3 cases` where the set is not known.
+  public static func count(_ cases: Int, _ set: EvaluatedSet?) -> String {
+    "\(cases) \(set.map { $0.rawValue + " " } ?? "")case\(cases == 1 ? "" : "s")"
+  }
+
+  /// The first field of a CSV table's header.
+  static func corner(_ set: EvaluatedSet?) -> String {
+    set == .validation ? "Region (validation cases)" : "Region"
+  }
+
+  /// What a reader of validation cases' scores must know; nil for others.
+  public var caution: String? {
+    guard self == .validation else { return nil }
+    return
+      "There is no test set: the validation cases chose the checkpoints, so that all of this is optimistic, the p values "
+      + "too."
+  }
+}
