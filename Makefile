@@ -5,8 +5,10 @@ FLAGS = -c release -Xswiftc -enable-testing
 PROGRAM = .build/release/hadnet-dist
 RANKS = 2
 CASES = 48
+SECONDS = 60
+KILLS = 20
 
-.PHONY: demo test build format lint clean clean-demo help dependencies
+.PHONY: demo test fuzz soak build format lint clean clean-demo help dependencies
 
 demo: build  ## the main job on a synthetic data set, 2 ranks, a few minutes; ends with a table
 	@test -e demo/data || { rm -rf demo/data.part && \
@@ -22,6 +24,13 @@ test: dependencies  ## builds and runs every test, those under mpirun included
 	swift build $(FLAGS) --build-tests
 	swift test $(FLAGS)
 
+fuzz: dependencies  ## SECONDS=60 of mutated inputs for every parser
+	HADNET_FUZZ=1 swift build -c debug --scratch-path .build-fuzz --product Fuzz
+	scripts/fuzz $(SECONDS)
+
+soak: build  ## interrupts a tiny study KILLS=20 times, goes on, compares the bits; SEED=n repeats the choices
+	scripts/soak $(KILLS) $(SEED)
+
 build: dependencies  ## builds the program: .build/release/hadnet-dist
 	swift build $(FLAGS)
 
@@ -32,7 +41,7 @@ lint:  ## checks the format of all sources
 	swift format lint --strict --recursive Sources Tests Package.swift
 
 clean:  ## removes what was built
-	rm -rf .build
+	rm -rf .build .build-fuzz
 
 clean-demo:  ## removes the demo's data and results
 	rm -rf demo

@@ -49,3 +49,17 @@ let package = Package(
 )
 
 for target in package.targets where target.type != .system { target.swiftSettings = strict }
+
+// `make fuzz`: libFuzzer over all that reads files. Its `main` and ours are both there; ours comes first.
+if Context.environment["HADNET_FUZZ"] != nil {
+  let sanitizers = "-sanitize=fuzzer,address"
+  package.targets.append(
+    .executableTarget(
+      name: "Fuzz", dependencies: ["HADNet"], path: "Tests/Fuzz", exclude: ["corpus"], swiftSettings: strict,
+      linkerSettings: [
+        .unsafeFlags([sanitizers, "-use-ld=lld", "-Xlinker", "-z", "-Xlinker", "muldefs"])
+      ]))
+  for target in package.targets where ["Fuzz", "HADNet", "Collective"].contains(target.name) {
+    target.swiftSettings = strict + [.unsafeFlags([sanitizers])]
+  }
+}

@@ -1,0 +1,162 @@
+import Foundation
+
+@testable import HADNet
+
+/// What reads files, by the byte that an input begins with.
+enum Parser: UInt8, CaseIterable {
+  case nifti = 0x6E  // n
+  case safetensors = 0x73  // s
+  case model = 0x6D  // m
+  case recipe = 0x72  // r
+  case override = 0x6F  // o
+  case split = 0x70  // p
+  case checkpoint = 0x63  // c
+  case evaluation = 0x65  // e
+  case history = 0x68  // h
+  case curves = 0x75  // u
+  case landmarks = 0x6C  // l
+  case grades = 0x67  // g
+  case prepared = 0x66  // f
+  case names = 0x64  // d
+
+  func read(_ input: Data) throws {
+    switch self {
+    case .nifti: try Parser.nifti(input)
+    case .safetensors: try Parser.safetensors(input)
+    case .model: _ = try Model.load(Parser.file(input))
+    case .recipe: try Parser.recipe(input)
+    case .override: try Parser.override(input)
+    case .split: try Parser.split(input)
+    case .checkpoint: try Parser.checkpoint(input)
+    case .evaluation: try Parser.evaluation(input)
+    case .history: try Parser.history(input)
+    case .curves: try Parser.curves(input)
+    case .landmarks: _ = try Landmarks(json: String(decoding: input, as: UTF8.self))
+    case .grades: try Parser.grades(input)
+    case .prepared: _ = CaseFile.read(try Parser.file(input), id: "A", fingerprint: "f")
+    case .names: try Parser.names(input)
+    }
+  }
+
+  // MARK: Files and folders in memory
+
+  private static let memory: Int32 = {
+    let path = "\(folder)/input", file = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+    precondition(file >= 0, "no memory for the input")
+    unlink(path)
+    return file
+  }()
+
+  /// The path of a file with these bytes, until the next call.
+  private static func file(_ input: Data) throws -> String {
+    let isWhole = input.withUnsafeBytes { pwrite(memory, $0.baseAddress, $0.count, 0) } == input.count
+    precondition(isWhole && ftruncate(memory, off_t(input.count)) == 0, "no memory for the input")
+    return "/proc/self/fd/\(memory)"
+  }
+
+  private static let folder = {
+    let path = "/dev/shm/hadnet-fuzz-\(getpid())"
+    do { try Replacement.makeFolder(path) } catch { preconditionFailure("\(error)") }
+    atexit { try? FileManager.default.removeItem(atPath: "/dev/shm/hadnet-fuzz-\(getpid())") }
+    return path
+  }()
+
+  /// A folder with one file of these bytes, until the next call.
+  private static func folder(_ name: String, _ input: Data) throws -> String {
+    try input.write(to: URL(fileURLWithPath: "\(folder)/\(name)"))
+    return folder
+  }
+
+  // MARK: Parsers
+
+  private static func nifti(_ input: Data) throws {
+    let path = try file(input)
+    let image = try NIfTIImage.read(path)
+    check(image.voxels.count, image.size.voxels)
+    try image.header.grid.check("the file", against: image.header.grid, "itself")
+    let doubles = try NIfTIImage.doubles(path).values
+    check(doubles.count, image.voxels.count)
+    _ = try Segmentation.read(path, convention: .brats2019)
+  }
+
+  private static func check<Value: Equatable>(_ found: Value, _ expected: Value) {
+    precondition(found == expected, "\(found) instead of \(expected)")
+  }
+
+  private static func safetensors(_ input: Data) throws {
+    let file = try Safetensors(input, path: "f")
+    for (name, entry) in file.entries {
+      let count = entry.extents.reduce(1, *)
+      switch entry.element {
+      case .float32: check(try file.floats(name).count, count)
+      case .float64: check(try file.doubles(name).count, count)
+      case .byte: check(try file.bytes(name).count, count)
+      }
+    }
+  }
+
+  private static func recipe(_ input: Data) throws {
+    let path = try file(input), recipe = try Recipe.load(path)
+    let again = try Recipe(yaml: recipe.yaml)
+    precondition(
+      again == recipe, "written and read again it differs: \(again.difference(from: recipe) ?? "")")
+  }
+
+  private static func override(_ input: Data) throws {
+    let text = String(decoding: input, as: UTF8.self)
+    let recipe = try Recipe(yaml: "name: r", overrides: text.split(separator: "\0").map(String.init))
+    check(try Recipe(yaml: recipe.yaml), recipe)
+  }
+
+  private static func split(_ input: Data) throws {
+    let split = try Split.read(file(input), ids: ["A", "B", "C", "D"])
+    let all = split.train + split.validation + split.test
+    precondition(Set(all).count == all.count && !split.train.isEmpty && !split.validation.isEmpty)
+  }
+
+  private static func checkpoint(_ input: Data) throws {
+    let state = try Checkpoint(folder("state.json", input)).state
+    precondition((0...1_000_000_000).contains(state.epoch) && state.step >= 0, "\(state)")
+  }
+
+  private static func evaluation(_ input: Data) throws {
+    let evaluation = try MethodEvaluation.load(file(input), method: "HAD-Net")
+    // Not all that is made of it: intervals take a second.
+    let other = MethodEvaluation(method: "Student", cases: evaluation.cases)
+    _ = evaluation.csv + evaluation.text
+    _ = try MethodTable(.dice, [evaluation, other]).markdown
+  }
+
+  private static func history(_ input: Data) throws {
+    let history = try History.load(file(input))
+    _ = history.csv
+    let charts = RunReport.charts("Student", history)
+    for chart in charts { _ = chart?.svg() }
+  }
+
+  private static func curves(_ input: Data) throws {
+    let curves = try MeanCurves.load(file(input))
+    for region in curves.regions.values {
+      _ = Chart("c", [.init("s", zip(curves.thresholds, region.errorRates).map { (x: $0, y: $1) })]).svg()
+    }
+  }
+
+  private static func grades(_ input: Data) throws {
+    let folder = "\(folder)/data", home = "\(folder)/BraTS20_Training_001"
+    if !Replacement.isFolder(home) {
+      try Replacement.makeFolder(home)
+      try Data().write(to: URL(fileURLWithPath: "\(home)/BraTS20_Training_001_t1.nii"))
+    }
+    try input.write(to: URL(fileURLWithPath: "\(folder)/name_mapping.csv"))
+    _ = try Dataset.inspect(folder, needs: [])
+  }
+
+  /// Names of cases, files and checkpoints.
+  private static func names(_ input: Data) throws {
+    let text = String(decoding: input, as: UTF8.self)
+    _ = CheckpointFolder.Mark(text)
+    _ = LabelConvention(caseName: text)
+    _ = csvField(text) + escaped(text) + jsonString(text)
+    _ = Replacement.isTemporary(text)
+  }
+}
