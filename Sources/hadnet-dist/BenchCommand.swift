@@ -31,6 +31,10 @@ struct BenchCommand: ParsableCommand {
         throw ValidationError("--shape \(shape): each side must be a multiple of 16, 32 at the least")
       }
       guard (1...1024).contains(k) else { throw ValidationError("--k is \(k); 1 to 1024 are possible") }
+      // A layer's input, output and gradient at full size: less than any of them takes.
+      do {
+        try AvailableMemory.check(12 * k * shape.voxels, "--shape \(shape) with k = \(k)")
+      } catch { throw ValidationError(error.description) }
     }
   }
 

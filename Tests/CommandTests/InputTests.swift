@@ -233,6 +233,18 @@ extension Commands {
       #expect(outcome.errors.contains("4 updates; the paper's batch of 1 makes 7"), "\(outcome.errors)")
     }
 
+    @Test func memoryThatNoMachineHasIsNotAskedFor() throws {
+      let folder = try Scratch(), data = try Fixture.data()
+      expectFault(
+        try train(data, folder, "--set", "data.size=[4096, 4096, 4096]"), 78,
+        ["Teacher", "4096×4096×4096 voxels", "GiB", "left"])
+      for kind in ["step", "conv", "predict"] {
+        let outcome = try Program.run("bench", kind, "--shape", "4096x4096x4096", "--k", "2")
+        #expect(
+          outcome.code == 64 && outcome.errors.contains("4096×4096×4096 with k = 2 needs"), "\(outcome)")
+      }
+    }
+
     @Test func runFolderOfAnotherRecipe() throws {
       let run = try Fixture.run()
       for ranks in [nil, 2] {

@@ -1,3 +1,5 @@
+import Foundation
+
 /// Looks at a stage's history for a discriminator that no longer helps.
 enum DiscriminatorWatch {
   /// So many epochs in a row are told once, then each time there are so many more.
@@ -9,7 +11,7 @@ enum DiscriminatorWatch {
   static func warning(_ history: [EpochRecord]) -> String? {
     func count(_ holds: (EpochRecord) -> Bool) -> Int { history.reversed().prefix(while: holds).count }
     guard let last = history.last?.terms, let accuracy = last["accuracy"] else { return nil }
-    let percent = Int((100 * accuracy).rounded())
+    let percent = String(format: "%.0f", 100 * accuracy)
     let saturated = count { $0.terms["updated"] == 0 }
     if saturated > 0, saturated % patience == 0 {
       return

@@ -73,6 +73,14 @@ public final class Trainer {
     let batch = recipe.batch ?? communicator.size
     reduction = Reduction(
       Slots(batch, over: communicator.size), over: communicator, method: recipe.reduction)
+    let memory = RankMemory(
+      stage, recipe, size: data.commonSize, slots: reduction.slots, threads: workers.count)
+    // Once for ranks that find the same.
+    try communicator.rootFirst {
+      try memory.check(
+        stage, size: data.commonSize, k: recipe.network.k, ranks: communicator.localSize,
+        left: AvailableMemory().bytes)
+    }
     let plan = StagePlan(recipe, stage, data, run, reduction, workers)
     (program, feed, facts) = try plan.make(over: communicator)
   }

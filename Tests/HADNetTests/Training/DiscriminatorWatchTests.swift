@@ -41,6 +41,13 @@ import Testing
     }
   }
 
+  /// A state that was read may say anything.
+  @Test func anyAccuracyCanBeTold() throws {
+    for accuracy in [1e300, -.infinity, .nan] {
+      #expect(DiscriminatorWatch.warning(history(repeated(10, accuracy, 0))) != nil)
+    }
+  }
+
   @Test func aStageWithoutDiscriminatorHasNothingToTell() {
     let history = (1...30).map { EpochRecord(epoch: $0, rate: 1e-4, loss: 1) }
     #expect(DiscriminatorWatch.warning(history) == nil && DiscriminatorWatch.warning([]) == nil)

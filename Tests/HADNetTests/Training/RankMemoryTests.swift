@@ -36,6 +36,22 @@ struct RankMemoryTests {
     #expect(five.volumes == memory().volumes)
   }
 
+  @Test func whatDoesNotFitIsRefusedBeforeItIsTaken() {
+    func check(_ size: Size, ranks: Int = 1, left: Int?) -> Fault? {
+      fault { try memory(size: size).check(.hadnet, size: size, k: 32, ranks: ranks, left: left) }
+    }
+    let size = Size(80, 96, 80), least = memory(size: size).least
+    #expect(check(size, left: least) == nil && check(size, left: nil) == nil)
+    #expect(check(size, ranks: 2, left: 2 * least) == nil)
+    let alone = check(size, left: least - 1), both = check(size, ranks: 2, left: 2 * least - 1)
+    #expect(
+      alone?.kind == .recipe && alone?.description.contains("80×96×80 voxels") == true,
+      "\(String(describing: alone))")
+    #expect(alone?.description.contains("ranks") == false)
+    #expect(both?.description.contains("take fewer ranks a machine") == true, "\(String(describing: both))")
+    #expect(check(Size(4096, 4096, 4096), ranks: 1 << 40, left: 1 << 40)?.kind == .recipe)
+  }
+
   @Test func pretrainingNeedsLess() {
     #expect(memory(.student).training < memory(.teacher).training)
     #expect(memory(.teacher).training < memory().training / 2)
