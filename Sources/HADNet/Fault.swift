@@ -29,3 +29,8 @@ public struct Fault: Error, CustomStringConvertible, Equatable, Sendable {
     self.description = description
   }
 }
+
+extension Int {
+  /// `1 case`, `2 cases`: a count as a person says it.
+  public func named(_ one: String) -> String { "\(self) \(one)\(self == 1 ? "" : "s")" }
+}

@@ -2,86 +2,110 @@ import ArgumentParser
 import Foundation
 import HADNet
 
+extension Purpose: ExpressibleByArgument {}
+extension Preparation.Negative: ExpressibleByArgument {}
+
 struct InspectCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "inspect",
     abstract: "Read every file of a data set and say what is there and what is wrong.",
     discussion: """
-      Prints counts, sizes, a split and class weights. Exit code 66 if all that is wrong is missing or empty, 65 if \
-      something is damaged or inconsistent.
+      Prints counts, sizes, the split that a recipe without one makes, class weights, and all that train, predict or \
+      evaluate would refuse or warn of. Exit code 66 if all that is wrong is missing or empty, 65 if something is \
+      damaged or inconsistent.
 
       Example: hadnet-dist inspect MICCAI_BraTS_2019_Data_Training
+               hadnet-dist inspect patients --for predict
       """)
 
-  @Argument(help: "The data set's folder, in any BraTS layout.")
+  @Argument(help: "The data set's folder, in any BraTS layout.", completion: .directory)
   var data: String
+  @Option(
+    name: .customLong("for"),
+    help: """
+      What the data is for: train (four sequences and a truth), predict (FLAIR, T1 and T2) or evaluate (a truth).
+      """)
+  var purpose = Purpose.train
+  @Option(help: "What becomes of negative voxels: refuse, abs or zero.")
+  var negative = Preparation.Negative.refuse
   @Flag(help: "Print JSON.")
   var json = false
   @Option(help: "Seed of the split that is shown.")
   var seed: UInt64 = 1
   @OptionGroup var shared: SharedOptions
 
+  /// What `--json` prints.
   struct Findings: Codable {
     var root: String
+    var purpose: String
     var layout: String
-    var cases: Int
+    var cases, patients: Int
+    /// Cases with nothing wrong, and those whose FLAIR, T1 and T2 can be segmented.
+    var fit: Int
+    var fitForPrediction: Int?
     var highGrade, lowGrade, withoutGrade: Int
-    var withTruth: Int
+    var withTruth, withT1ce: Int
     /// Extents of the files → cases.
     var dimensions: [String: Int]
+    /// [z, y, x].
     var largestBrain: [Int]?
     var commonSize: [Int]?
     var split: [String: Int]?
+    var splitPatients: [String: Int]?
     var classWeights: [Float]?
     var problems: [String]
+    var warnings: [String]
+    var notes: [String]
+
+    enum CodingKeys: String, CodingKey {
+      case root, layout, cases, patients, fit, fitForPrediction, highGrade, lowGrade, withoutGrade, withTruth
+      case dimensions, largestBrain, commonSize, split, splitPatients, classWeights, problems, warnings, notes
+      case purpose = "for"
+      case withT1ce = "with_t1ce"
+    }
   }
 
   func run() throws {
-    let dataset = try Dataset.inspect(data)
-    var faults = dataset.problems
     let bar = shared.bar()
-    bar.start("inspect", total: dataset.cases.count)
-    var surveys: [CaseSurvey] = []
-    for item in dataset.cases {
-      switch Preparation().inspect(item) {
-      case .success(let survey): surveys.append(survey)
-      case .failure(let more): faults += more.all
-      }
-      bar.advance()
-    }
-    // Of cases that lack a file, the files that are there.
-    for item in try Dataset.inspect(data, needs: []).cases where dataset[item.id] == nil {
-      faults += Preparation().fileFaults(item)
-    }
+    let found = try Inspection(
+      data, for: purpose, negative: negative, begin: { bar.start("inspect", total: $0) },
+      isRead: { bar.advance() })
     bar.finish()
-    faults += DatasetSurvey.duplicates(surveys)
-    let survey = try? DatasetSurvey(surveys)
-    let truthful = dataset.cases.filter { item in
-      item.segmentation != nil && surveys.contains { $0.id == item.id }
-    }
-    let split = try? Split.random(truthful, seed: seed)
+    let dataset = found.dataset, all = dataset.cases + dataset.incomplete
     var findings = Findings(
-      root: data, layout: dataset.layout.rawValue, cases: dataset.cases.count,
-      highGrade: dataset.cases.filter { $0.grade == .hgg }.count,
-      lowGrade: dataset.cases.filter { $0.grade == .lgg }.count,
-      withoutGrade: dataset.cases.filter { $0.grade == nil }.count, withTruth: truthful.count,
-      dimensions: [:],
-      problems: faults.map(\.description))
-    for item in surveys {
+      root: data, purpose: purpose.rawValue, layout: dataset.layout.rawValue, cases: all.count,
+      patients: Set(all.map(\.patient)).count, fit: found.fit,
+      fitForPrediction: purpose == .evaluate ? nil : found.fitForPrediction,
+      highGrade: all.count { $0.grade == .hgg }, lowGrade: all.count { $0.grade == .lgg },
+      withoutGrade: all.count { $0.grade == nil }, withTruth: all.count { $0.segmentation != nil },
+      withT1ce: all.count { $0.files[.t1ce] != nil }, dimensions: [:],
+      problems: found.problems.map(\.description), warnings: found.warnings, notes: found.notes)
+    for item in found.surveys {
       findings.dimensions[item.dimensions.map(String.init).joined(separator: "×"), default: 0] += 1
     }
-    if let survey, !survey.cases.isEmpty {
-      let boxes = survey.cases.map(\.box)
+    var table: SplitTable?
+    if !found.surveys.isEmpty {
+      let boxes = found.surveys.map(\.box)
       findings.largestBrain = [
         boxes.map(\.z).max() ?? 0, boxes.map(\.y).max() ?? 0, boxes.map(\.x).max() ?? 0,
       ]
-      findings.commonSize = survey.commonSize.array
-      if let split {
-        findings.split = [
-          "train": split.train.count, "validation": split.validation.count, "test": split.test.count,
-        ]
+      findings.commonSize = Preparation.commonSize(boxes).array
+    }
+    // Of cases that lack nothing; where an image is there twice, the weights would count it twice.
+    if purpose == .train, !found.surveys.isEmpty, let survey = try? DatasetSurvey(found.surveys) {
+      let fit = dataset.cases.filter { survey[$0.id] != nil }
+      do {
+        let split = try Split.random(fit, seed: seed)
+        table = SplitTable(split, of: fit)
         findings.classWeights = survey.classWeights(split.train)
+      } catch let fault as Fault {
+        findings.warnings.append("no split in the usual proportions: \(fault)")
       }
+    }
+    if let table {
+      let names = ["train", "validation", "test"]
+      findings.split = Dictionary(uniqueKeysWithValues: zip(names, table.rows.map(\.cases)))
+      findings.splitPatients = Dictionary(uniqueKeysWithValues: zip(names, table.rows.map(\.patients)))
     }
     if json {
       let encoder = JSONEncoder()
@@ -89,36 +113,44 @@ struct InspectCommand: ParsableCommand {
       encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
       Output.print(String(decoding: try encoder.encode(findings), as: UTF8.self))
     } else {
-      show(findings)
+      show(findings, table)
     }
-    if !faults.isEmpty {
+    if !found.problems.isEmpty {
       throw ExitCode(
-        (faults.allSatisfy { $0.kind == .missing } ? Fault.Kind.missing : .invalid).rawValue)
+        (found.problems.allSatisfy { $0.kind == .missing } ? Fault.Kind.missing : .invalid).rawValue)
     }
   }
 
-  private func show(_ f: Findings) {
-    func size(_ sides: [Int]) -> String { sides.map(String.init).joined(separator: "×") }
-    Output.print("\(f.root): \(f.cases) cases, layout \(f.layout)")
+  private func show(_ f: Findings, _ split: SplitTable?) {
+    /// [z, y, x] as a person has it.
+    func size(_ sides: [Int]) -> String { sides.reversed().map(String.init).joined(separator: "×") }
+    Output.print("\(f.root): \(f.cases.named("case")), layout \(f.layout)")
+    let uses = [purpose == .train ? "training \(f.fit)" : nil, f.fitForPrediction.map { "prediction \($0)" }]
     Output.print(
-      "grades         HGG \(f.highGrade), LGG \(f.lowGrade), unknown \(f.withoutGrade); with truth \(f.withTruth)"
-    )
+      "patients       \(f.patients); cases fit for "
+        + (purpose == .evaluate ? "evaluation \(f.fit)" : uses.compactMap { $0 }.joined(separator: ", ")))
+    Output.print(
+      "grades         HGG \(f.highGrade), LGG \(f.lowGrade), unknown \(f.withoutGrade); with truth \(f.withTruth), "
+        + "with T1ce \(f.withT1ce)")
     for (dimensions, count) in f.dimensions.sorted(by: { ($1.value, $0.key) < ($0.value, $1.key) }) {
-      Output.print("voxels         \(dimensions) (x, y, z) in \(count) cases")
+      Output.print("voxels         \(dimensions) in \(count.named("case"))")
     }
     if let largest = f.largestBrain, let common = f.commonSize {
-      Output.print("largest brain  \(size(largest)) (z, y, x); common size \(size(common))")
+      Output.print("largest brain  \(size(largest)) (x, y, z); common size \(size(common))")
     }
-    if let split = f.split {
-      Output.print(
-        "split          \(split["train"] ?? 0) training, \(split["validation"] ?? 0) validation, "
-          + "\(split["test"] ?? 0) test (seed \(seed))")
+    for (i, line) in (split?.lines ?? []).enumerated() {
+      Output.print((i == 0 ? "split          " : "               ") + line)
     }
     if let weights = f.classWeights {
       let text = weights.map { String(format: "%.4f", $0) }.joined(separator: ", ")
       Output.print("class weights  \(text) (background, NET, ED, ET)")
     }
-    Output.print(f.problems.isEmpty ? "no problems" : "\(f.problems.count) problems:")
-    for problem in f.problems { Output.print("  \(problem)") }
+    for (kind, texts) in [("note", f.notes), ("warning", f.warnings)] {
+      for text in texts { Output.print("\(kind): \(text)") }
+    }
+    Output.print(f.problems.isEmpty ? "no problems" : "\(f.problems.count.named("problem")):")
+    for problem in f.problems {
+      Output.print("  \(problem.split(separator: "\n").joined(separator: "\n    "))")
+    }
   }
 }

@@ -66,6 +66,12 @@ final class Narrator {
     HADNetDist.complain("stopped by \(cause) in \(prefix)\(place): run again with --resume")
   }
 
+  /// `aloud`: whether a person hears it too; else it goes to the journal alone.
+  func tell(_ event: TrainingEvent, aloud: Bool) {
+    if aloud { return tell(event) }
+    try? note(event)
+  }
+
   func tell(_ event: TrainingEvent) {
     // A journal that cannot be written (a full disk) must not end training; the checkpoint will say so.
     do {
@@ -119,7 +125,14 @@ final class Narrator {
           "stage": .text(stage.rawValue), "set": .text(set.rawValue), "samples": .whole(samples),
           "cases": .whole(cases),
         ])
+    case .split(let table):
+      try journal.write(
+        "split",
+        table.rows.flatMap {
+          [($0.name, .whole($0.cases)), ("\($0.name)_patients", .whole($0.patients))]
+        } + [("left_out", .whole(table.leftOut)), ("patients_in_two_sets", .whole(table.leaks.count))])
     case .warning(let text): try journal.write("warning", ["text": .text(text)])
+    case .note(let text): try journal.write("note", ["text": .text(text)])
     }
   }
 
@@ -128,10 +141,10 @@ final class Narrator {
     case .began(let stage, let epochs, let done, let steps, let updates):
       self.epochs = epochs
       say(
-        "\(stage.method): \(count(epochs, "epoch")) of \(count(updates.perEpoch, "step")), "
-          + count(updates.all, "update")
+        "\(stage.method): \(epochs.named("epoch")) of \(updates.perEpoch.named("step")), "
+          + updates.all.named("update")
           + (updates.batch > 1 ? "; the paper's batch of 1 makes \(updates.alone)" : "")
-          + (done > 0 ? "; \(count(steps, "step")) to go after epoch \(done)" : ""))
+          + (done > 0 ? "; \(steps.named("step")) to go after epoch \(done)" : ""))
       bar.start(stage.method, total: steps)
     case .step(_, let epoch, let step, let of, let loss, _, let times):
       bar.advance(detail: "epoch \(epoch), loss " + String(format: "%.4f", loss))
@@ -152,14 +165,16 @@ final class Narrator {
         text += String(format: ", Dice WT %.1f TC %.1f ET %.1f %%", 100 * wt, 100 * tc, 100 * et)
       }
       say(text + String(format: ", %.1f s", seconds) + (isBest ? ", best" : ""))
-    case .found(let stage, let epochs): say("\(stage.method): done before, \(epochs) epochs")
+    case .found(let stage, let epochs): say("\(stage.method): done before, \(epochs.named("epoch"))")
     case .evaluating(let stage, let set, let cases):
       say("\(stage.method): segmenting \(EvaluatedSet.count(cases, set))")
     case .sampling(let stage, let set, let samples, let cases):
       say("\(stage.method): \(samples) dropout samples of \(EvaluatedSet.count(cases, set))")
+    case .split(let table):
+      for line in table.lines { say(line) }
+      if let leak = table.leak { say("warning: \(leak)") }
     case .warning(let text): say("warning: \(text)")
+    case .note(let text): say("note: \(text)")
     }
   }
 }
-
-private func count(_ number: Int, _ noun: String) -> String { "\(number) \(noun)\(number == 1 ? "" : "s")" }

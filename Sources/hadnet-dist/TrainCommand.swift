@@ -155,8 +155,11 @@ struct Session {
   /// Tells who waits for this rank where it is.
   func note(_ place: String) { communicator.courier?.note(place) }
 
-  /// Opens the folder of one of the recipes, the run's own or a seed's, and reads the data set; all ranks together.
-  func study(_ recipe: Recipe) throws -> (study: Study, folder: RunFolder) {
+  /// Opens the folder of one of the recipes, the run's own or a seed's, and reads the data set for what is to be done
+  /// with it; all ranks together.
+  func study(_ recipe: Recipe, for stages: [Stage], evaluates: Bool) throws -> (
+    study: Study, folder: RunFolder
+  ) {
     var folder = run
     if recipes.count > 1 {
       folder = run.seed(recipe.seed)
@@ -167,10 +170,12 @@ struct Session {
       try narrator.begin(seed: recipe.seed, folder)
     }
     communicator.courier?.note("reading the data set")
+    // All seeds have the same cases and the same split.
+    let isTold = recipe.seed == recipes[0].seed
     let data = try TrainingData(
-      recipe, root: recipe.data.path ?? "", run: folder, cache: options.shared.cache ?? run.cache,
-      memoryLimit: options.memory.map { Int($0 * 0x1p30) }, over: communicator,
-      warn: { if isFirst { narrator.tell(.warning($0)) } })
+      recipe, root: recipe.data.path ?? "", run: folder, for: stages, evaluates: evaluates,
+      cache: options.shared.cache ?? run.cache, memoryLimit: options.memory.map { Int($0 * 0x1p30) },
+      over: communicator, tell: { narrator.tell($0, aloud: isTold) })
     return (Study(recipe, folder, data, over: communicator, workers, stop: stop, tell: narrator.tell), folder)
   }
 }
@@ -190,7 +195,9 @@ struct TrainCommand: ParsableCommand {
   var stage = Stage.teacher
 
   func run() throws {
-    options.start(stage: stage) { try $0.study($0.recipes[0]).study.train(stage, resume: options.resume) }
+    options.start(stage: stage) {
+      try $0.study($0.recipes[0], for: [stage], evaluates: false).study.train(stage, resume: options.resume)
+    }
   }
 }
 
@@ -231,7 +238,7 @@ struct StudyCommand: ParsableCommand {
   func run() throws {
     options.start(seeds: seeds, seed: seed) { session in
       for recipe in session.recipes {
-        let (study, folder) = try session.study(recipe)
+        let (study, folder) = try session.study(recipe, for: stages.stages, evaluates: true)
         for stage in stages.stages { try study.train(stage, resume: options.resume) }
         try study.evaluate(stages.stages)
         guard session.isFirst else { continue }

@@ -74,7 +74,7 @@ struct Damage: Sendable, CustomTestStringConvertible {
     Damage("label 3 in 2019", 65, ["\(file)seg.nii.gz", "label 3", "0, 1, 2 and 4"]) { data in
       try rewrite(data, "seg") { $0[100] = 3 }
     },
-    Damage("NaN", 65, ["\(file)t1ce.nii.gz", "NaN", "(4, 3, 0)"]) { data in
+    Damage("NaN", 65, ["\(file)t1ce.nii.gz", "NaN", "(4, 3, 0)", "numpy.nan_to_num"]) { data in
       try rewrite(data, "t1ce") { $0[100] = .nan }
     },
     Damage("negative voxel", 65, ["\(file)t1.nii.gz", "negative"]) { data in
@@ -82,6 +82,21 @@ struct Damage: Sendable, CustomTestStringConvertible {
     },
     Damage("all zero", 65, ["\(file)t1ce.nii.gz", "all voxels are 0"]) { data in
       try rewrite(data, "t1ce") { voxels in for i in voxels.indices { voxels[i] = 0 } }
+    },
+    Damage("one value in the brain", 65, ["\(file)t1ce.nii.gz", "same value"]) { data in
+      try rewrite(data, "t1ce") { voxels in for i in voxels.indices where voxels[i] != 0 { voxels[i] = 7 } }
+    },
+    Damage("nothing common to all", 65, ["\(Fixture.id(2)): no brain", "flair, t1, t2"]) { data in
+      try rewrite(data, "t1") { voxels in for i in voxels.indices { voxels[i] = voxels[i] == 0 ? 7 : 0 } }
+    },
+    Damage("another disease", 65, ["BraTS-PED-00001-000", "not read as glioma"]) { data in
+      let folder = "\(data)/BraTS-PED-00001-000"
+      try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+      for (name, suffix) in [("flair", "t2f"), ("t1ce", "t1c"), ("t1", "t1n"), ("t2", "t2w"), ("seg", "seg")]
+      {
+        try FileManager.default.copyItem(
+          atPath: Fixture.file(data, 1, name), toPath: "\(folder)/BraTS-PED-00001-000-\(suffix).nii.gz")
+      }
     },
     Damage("the same image twice", 65, ["flair of \(Fixture.id(1))", "flair of \(Fixture.id(2))"]) { data in
       let copy = Fixture.file(data, 2, "flair")
@@ -111,15 +126,11 @@ extension Commands {
       expectFault(try train(data, folder), damage.code, damage.words)
 
       let inspected = try Program.run("inspect", data, "--json", "--quiet")
-      if damage.testDescription == "missing truth" {
-        // Patients without truth are no fault of a data set.
-        #expect(inspected.code == 0)
-      } else {
-        #expect(inspected.code == damage.code)
-        let problems = try #require(try json(inspected.output)["problems"] as? [String])
-        #expect(problems.count == 1, "\(problems)")
-        for word in damage.words { #expect(problems.joined().contains(word), "\(problems)") }
-      }
+      // What training refuses, inspect does.
+      #expect(inspected.code == damage.code)
+      let problems = try #require(try json(inspected.output)["problems"] as? [String])
+      #expect(problems.count == 1, "\(problems)")
+      for word in damage.words { #expect(problems.joined().contains(word), "\(problems)") }
       #expect(inspected.errors == "")
     }
 
@@ -162,6 +173,53 @@ extension Commands {
       ] { #expect(outcome.output.contains(words), "\(words) is not in: \(outcome.output)") }
       let problems = try json(try Program.run("inspect", data, "--json", "--quiet").output)["problems"]
       #expect((problems as? [String])?.count == 6)
+    }
+
+    @Test func inspectSaysWhatPredictionCanUse() throws {
+      let folder = try Scratch(), data = try Fixture.fewCases(in: folder)
+      for i in 1...4 { try FileManager.default.removeItem(atPath: Fixture.file(data, i, "t1ce")) }
+      try FileManager.default.removeItem(atPath: Fixture.file(data, 1, "seg"))
+      let training = try Program.run("inspect", data, "--quiet")
+      #expect(training.code == 66)
+      for words in [
+        "4 cases", "fit for training 0, prediction 4", "4 cases that can't be trained on", "--for predict",
+      ] {
+        #expect(training.output.contains(words), "\(words) is not in: \(training.output)")
+      }
+      let prediction = try Program.run("inspect", data, "--for", "predict", "--json", "--quiet")
+      #expect(prediction.code == 0, "\(prediction.output)")
+      let found = try json(prediction.output)
+      #expect(found["fit"] as? Int == 4 && found["with_t1ce"] as? Int == 0)
+      #expect((found["problems"] as? [String])?.isEmpty == true)
+      let truth = try Program.run("inspect", data, "--for", "evaluate", "--quiet")
+      #expect(truth.code == 66 && truth.output.contains("1 problem:"), "\(truth.output)")
+    }
+
+    @Test func inspectAndTrainWarnOfTheSame() throws {
+      let folder = try Scratch(), data = try Fixture.fewCases(in: folder)
+      for name in ["flair", "t1ce", "t1", "t2", "seg"] {
+        let path = Fixture.file(data, 2, name), image = try NIfTIImage.read(path)
+        var affine = image.header.affine
+        affine[10] = 3
+        try NIfTIImage.write(image.voxels, dimensions: image.header.dimensions, affine: affine, to: path)
+      }
+      let truth = Fixture.file(data, 3, "seg"), image = try NIfTIImage.read(truth)
+      try NIfTIImage.write(
+        image.voxels.map { _ in UInt8(0) }, dimensions: image.header.dimensions, affine: image.header.affine,
+        to: truth)
+      let inspected = try Program.run("inspect", data, "--quiet")
+      let trained = try train(
+        data, folder, ranks: 2, "--stage", "student", "--set", "data.split={train: 2, validation: 1}",
+        "--set", "student.epochs=1", "--set", "batch=2")
+      #expect(inspected.code == 0 && trained.code == 0, "\(inspected.output)\(trained.errors)")
+      let log = try text(folder / "run/log.jsonl")
+      for words in [
+        "1×1×1 mm (x, y, z) in 3 cases", "1×1×3 mm (x, y, z) in 1 case",
+        "1 truth without any tumour: \(Fixture.id(3))",
+      ] {
+        #expect(inspected.output.contains(words), "\(inspected.output)")
+        #expect(log.components(separatedBy: words).count == 2, "\(words) is not once in: \(log)")
+      }
     }
 
     @Test func emptyAndAbsentFolders() throws {
@@ -268,7 +326,7 @@ extension Commands {
       let folder = try Scratch(), data = try Fixture.fewCases(in: folder), ids = (1...4).map(Fixture.id)
       func split(_ text: String, ranks: Int? = nil) throws -> Outcome {
         let file = try folder.put(text, "split.json")
-        return try train(data, folder, ranks: ranks, "--set", "data.split=\(file)")
+        return try train(data, folder, ranks: ranks, "--set", "data.split=\(file)", "--set", "batch=2")
       }
       let twice = """
         {"train": ["\(ids[0])", "\(ids[1])"], "validation": ["\(ids[2])"], "test": ["\(ids[1])"]}
@@ -288,6 +346,54 @@ extension Commands {
         """
       let outcome = try split(good, ranks: 2)
       #expect(outcome.code == 0, "\(outcome.errors)")
+    }
+
+    @Test func countsMeanCounts() throws {
+      let folder = try Scratch(), data = try Fixture.fewCases(in: folder)
+      func train(_ split: String) throws -> Outcome {
+        try self.train(
+          data, folder, ranks: 2, "--stage", "student", "--set", "data.split=\(split)", "--set",
+          "student.epochs=1",
+          "--set", "batch=2")
+      }
+      expectFault(try train("{train: 3, validation: 2}"), 78, ["5 in all", "there are 4"])
+      expectFault(try train("{train: 3}"), 78, ["no validation case", "student"])
+      let outcome = try train("{train: 2, validation: 1}")
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      let split = try json(text(folder / "run/split.json")) as? [String: [String]]
+      #expect(split?["train"]?.count == 2 && split?["validation"]?.count == 1 && split?["test"] == [])
+      let log = try text(folder / "run/log.jsonl")
+      #expect(log.contains("\"left_out\": 1") && log.contains("\"training_patients\": 2"), "\(log)")
+    }
+
+    @Test func aPatientInTwoSetsIsRefused() throws {
+      let folder = try Scratch(), data = try folder.copy(Fixture.data2023(), "data")
+      // Two visits of one patient.
+      let one = "BraTS-GLI-00001-000", two = "BraTS-GLI-00001-001", old = "BraTS-GLI-00002-000"
+      try FileManager.default.moveItem(atPath: "\(data)/\(old)", toPath: "\(data)/\(two)")
+      for name in try FileManager.default.contentsOfDirectory(atPath: "\(data)/\(two)") {
+        try FileManager.default.moveItem(
+          atPath: "\(data)/\(two)/\(name)", toPath: "\(data)/\(two)/\(name.replacing(old, with: two))")
+      }
+      let file = try folder.put(
+        "{\"train\": [\"\(one)\"], \"validation\": [\"BraTS-GLI-00003-000\"], \"test\": [\"\(two)\"]}",
+        "split.json")
+      let more = [
+        "--stage", "student", "--set", "data.split=\(file)", "--set", "student.epochs=1", "--set", "batch=1",
+      ]
+      func train(_ more: [String]) throws -> Outcome {
+        let arguments = [
+          "train", try Fixture.recipe(), "--data", data, "--run", folder / "run", "--threads", "1",
+        ]
+        return try Program.start(arguments + more).outcome()
+      }
+      expectFault(try train(more + ["--quiet"]), 65, ["split.json", one, two, "data.allow_leak"])
+      let allowed = try train(more + ["--set", "data.allow_leak=true"])
+      #expect(
+        allowed.code == 0 && allowed.errors.contains("warning: patient BraTS-GLI-00001"), "\(allowed.errors)")
+      #expect(try Program.run("report", folder / "run").code == 0)
+      #expect(try text(folder / "run/report.html").contains("patient BraTS-GLI-00001 is in two sets"))
+      #expect(try Program.run("inspect", data).output.contains("patients       2"))
     }
 
     // MARK: Models

@@ -10,10 +10,12 @@ public struct Preparation: Codable, Equatable, Sendable {
   }
 
   /// What becomes of voxels below 0.
-  public enum Negative: String, Codable, Sendable {
+  public enum Negative: String, Codable, CaseIterable, Sendable {
     case refuse
     /// Their absolute value, as in the original.
     case absolute = "abs"
+    /// 0: what an interpolation undershoots by beside edges, or a background.
+    case zero
   }
 
   /// Counts up when the same settings begin to make other bits.
@@ -77,7 +79,7 @@ public struct Preparation: Codable, Equatable, Sendable {
       box.size.x <= commonSize.x ? commonSize.x : Preparation.up(box.size.x))
     // Four sequences, mask, labels, and the box that is cut out of each.
     try AvailableMemory.check(
-      18 * size.voxels + 5 * box.size.voxels, "\(raw.files.id): a brain of \(box.size) voxels (z, y, x)")
+      18 * size.voxels + 5 * box.size.voxels, "\(raw.files.id): a brain of \(box.size) voxels (x, y, z)")
     let placement = Placement(raw.header, box, size)
     let mask = placement.crop(raw.mask, fill: 0)
     let images = Volume(zeros: Shape(size, Modality.allCases.count))
@@ -114,7 +116,7 @@ public struct Preparation: Codable, Equatable, Sendable {
       squares += difference * difference
     }
     let sd = (squares / count).squareRoot()
-    guard sd > 0 else { throw Fault(.invalid, "\(path): all voxels of the brain have the same value") }
+    guard sd > 0 else { throw RawCase.constant(path) }
     let bottom = min((Double(least) - mean) / sd, ceiling), range = ceiling - bottom
     let before = placement.before, channels = images.channels, out = images.base
     for z in 0..<size.z {
@@ -361,7 +363,11 @@ struct RawCase {
   }
 
   static func sequence(_ path: String, _ preparation: Preparation) throws -> NIfTIImage {
-    let image = try NIfTIImage.read(path)
+    let image = try NIfTIImage.read(
+      path,
+      ifNotFinite:
+        "; where they are the background, as SPM writes it, set them to 0 (fslmaths IN -nan OUT, or "
+        + "numpy.nan_to_num)")
     var negative = 0, other = 0
     for value in image.voxels {
       negative += value < 0 ? 1 : 0
@@ -369,11 +375,13 @@ struct RawCase {
     }
     guard other > 0 else { throw Fault(.invalid, "\(path): all voxels are 0") }
     if negative == 0 { return image }
-    guard preparation.negative == .absolute else {
-      throw Fault(
-        .invalid, "\(path): negative voxels: \(negative); `negative: abs` takes their absolute values")
+    switch preparation.negative {
+    case .refuse: throw Fault(.invalid, "\(path): \(Negatives(image.voxels).words)")
+    case .absolute: return NIfTIImage(header: image.header, voxels: image.voxels.map { $0.magnitude })
+    case .zero:
+      guard negative < other else { throw Fault(.invalid, "\(path): no voxel is above 0") }
+      return NIfTIImage(header: image.header, voxels: image.voxels.map { max($0, 0) })
     }
-    return NIfTIImage(header: image.header, voxels: image.voxels.map { $0.magnitude })
   }
 
   /// 1 where no image is 0.
@@ -394,8 +402,26 @@ struct RawCase {
     return mask
   }
 
+  /// Refuses sequences that say nothing inside the brain: they have no z-scores.
+  func refuseConstants() throws(Fault) {
+    for modality in Modality.allCases {
+      guard let voxels = images[modality]?.voxels else { continue }
+      var least = Float.infinity, largest = -Float.infinity
+      for i in mask.indices where mask[i] != 0 {
+        least = min(least, voxels[i])
+        largest = max(largest, voxels[i])
+      }
+      if least == largest { throw RawCase.constant(files.files[modality] ?? "") }
+    }
+  }
+
+  static func constant(_ path: String) -> Fault {
+    Fault(.invalid, "\(path): all voxels of the brain have the same value")
+  }
+
   static func classes(_ truth: NIfTIImage, _ convention: LabelConvention) throws -> [UInt8] {
-    let enhancing = Float(convention.enhancing)
+    let enhancing = Float(convention.enhancing),
+      name = truth.header.path.split(separator: "/").last.map(String.init)
     var classes = [UInt8](repeating: 0, count: truth.voxels.count)
     for i in classes.indices {
       let value = truth.voxels[i]
@@ -405,10 +431,7 @@ struct RawCase {
       } else if value == enhancing {
         classes[i] = 3
       } else {
-        let shown = value == value.rounded() && value.magnitude < 1e6 ? "\(Int(value))" : "\(value)"
-        throw Fault(
-          .invalid,
-          "\(truth.header.path): label \(shown) is none of this data set's, which are \(convention.values)")
+        throw Fault(.invalid, "\(truth.header.path): \(convention.refusal(of: value, in: name ?? ""))")
       }
     }
     return classes

@@ -156,7 +156,7 @@ public final class CaseStore: Sendable {
     let encoder = JSONEncoder()
     encoder.outputFormatting = .sortedKeys
     var text = try encoder.encode(preparation)
-    text += Data("|\(Preparation.version)|\(CaseFile.version)|\(commonSize)|\(survey.id)|".utf8)
+    text += Data("|\(Preparation.version)|\(CaseFile.version)|\(commonSize.array)|\(survey.id)|".utf8)
     text += Data("\(survey.convention.rawValue)|\(survey.dimensions)|".utf8)
     // Where the voxels lie is kept with them, for what is written back.
     text += Data("\(survey.affine)|\(survey.forms.qform)|\(survey.forms.sform)|".utf8)

@@ -6,10 +6,12 @@ public enum Grade: String, Codable, Sendable, CaseIterable {
   case lgg = "LGG"
 }
 
-/// The files of one patient.
+/// The files of one case.
 public struct CaseFiles: Equatable, Sendable {
   /// The case's name in its data set, e.g. `BraTS19_CBICA_AAB_1`.
   public let id: String
+  /// Whose case it is; see `Patient`.
+  public let patient: String
   public let grade: Grade?
   /// Paths of the sequences that are there.
   public let files: [Modality: String]
@@ -18,10 +20,11 @@ public struct CaseFiles: Equatable, Sendable {
   public let convention: LabelConvention
 
   public init(
-    id: String, grade: Grade? = nil, files: [Modality: String], segmentation: String? = nil,
-    convention: LabelConvention? = nil
+    id: String, patient: String? = nil, grade: Grade? = nil, files: [Modality: String],
+    segmentation: String? = nil, convention: LabelConvention? = nil
   ) {
     self.id = id
+    self.patient = patient ?? Patient.of(caseName: id)
     self.grade = grade
     self.files = files
     self.segmentation = segmentation
@@ -43,12 +46,13 @@ public struct Dataset: Sendable {
     case brats2023
 
     init(caseName: String) {
-      if caseName.hasPrefix("BraTS-") {
+      let name = caseName.lowercased()
+      if name.hasPrefix("brats-") {
         self = .brats2023
-      } else if caseName.hasPrefix("BraTS2021_") {
+      } else if name.hasPrefix("brats2021_") {
         self = .brats2021
       } else {
-        self = caseName.hasPrefix("BraTS20_") ? .brats2020 : .brats2019
+        self = name.hasPrefix("brats20_") ? .brats2020 : .brats2019
       }
     }
   }
@@ -57,8 +61,12 @@ public struct Dataset: Sendable {
   public let layout: Layout
   /// Sorted by ID; those with problems are left out.
   public let cases: [CaseFiles]
+  /// Those with problems, with what of their files is beyond doubt; sorted by ID.
+  public let incomplete: [CaseFiles]
   /// What is wrong, in the order of the cases' IDs.
   public let problems: [Fault]
+  /// Files that are no case's.
+  public let notes: [String]
 
   /// The case of that name.
   public subscript(id: String) -> CaseFiles? { cases.first { $0.id == id } }
@@ -76,14 +84,18 @@ public struct Dataset: Sendable {
     if others == 0 { throw first }
     throw Fault(
       first.kind,
-      "\(first.description)\n\(others) more problem\(others == 1 ? "" : "s"); "
-        + "`hadnet-dist inspect \(root)` lists all")
+      "\(first.description)\n\(others.named("more problem")); "
+        + "`hadnet-dist inspect \(root)\(needsTruth ? "" : " --for predict")` lists all")
   }
 
   /// Finds the cases of a folder and collects what is wrong with them; throws only where there is no case at all.
   ///
   /// `root` is a data set's folder, one that wraps it, a single case's folder, or a flat folder of files. What is
-  /// found doesn't depend on the order in which a file system lists a folder.
+  /// found doesn't depend on the order in which a file system lists a folder. Endings and suffixes may be in capitals;
+  /// hidden files and what macOS leaves (`__MACOSX`, `._NAME`) are never looked at, and a folder that several links
+  /// lead to is looked into once.
+  ///
+  /// Where sequences are needed, cases whose names are not known to be glioma's are refused.
   public static func inspect(
     _ root: String, needs: Set<Modality> = Set(Modality.allCases), needsTruth: Bool = false
   ) throws -> Dataset {
@@ -92,13 +104,23 @@ public struct Dataset: Sendable {
       throw Fault(.missing, "\(root): no such folder")
     }
     guard isFolder.boolValue else { throw Fault(.invalid, "\(root): a file; give the data set's folder") }
-    var scan = Scan()
-    try scan.visit(root, depth: 0)
+    var scan = Scan(root)
+    try scan.visit(scan.root, depth: 0)
     scan.addOddSegmentations()
+    var notes = scan.takeStrays(besideCases: !needs.isEmpty), others = scan.notTaken
+    if let first = others.popFirst() {
+      let more = others.prefix(2).map { ", \($0)" }.joined() + (others.count > 2 ? ", …" : "")
+      notes.append("\((others.count + 1).named("image")) of no sequence that is known: \(first)\(more)")
+    }
 
-    var cases: [CaseFiles] = [], problems: [Fault] = []
+    var cases: [CaseFiles] = [], incomplete: [CaseFiles] = [], problems: [Fault] = []
     let byName = Dictionary(grouping: scan.found.values, by: \.id)
-    for id in byName.keys.sorted() {
+    let foreign = needs.isEmpty ? [:] : LabelConvention.foreign(byName.keys.sorted())
+    for family in foreign.keys.sorted() {
+      problems.append(LabelConvention.refusal(foreign[family] ?? [], of: family))
+    }
+    let refused = Set(foreign.values.flatMap { $0 })
+    for id in byName.keys.sorted() where !refused.contains(id) {
       let here = byName[id, default: []].sorted { $0.folder < $1.folder }
       guard here.count == 1, let found = here.first else {
         problems.append(
@@ -107,7 +129,8 @@ public struct Dataset: Sendable {
       }
       let wrong = found.problems(needs, needsTruth)
       problems += wrong
-      if wrong.isEmpty { cases.append(found.case(grades: scan.grades)) }
+      let item = found.case(in: scan)
+      if wrong.isEmpty { cases.append(item) } else { incomplete.append(item) }
     }
     guard !byName.isEmpty else {
       throw Fault(
@@ -115,7 +138,9 @@ public struct Dataset: Sendable {
       )
     }
     let name = byName.keys.sorted()[0]
-    return Dataset(root: root, layout: Layout(caseName: name), cases: cases, problems: problems)
+    return Dataset(
+      root: root, layout: Layout(caseName: name), cases: cases, incomplete: incomplete, problems: problems,
+      notes: notes)
   }
 }
 
@@ -167,14 +192,23 @@ private struct Scan {
       return "\(id)\(suffix).nii.gz"
     }
 
-    func `case`(grades: [String: Grade]) -> CaseFiles {
+    /// Whether there is a segmentation and nothing that it could be of.
+    var isSegmentationAlone: Bool { !files.isEmpty && files.keys.allSatisfy { $0 == .segmentation } }
+
+    func `case`(in scan: Scan) -> CaseFiles {
+      func only(_ role: Role) -> String? {
+        let paths = files[role, default: []]
+        return paths.count == 1 ? paths[0] : nil
+      }
       var sequences: [Modality: String] = [:]
-      for modality in Modality.allCases { sequences[modality] = files[.sequence(modality)]?.first }
+      for modality in Modality.allCases { sequences[modality] = only(.sequence(modality)) }
       // HGG and LGG as folders count only right above the case (or above its files).
       let above = folder.split(separator: "/").suffix(2).reversed()
       let level = above.lazy.compactMap { Grade(rawValue: $0.uppercased()) }.first
+      let folders = folder.dropFirst(scan.root.count).split(separator: "/").map(String.init)
       return CaseFiles(
-        id: id, grade: level ?? grades[id], files: sequences, segmentation: files[.segmentation]?.first)
+        id: id, patient: Patient.of(caseName: id, folders: folders), grade: level ?? scan.grades[id],
+        files: sequences, segmentation: only(.segmentation))
     }
   }
 
@@ -190,38 +224,84 @@ private struct Scan {
   /// some mirrors of BraTS have them.
   static let depth = 4
 
+  /// Without a slash at its end.
+  let root: String
   var found: [String: Found] = [:]  // by folder and ID
   var grades: [String: Grade] = [:]
   private var odd: [(folder: String, path: String)] = []
+  private var visited: Set<Folder> = []
+
+  /// What a folder is, whatever path led to it.
+  private struct Folder: Hashable {
+    let device: UInt64, number: UInt64
+  }
+
+  init(_ root: String) { self.root = root.count > 1 && root.hasSuffix("/") ? String(root.dropLast()) : root }
 
   mutating func visit(_ folder: String, depth: Int) throws {
-    guard let entries = try? FileManager.default.contentsOfDirectory(atPath: folder) else {
-      throw Fault(.storage, "cannot list the folder \(folder): check its permissions")
+    var status = stat()
+    guard stat(folder, &status) == 0,
+      let entries = try? FileManager.default.contentsOfDirectory(atPath: folder)
+    else { throw Fault(.storage, "cannot list the folder \(folder): check its permissions") }
+    guard visited.insert(Folder(device: UInt64(status.st_dev), number: UInt64(status.st_ino))).inserted else {
+      return
     }
-    let base = folder.hasSuffix("/") ? String(folder.dropLast()) : folder
-    for name in entries.sorted() where !name.hasPrefix(".") {
-      let path = "\(base)/\(name)"
+    var folders: [(path: String, isLink: Bool)] = []
+    for name in entries.sorted() where !Scan.isHidden(name) {
+      let path = "\(folder)/\(name)"
       var isFolder: ObjCBool = false
       guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else { continue }
       if isFolder.boolValue {
-        if name.hasPrefix("BraTS") && !name.contains(".nii") && Scan.isEmpty(path) {
+        if name.lowercased().hasPrefix("brats"), NIfTIImage.stem(name) == nil, Scan.isEmpty(path) {
           found["\(path)|\(name)"] = Found(id: name, folder: path)
         }
-        if depth < Scan.depth { try visit(path, depth: depth + 1) }
-      } else if name.hasSuffix(".nii") || name.hasSuffix(".nii.gz") {
-        add(name, path, in: base)
+        folders.append((path, (try? FileManager.default.destinationOfSymbolicLink(atPath: path)) != nil))
+      } else if let stem = NIfTIImage.stem(name) {
+        add(stem, path, in: folder)
       } else if name.hasPrefix("name_mapping") && name.hasSuffix(".csv") && depth < 2 {
         try readGrades(path)
       }
     }
+    guard depth < Scan.depth else { return }
+    // Links last, so that a folder goes by its own path where it has one here.
+    for (path, _) in folders.filter({ !$0.isLink }) + folders.filter(\.isLink) {
+      try visit(path, depth: depth + 1)
+    }
+  }
+
+  /// Hidden files and what macOS packs beside those of an archive.
+  private static func isHidden(_ name: String) -> Bool {
+    name.hasPrefix(".") || name.uppercased() == "__MACOSX"
+  }
+
+  /// Takes out segmentations above the cases' folders, with nothing that they could be of, and tells of them; where
+  /// there are none but segmentations, they are the cases. `besideCases`: also those at the root among cases of a flat
+  /// folder.
+  mutating func takeStrays(besideCases: Bool) -> [String] {
+    guard found.values.contains(where: { !$0.isSegmentationAlone }) else { return [] }
+    let strays = found.filter { _, one in
+      one.isSegmentationAlone
+        && (besideCases && one.folder == root
+          || found.values.contains { !$0.isSegmentationAlone && $0.folder.hasPrefix(one.folder + "/") })
+    }
+    for key in strays.keys { found[key] = nil }
+    let paths = strays.values.flatMap { $0.files.values.flatMap { $0 } }.sorted()
+    return paths.first.map {
+      ["\(paths.count.named("segmentation")) without a case: \($0)\(paths.count > 1 ? ", …" : "")"]
+    } ?? []
+  }
+
+  /// Images whose names end in no suffix that is known.
+  var notTaken: ArraySlice<String> {
+    let taken = Set(found.values.flatMap { $0.files.values.flatMap { $0 } })
+    return odd.map(\.path).filter { !taken.contains($0) }.sorted()[...]
   }
 
   private static func isEmpty(_ folder: String) -> Bool {
-    ((try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []).allSatisfy { $0.hasPrefix(".") }
+    ((try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []).allSatisfy(isHidden)
   }
 
-  private mutating func add(_ name: String, _ path: String, in folder: String) {
-    let stem = String(name.dropLast(name.hasSuffix(".gz") ? 7 : 4))
+  private mutating func add(_ stem: String, _ path: String, in folder: String) {
     guard
       let suffix = Scan.suffixes.first(where: {
         stem.count > $0.text.count && stem.lowercased().hasSuffix($0.text)
@@ -232,8 +312,9 @@ private struct Scan {
     }
     let id = String(stem.dropLast(suffix.text.count))
     // A folder named like its file (NAME_flair.nii/…) belongs to the case above it.
-    let inner = folder.hasSuffix(".nii") || folder.hasSuffix(".nii.gz")
-    let home = inner ? (folder as NSString).deletingLastPathComponent : folder
+    let home =
+      folder != root && NIfTIImage.stem(folder) != nil
+      ? (folder as NSString).deletingLastPathComponent : folder
     found["\(home)|\(id)", default: Found(id: id, folder: home)].files[suffix.role, default: []].append(path)
   }
 

@@ -31,7 +31,63 @@ public enum LabelConvention: String, Codable, Sendable {
   case brats2019, brats2023
 
   /// The convention that a case's name tells: names from `BraTS-` on (BraTS-GLI-00000-000) are those of 2023.
-  public init(caseName: String) { self = caseName.hasPrefix("BraTS-") ? .brats2023 : .brats2019 }
+  public init(caseName: String) {
+    self = caseName.lowercased().hasPrefix("brats-") ? .brats2023 : .brats2019
+  }
+
+  /// Those of some names that begin with `BraTS-` and are not known to be glioma, by `BraTS-XXX`: in other diseases'
+  /// sets the same values mean other things.
+  static func foreign(_ caseNames: [String]) -> [String: [String]] {
+    var foreign: [String: [String]] = [:]
+    for name in caseNames {
+      let parts = name.split(separator: "-", omittingEmptySubsequences: false)
+      guard parts.count > 1, parts[0].lowercased() == "brats" else { continue }
+      if !["GLI", "SSA", "GOAT"].contains(parts[1].uppercased()) {
+        foreign["BraTS-\(parts[1])", default: []].append(name)
+      }
+    }
+    return foreign
+  }
+
+  /// Why cases of that family, at least one, are not read.
+  static func refusal(
+    _ names: [String], of family: String,
+    advice: String =
+      "leave these cases out, or, where the labels are 1 NET, 2 ED and 4 ET, give the cases names without "
+      + "BraTS-"
+  ) -> Fault {
+    let meaning =
+      switch family.uppercased() {
+      case "BRATS-PED": "its labels, from 2024 on, are 1 ET, 2 NET, 3 cyst, 4 oedema"
+      case "BRATS-MET": "these are metastases, and from 2025 on label 4 is a resection cavity"
+      case "BRATS-MEN": "these are meningiomas"
+      default: "what its labels mean is not known"
+      }
+    let others = names.count > 1 ? " (and \(names.count - 1) more)" : ""
+    return Fault(
+      .invalid,
+      "\(names.first ?? family)\(others): \(family) is not read as glioma: \(meaning);\n\(advice)")
+  }
+
+  /// Refuses to score cases whose labels their names do not tell.
+  public static func refuseForeign(_ caseNames: [String]) throws(Fault) {
+    let foreign = foreign(caseNames)
+    guard let family = foreign.keys.sorted().first else { return }
+    throw refusal(
+      foreign[family] ?? [], of: family,
+      advice: "say with --labels what they are: 2019 (1 NET, 2 ED, 4 ET) or 2023 (1 NET, 2 ED, 3 ET)")
+  }
+
+  /// What is said of a value that isn't one of the convention's, in a file of that name.
+  func refusal(of value: Float, in name: String) -> String {
+    if self == .brats2023, value == 4, name.lowercased().hasPrefix("brats-") {
+      return
+        "label 4 is the resection cavity (RC) of BraTS's sets of treated patients (2024 on), which can't be served "
+        + "yet; leave such cases out, or set 4 to 0 in their truths"
+    }
+    let shown = Int(exactly: value).map { $0.magnitude < 1_000_000 ? "\($0)" : "\(value)" } ?? "\(value)"
+    return "label \(shown) is none of this data set's, which are \(values)"
+  }
 
   /// The file value of enhancing tumour (class 3).
   public var enhancing: UInt8 { self == .brats2019 ? 4 : 3 }

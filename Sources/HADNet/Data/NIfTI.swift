@@ -425,12 +425,24 @@ public struct NIfTIImage: Sendable {
 
   public var size: Size { header.size }
 
+  /// A file's name or path without its ending, .nii or .nii.gz in any case; nil for another ending, or nothing before
+  /// it.
+  public static func stem(_ name: String) -> String? {
+    let lower = name.lowercased()
+    for ending in [".nii.gz", ".nii"] where lower.hasSuffix(ending) && name.count > ending.count {
+      return String(name.dropLast(ending.count))
+    }
+    return nil
+  }
+
   /// Reads a .nii or .nii.gz file, any integer or float datatype, either byte order.
   ///
   /// Throws what `NIfTIHeader.read` throws, and `.invalid` where the file is truncated, its checksum is wrong,
   /// data follows its voxels, or a voxel is not a finite number.
-  public static func read(_ path: String) throws -> NIfTIImage {
-    let (header, voxels) = try load(NIfTIStream(path), as: Float.self)
+  ///
+  /// `advice` ends the message where a voxel is no finite number.
+  public static func read(_ path: String, ifNotFinite advice: String = "") throws -> NIfTIImage {
+    let (header, voxels) = try load(NIfTIStream(path), as: Float.self, advice)
     return NIfTIImage(header: header, voxels: voxels)
   }
 
@@ -450,7 +462,7 @@ public struct NIfTIImage: Sendable {
   private static let piece = 1 << 20
 
   private static func load<Value: BinaryFloatingPoint>(
-    _ stream: NIfTIStream, as type: Value.Type
+    _ stream: NIfTIStream, as type: Value.Type, _ advice: String = ""
   ) throws -> (header: NIfTIHeader, values: [Value]) {
     let header = try NIfTIHeader(stream)
     try AvailableMemory.check(
@@ -480,7 +492,7 @@ public struct NIfTIImage: Sendable {
       count = header.voxels
     }
     try stream.finish()
-    try checkFinite(values, header)
+    try checkFinite(values, header, advice)
     return (header, values)
   }
 
@@ -532,7 +544,7 @@ public struct NIfTIImage: Sendable {
   }
 
   private static func checkFinite<Value: BinaryFloatingPoint>(
-    _ voxels: [Value], _ header: NIfTIHeader
+    _ voxels: [Value], _ header: NIfTIHeader, _ advice: String
   ) throws {
     // x − x is 0 for a finite x and not a number else: a count without branches.
     var others = 0
@@ -551,7 +563,7 @@ public struct NIfTIImage: Sendable {
     throw Fault(
       .invalid,
       "\(header.path): voxels that are no finite numbers (NaN, infinite): \(others), the first at "
-        + "(\(native.map(String.init).joined(separator: ", ")))")
+        + "(\(native.map(String.init).joined(separator: ", ")))\(advice)")
   }
 }
 

@@ -23,61 +23,165 @@ public struct Split: Codable, Equatable, Sendable {
     self.test = test.sorted()
   }
 
-  /// A random split in proportion to `weights`, HGG and LGG each in proportion; plain random for cases without
-  /// grades. Every part gets at least one case, but for a weight of 0.
+  /// The three sets with their names.
+  var sets: [(name: String, ids: [String])] {
+    [("train", train), ("validation", validation), ("test", test)]
+  }
+
+  /// A random split of the cases in proportion to `ratio`, HGG and LGG each in proportion; plain random for cases
+  /// without grades. A patient's cases stay together: a set takes whole patients until its share is reached. Every
+  /// set gets at least one patient, but for a part of 0.
   ///
   /// Source: the paper's 200 : 66 : 69 of BraTS 2019, section 3.
   ///
-  /// Throws `.invalid` for fewer than three cases.
+  /// - Parameter say: hears of a set that has another number of cases than its share.
+  ///
+  /// Throws `.invalid` for fewer patients than sets.
   public static func random(
-    _ cases: [CaseFiles], seed: UInt64, weights: (train: Int, validation: Int, test: Int) = (200, 66, 69)
+    _ cases: [CaseFiles], seed: UInt64, ratio: (train: Int, validation: Int, test: Int) = (200, 66, 69),
+    say: (String) -> Void = { _ in }
   ) throws -> Split {
-    let n = cases.count
-    guard n >= 3 else {
-      throw Fault(.invalid, "\(n) cases can't be split into training, validation and test; 3 are the least")
-    }
-    let total = weights.train + weights.validation + weights.test
-    precondition(total > 0 && min(weights.train, weights.validation, weights.test) >= 0, "weights \(weights)")
+    let n = cases.count, total = ratio.train + ratio.validation + ratio.test
+    precondition(min(ratio.train - 1, ratio.validation, ratio.test) >= 0, "a split in the ratio \(ratio)")
     // In whole numbers, so that no rounding of floats has a say.
-    func share(_ weight: Int) -> Int { weight == 0 ? 0 : max(1, (2 * n * weight + total) / (2 * total)) }
-    var validationCount = share(weights.validation), testCount = share(weights.test)
-    while validationCount + testCount > n - 1 {
+    func share(_ part: Int) -> Int { part == 0 ? 0 : max(1, (2 * n * part + total) / (2 * total)) }
+    var validationCount = share(ratio.validation), testCount = share(ratio.test)
+    while validationCount + testCount > n - 1, validationCount + testCount > 0 {
       if testCount > validationCount { testCount -= 1 } else { validationCount -= 1 }
     }
-
-    let strata: [Grade?] = [.hgg, .lgg, nil]
-    var left = strata.enumerated().map { index, grade in
-      let ids = cases.filter { $0.grade == grade }.map(\.id).sorted()
-      var random = Philox(seed: seed, .split, index)
-      return random.permutation(ids.count).map { ids[$0] }
+    var deck = Deck(cases, seed: seed)
+    let names = [(ratio.train, "training"), (ratio.validation, "validation"), (ratio.test, "test")]
+      .filter { $0.0 > 0 }.map(\.1)
+    guard deck.patients >= names.count else {
+      throw Fault(
+        .invalid,
+        "\(deck.isOfCases ? n.named("case") : deck.patients.named("patient")) can't be split into "
+          + "\(names.joined(separator: ", ")); \(names.count) are the least")
     }
-    let sizes = left.map(\.count)
-    func take(_ count: Int) -> [String] {
+    // The test cases are drawn first.
+    let test = deck.take(testCount, leaving: ratio.validation > 0 ? 2 : 1)
+    let validation = deck.take(validationCount, leaving: 1)
+    let split = try Split(train: deck.rest, validation: validation, test: test)
+    split.compare(train: n - testCount - validationCount, validationCount, testCount, say)
+    return split
+  }
+
+  /// A random split into sets of so many cases, drawn as by a ratio; a set takes whole patients until its count is
+  /// reached. Where the counts are those of all cases, training takes the rest; else the rest is in no set.
+  ///
+  /// - Parameter say: hears of a set that has another number of cases than was asked for.
+  ///
+  /// Throws `.recipe` for more cases than there are, and for fewer patients than sets.
+  public static func random(
+    _ cases: [CaseFiles], seed: UInt64, counts: (train: Int, validation: Int, test: Int),
+    say: (String) -> Void = { _ in }
+  ) throws -> Split {
+    let n = cases.count, (trainCount, validationCount, testCount) = counts
+    precondition(min(trainCount, validationCount, testCount) >= 0, "a split by \(counts)")
+    let total = trainCount + validationCount + testCount
+    let asked =
+      "data.split asks for \(trainCount) training, \(validationCount) validation and \(testCount) test cases"
+    guard total <= n else {
+      throw Fault(
+        .recipe,
+        "\(asked), \(total) in all, and there are \(n); lower the counts, or give proportions: "
+          + "{ratio: [\(trainCount), \(validationCount), \(testCount)]}")
+    }
+    var deck = Deck(cases, seed: seed)
+    let sets = [trainCount, validationCount, testCount].count { $0 > 0 }
+    guard deck.patients >= sets else {
+      throw Fault(
+        .recipe,
+        "\(asked), and there \(deck.patients == 1 ? "is" : "are") only \(deck.patients.named("patient"))")
+    }
+    let isTraining = trainCount > 0 ? 1 : 0
+    let test = deck.take(testCount, leaving: (validationCount > 0 ? 1 : 0) + isTraining)
+    let validation = deck.take(validationCount, leaving: isTraining)
+    let train = total == n ? deck.rest : deck.take(trainCount, leaving: 0)
+    let split = try Split(train: train, validation: validation, test: test)
+    split.compare(train: trainCount, validationCount, testCount, say)
+    return split
+  }
+
+  private func compare(train: Int, _ validation: Int, _ test: Int, _ say: (String) -> Void) {
+    for (name, asked, ids) in [
+      ("training", train, self.train), ("validation", validation, self.validation), ("test", test, self.test),
+    ] where asked != ids.count {
+      say(
+        "the split has \(ids.count.named("\(name) case")) in place of \(asked): a patient's cases stay together"
+      )
+    }
+  }
+
+  /// Patients of each grade in random order, from which sets are taken.
+  private struct Deck {
+    /// HGG, LGG, unknown: the cases of each patient.
+    private var strata: [[[String]]]
+    /// Cases of each grade, before any was taken.
+    private let sizes: [Int]
+    private(set) var patients: Int
+    /// Whether every patient has one case.
+    let isOfCases: Bool
+
+    init(_ cases: [CaseFiles], seed: UInt64) {
+      let sorted = cases.sorted { $0.id < $1.id }
+      let byPatient = Dictionary(grouping: sorted, by: \.patient)
+      // In the order of their first cases. A patient's grade is the first that is known.
+      let all = byPatient.values.sorted { $0[0].id < $1[0].id }.map { own in
+        (grade: own.lazy.compactMap(\.grade).first, ids: own.map(\.id))
+      }
+      let grades: [Grade?] = [.hgg, .lgg, nil]
+      strata = grades.enumerated().map { index, grade in
+        let own = all.filter { $0.grade == grade }.map(\.ids)
+        var random = Philox(seed: seed, .split, index)
+        return random.permutation(own.count).map { own[$0] }
+      }
+      sizes = strata.map { $0.reduce(0) { $0 + $1.count } }
+      patients = all.count
+      isOfCases = all.count == cases.count
+    }
+
+    /// The cases that are left.
+    var rest: [String] { strata.flatMap { $0.flatMap { $0 } } }
+
+    /// Takes whole patients until there are `count` cases, each grade in proportion, or only so many patients are left.
+    mutating func take(_ count: Int, leaving least: Int) -> [String] {
+      let all = sizes.reduce(0, +), left = strata.map { $0.reduce(0) { $0 + $1.count } }
+      guard count > 0, all > 0 else { return [] }
       // Whole parts first, then one each to the largest remainders.
-      var counts = sizes.map { count * $0 / n }
-      let order = sizes.indices.sorted { (count * sizes[$0] % n, $1) > (count * sizes[$1] % n, $0) }
-      for i in counts.indices { counts[i] = min(counts[i], left[i].count) }
-      var missing = count - counts.reduce(0, +)
+      var counts = sizes.map { count * $0 / all }
+      let order = sizes.indices.sorted { (count * sizes[$0] % all, $1) > (count * sizes[$1] % all, $0) }
+      for i in counts.indices { counts[i] = min(counts[i], left[i]) }
+      var missing = min(count, left.reduce(0, +)) - counts.reduce(0, +)
       while missing > 0 {
-        for i in order where missing > 0 && counts[i] < left[i].count {
+        for i in order where missing > 0 && counts[i] < left[i] {
           counts[i] += 1
           missing -= 1
         }
       }
-      return counts.indices.flatMap { i in
-        defer { left[i].removeFirst(counts[i]) }
-        return left[i].prefix(counts[i])
+      var taken: [String] = [], wanted = 0
+      for i in strata.indices {
+        // What an earlier grade's last patient brought too much is not taken here.
+        wanted += counts[i]
+        var used = 0
+        while wanted > 0, used < strata[i].count, patients > least {
+          taken += strata[i][used]
+          wanted -= strata[i][used].count
+          used += 1
+          patients -= 1
+        }
+        strata[i].removeFirst(used)
+        wanted = min(wanted, 0)
       }
+      return taken
     }
-    let test = take(testCount), validation = take(validationCount)
-    return try Split(train: left.flatMap { $0 }, validation: validation, test: test)
   }
 
   /// Reads a split from JSON: `{"train": […], "validation": […], "test": […]}` ("val" will do, and "test" may be
   /// absent), or nnU-Net's splits_final.json, of which the first fold is taken.
   ///
   /// Throws `.missing` where the file or a case it names is not there, `.invalid` where it has another form, a
-  /// case is in two lists, or nothing is left to train or validate on.
+  /// case is in two lists, or there is none to train on.
   public static func read(_ path: String, ids: some Collection<String>) throws -> Split {
     guard let data = FileManager.default.contents(atPath: path) else {
       throw Fault(.missing, "\(path): no such file")
@@ -93,9 +197,7 @@ public struct Split: Codable, Equatable, Sendable {
     } catch let fault as Fault {
       throw Fault(fault.kind, "\(path): \(fault.description)")
     }
-    guard !split.train.isEmpty, !split.validation.isEmpty else {
-      throw Fault(.invalid, "\(path): no case to \(split.train.isEmpty ? "train" : "validate") on")
-    }
+    guard !split.train.isEmpty else { throw Fault(.invalid, "\(path): no case to train on") }
     let known = Set(ids)
     let unknown = (split.train + split.validation + split.test).filter { !known.contains($0) }
     if let first = unknown.first {

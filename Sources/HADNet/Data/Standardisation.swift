@@ -23,7 +23,7 @@ public struct Standardisation: Codable, Equatable, Sendable {
     let box = raw.box.widened(to: leastSide, in: raw.header.size)
     let size = Size(box.size.z + 2 * border, box.size.y + 2 * border, box.size.x + 2 * border)
     // Four sequences, each also as floats and one as doubles, masks and labels.
-    try AvailableMemory.check(48 * size.voxels, "\(raw.files.id): a box of \(size) voxels (z, y, x)")
+    try AvailableMemory.check(48 * size.voxels, "\(raw.files.id): a box of \(size) voxels (x, y, z)")
     let placement = Placement(raw.header, box, size)
     var padded: [(modality: Modality, values: [Float])] = []
     var mask = [UInt8](repeating: 1, count: size.voxels)

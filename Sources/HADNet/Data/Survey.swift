@@ -1,12 +1,12 @@
 /// What one pass over a case's files finds: all that later passes need to know of the whole data set. Small
 /// and Codable, so that cases can be dealt over ranks and kept as JSON.
 public struct CaseSurvey: Codable, Equatable, Sendable {
-  public let id: String
+  public let id, patient: String
   public let grade: Grade?
   public let convention: LabelConvention
   /// FLAIR's own extents, fastest axis first.
   public let dimensions: [Int]
-  /// Distances of neighbours along FLAIR's own axes, mm, fastest first.
+  /// Distances of neighbours along x, y and z of the grid brought to BraTS's orientation, mm.
   public let spacing: [Double]
   /// From FLAIR's own voxel indices to mm to the right, to the front, up: 4×4, row-major.
   public let affine: [Double]
@@ -23,6 +23,10 @@ public struct CaseSurvey: Codable, Equatable, Sendable {
   public let hashes: [String: String]
   /// Voxels of each class inside the brain, [background, NET, ED, ET]; nil without a truth.
   public let classVoxels: [Int]?
+  /// Voxels of the truth that are not background, inside the brain and outside; nil without a truth.
+  public let tumourVoxels: Int?
+  /// The value of the grid's eight corners in the sequences where it is one, and not 0.
+  public let backgrounds: [String: Float]
 }
 
 extension Preparation {
@@ -31,7 +35,10 @@ extension Preparation {
   public func survey(_ files: CaseFiles) throws -> CaseSurvey {
     var plain = self
     plain.standardisation = nil
-    return survey(try RawCase(files, plain))
+    let raw = try RawCase(files, plain)
+    // Training would stop at it, days later perhaps.
+    try raw.refuseConstants()
+    return survey(raw)
   }
 
   /// The survey of a case, or all that is wrong with it: each file's own fault, else what doesn't fit.
@@ -70,11 +77,25 @@ extension Preparation {
       counts = found
     }
     return CaseSurvey(
-      id: raw.files.id, grade: raw.files.grade, convention: raw.files.convention,
-      dimensions: raw.header.dimensions, spacing: raw.header.spacing, affine: raw.header.affine,
+      id: raw.files.id, patient: raw.files.patient, grade: raw.files.grade, convention: raw.files.convention,
+      dimensions: raw.header.dimensions, spacing: raw.header.bratsSpacing.reversed(),
+      affine: raw.header.affine,
       forms: raw.header.forms, hasOrientation: raw.hasOrientation, box: raw.box.size,
-      brainVoxels: raw.mask.reduce(0) { $0 + Int($1) }, hashes: hashes, classVoxels: counts)
+      brainVoxels: raw.mask.reduce(0) { $0 + Int($1) }, hashes: hashes, classVoxels: counts,
+      tumourVoxels: raw.labels.map { $0.reduce(0) { $0 + ($1 != 0 ? 1 : 0) } }, backgrounds: backgrounds(raw))
   }
+}
+
+private func backgrounds(_ raw: RawCase) -> [String: Float] {
+  var values: [String: Float] = [:]
+  for (modality, image) in raw.images {
+    let size = image.size
+    let corners = [0, size.z - 1].flatMap { z in
+      [0, size.y - 1].flatMap { y in [0, size.x - 1].map { image.voxels[(z * size.y + y) * size.x + $0] } }
+    }
+    if Set(corners).count == 1, corners[0] != 0 { values[modality.rawValue] = corners[0] }
+  }
+  return values
 }
 
 /// Several faults at once, at least one.
@@ -92,29 +113,10 @@ public struct DatasetSurvey: Codable, Equatable, Sendable {
   /// Sorted by ID.
   public let cases: [CaseSurvey]
 
-  /// Throws the first of `duplicates`.
+  /// Throws the first of `problems`.
   public init(_ cases: [CaseSurvey]) throws {
     self.cases = cases.sorted { $0.id < $1.id }
-    if let first = DatasetSurvey.duplicates(cases).first { throw first }
-  }
-
-  /// A fault for each sequence that is the same image as an earlier one, of another case or of its own: a copy
-  /// under another name would sit in training and test alike.
-  public static func duplicates(_ cases: [CaseSurvey]) -> [Fault] {
-    var faults: [Fault] = []
-    var seen: [String: String] = [:]
-    for survey in cases.sorted(by: { $0.id < $1.id }) {
-      for modality in Modality.allCases {
-        guard let hash = survey.hashes[modality.rawValue] else { continue }
-        let name = "\(modality.rawValue) of \(survey.id)"
-        if let first = seen[hash] {
-          faults.append(Fault(.invalid, "\(first) and \(name) are the same image; remove one of the two"))
-        } else {
-          seen[hash] = name
-        }
-      }
-    }
-    return faults
+    if let first = DatasetSurvey.problems(cases).first { throw first }
   }
 
   public subscript(id: String) -> CaseSurvey? { cases.first { $0.id == id } }

@@ -119,6 +119,10 @@ extension Evaluator {
     predictionConvention: LabelConvention? = nil
   ) throws -> [Pair] {
     let dataset = try truths(truth), found = try predictionFiles(predictions)
+    // Labels that are said may be of any disease.
+    if convention == nil || predictionConvention == nil {
+      try LabelConvention.refuseForeign(dataset.cases.map(\.id))
+    }
     for item in dataset.cases where found[item.id] == nil {
       throw Fault(.missing, "\(predictions): no segmentation of \(item.id), which has a truth in \(truth)")
     }
@@ -167,11 +171,11 @@ extension Evaluator {
   }
 
   private static func stem(_ name: String, _ suffix: String = "") -> String? {
-    for ending in [".nii.gz", ".nii"] where name.hasSuffix(suffix + ending) {
-      let stem = String(name.dropLast(suffix.count + ending.count))
-      return stem.isEmpty ? nil : stem
+    guard let stem = NIfTIImage.stem(name), stem.count > suffix.count, stem.lowercased().hasSuffix(suffix)
+    else {
+      return nil
     }
-    return nil
+    return String(stem.dropLast(suffix.count))
   }
 
   /// The case and the region of a map's file.

@@ -22,8 +22,8 @@ public struct Size: Hashable, Sendable, CustomStringConvertible {
   /// `[z, y, x]`, as files store it.
   public var array: [Int] { [z, y, x] }
 
-  /// `160×192×160`, in the order z, y, x.
-  public var description: String { "\(z)×\(y)×\(x)" }
+  /// `240×240×155`: x, y, z, as a person and every viewer has them.
+  public var description: String { "\(x)×\(y)×\(z)" }
 }
 
 extension Size: Codable {
@@ -54,5 +54,6 @@ public struct Shape: Hashable, Sendable, CustomStringConvertible {
 
   public var voxels: Int { size.voxels }
   public var count: Int { size.voxels * channels }
-  public var description: String { "\(size)×\(channels)" }
+  /// In memory order, as files have it.
+  public var description: String { "\(size.z)×\(size.y)×\(size.x)×\(channels)" }
 }

@@ -69,6 +69,8 @@ public struct RunReport {
     if !evaluations.isEmpty {
       sections.append(.init("Cases", [.table(ReportContents.Table(casesOf: evaluations))]))
     }
+    let split = splitBlocks()
+    if !split.isEmpty { sections.append(.init("Split", split)) }
     sections.append(.init("Times", [.facts(times())]))
     sections.append(
       .init("Settings", [.text(title: "recipe.yaml", recipe.yaml)]))
@@ -83,6 +85,20 @@ public struct RunReport {
   private func path(_ figure: String) throws -> String {
     try Replacement.makeFolder(run.figures)
     return "\(run.figures)/\(figure)"
+  }
+
+  /// Cases, patients and grades of each set; nothing where the run has not come so far.
+  private func splitBlocks() -> [ReportContents.Block] {
+    let known = TrainingData.kept(in: run)
+    guard !known.isEmpty, let split = try? Split.read(run.split, ids: known.map(\.id)) else { return [] }
+    let table = SplitTable(split, of: known.map { ($0.id, $0.patient, $0.grade) })
+    let rows = table.rows.map { [$0.name, "\($0.cases)", "\($0.patients)", $0.cases == 0 ? "–" : $0.grades] }
+    return [
+      .table(
+        .init(
+          header: ["", "cases", "patients", "grades"], rows: rows,
+          note: table.leftOut > 0 ? "\(table.leftOut.named("case")) in no set." : ""))
+    ] + (table.leak.map { [.paragraph("Warning: \($0)")] } ?? [])
   }
 
   func evaluations() throws -> [MethodEvaluation] {
@@ -176,7 +192,7 @@ public struct RunReport {
     }
     var facts: [(name: String, value: String)] = Stage.allCases.compactMap { stage in
       seconds[stage.rawValue].map {
-        var text = "\(ProgressBar.duration($0)) for \(epochs[stage.rawValue] ?? 0) epochs"
+        var text = "\(ProgressBar.duration($0)) for \((epochs[stage.rawValue] ?? 0).named("epoch"))"
         if let share = shares[stage.rawValue] {
           let all = max(share.compute + share.exposed + share.wait, .leastNormalMagnitude)
           text += String(

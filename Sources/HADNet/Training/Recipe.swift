@@ -50,13 +50,17 @@ public struct DataSettings: Codable, Equatable, Sendable {
     case refuse
     /// Its absolute value is taken, as the original does.
     case absolute = "abs"
+    /// It becomes 0.
+    case zero
   }
 
   /// The data set's folder; nil: given on the command line.
   public var path: String?
-  public var split = SplitSettings.counts(train: 200, validation: 66, test: 69)
+  public var split = SplitSettings.ratio(train: 200, validation: 66, test: 69)
   /// Seed of a split at random; nil: the recipe's seed. Several seeds of one study share it.
   public var splitSeed: UInt64?
+  /// Whether a given split may have cases of one patient in two sets.
+  public var allowLeak = false
   public var mask = Mask.student
   public var negative = Negative.refuse
   /// The common size all cases are padded to, [z, y, x]; nil: found from the data (160×192×160 for BraTS 2019).
@@ -68,14 +72,21 @@ public struct DataSettings: Codable, Equatable, Sendable {
 
   /// How cases are prepared.
   var preparation: Preparation {
-    Preparation(
-      mask: mask == .all ? .all : .preContrast, negative: negative == .absolute ? .absolute : .refuse)
+    let negative: Preparation.Negative =
+      switch negative {
+      case .refuse: .refuse
+      case .absolute: .absolute
+      case .zero: .zero
+      }
+    return Preparation(mask: mask == .all ? .all : .preContrast, negative: negative)
   }
 }
 
 /// How cases are divided into training, validation and test.
 public enum SplitSettings: Codable, Equatable, Sendable {
-  /// At random in these proportions, HGG and LGG alike.
+  /// At random in these proportions, HGG and LGG alike, a patient's cases together.
+  case ratio(train: Int, validation: Int, test: Int)
+  /// At random in the same way, so many cases each; what is left is not used.
   case counts(train: Int, validation: Int, test: Int)
   /// As a JSON file says.
   case file(String)

@@ -86,6 +86,7 @@ extension DataSettings: RecipeSection {
     try v.value("path", &path, .orNull(.text("a folder"), "given by --data"))
     try v.value("split", &split, .split)
     try v.value("split_seed", &splitSeed, .orNull(.seed, "the recipe's seed"))
+    try v.value("allow_leak", &allowLeak, .flag)
     try v.value("mask", &mask, .choice())
     try v.value("negative", &negative, .choice())
     try v.value("size", &size, .orNull(.size, "found from the data"))
@@ -372,31 +373,36 @@ extension RecipeValue where T == ClassWeights {
 }
 
 extension RecipeValue where T == SplitSettings {
-  static let keys = ["train", "validation", "test"]
+  static let counts = ["train", "validation", "test"]
+  static let ratio = "ratio"
 
   static var split: Self {
     Self(
-      allowed: "counts {train: 200, validation: 66, test: 69}, or the name of a file",
+      allowed: "counts {train: 7, validation: 2, test: 2} with at least 1 to train, proportions "
+        + "{ratio: [200, 66, 69]}, or the name of a file",
       read: { node in
         if let scalar = node.scalar {
           return node.isNull || scalar.string.isEmpty || node.number(Double.self) != nil
             ? nil : .file(scalar.string)
         }
-        guard case .mapping(let mapping) = node,
-          mapping.allSatisfy({ keys.contains($0.key.scalar?.string ?? "") })
-        else { return nil }
-        func count(_ key: String, _ standard: Int, from least: Int) -> Int? {
-          guard let node = mapping[key] else { return standard }
-          return node.plain.flatMap { Int($0) }.flatMap { $0 >= least && $0 <= 1_000_000 ? $0 : nil }
+        guard case .mapping(let mapping) = node else { return nil }
+        func whole(_ node: Node) -> Int? {
+          node.plain.flatMap { Int($0) }.flatMap { (0...1_000_000).contains($0) ? $0 : nil }
         }
-        guard case .counts(let a, let b, let c) = DataSettings().split,
-          let train = count("train", a, from: 1), let validation = count("validation", b, from: 1),
-          let test = count("test", c, from: 0)
-        else { return nil }
-        return .counts(train: train, validation: validation, test: test)
+        if case .sequence(let list)? = mapping[ratio], mapping.count == 1 {
+          let parts = list.compactMap(whole)
+          guard list.count == 3, parts.count == 3, parts[0] > 0 else { return nil }
+          return .ratio(train: parts[0], validation: parts[1], test: parts[2])
+        }
+        guard mapping.allSatisfy({ counts.contains($0.key.scalar?.string ?? "") }) else { return nil }
+        // A set that is not named is empty.
+        let sizes = counts.compactMap { name in mapping[name].map(whole) ?? 0 }
+        guard sizes.count == 3, sizes[0] > 0 else { return nil }
+        return .counts(train: sizes[0], validation: sizes[1], test: sizes[2])
       },
       text: { split in
         switch split {
+        case .ratio(let train, let validation, let test): "{ratio: [\(train), \(validation), \(test)]}"
         case .counts(let train, let validation, let test):
           "{train: \(train), validation: \(validation), test: \(test)}"
         case .file(let name): quoted(name)
@@ -529,10 +535,10 @@ private struct RecipeTree {
         .recipe,
         "--set \(text): \(key) is a section; set one of its keys, such as \(first.joined(separator: "."))")
     }
-    let isCount =
-      path.count == 3 && path.starts(with: ["data", "split"])
-      && RecipeValue<SplitSettings>.keys.contains(path[2])
-    guard known.contains(path) || isCount else {
+    let counts = RecipeValue<SplitSettings>.counts, ratio = RecipeValue<SplitSettings>.ratio
+    let isOfSplit =
+      path.count == 3 && path.starts(with: ["data", "split"]) && (counts + [ratio]).contains(path[2])
+    guard known.contains(path) || isOfSplit else {
       throw Fault(.recipe, "--set \(text): " + unknown(path, among: known))
     }
     let value: Node?
@@ -542,6 +548,12 @@ private struct RecipeTree {
       throw Fault(.recipe, "--set \(text): the value is not valid YAML")
     }
     RecipeTree.put(value ?? Node("null"), at: path[...], in: &root)
+    if isOfSplit {
+      // Counts take the place of proportions that the file has, and the other way round.
+      for other in path[2] == ratio ? counts : [ratio] {
+        RecipeTree.remove(path.dropLast() + [other], from: &root)
+      }
+    }
     overrides[path] = text
   }
 
@@ -555,6 +567,17 @@ private struct RecipeTree {
     var child = mapping[key] ?? Node("")
     put(value, at: path.dropFirst(), in: &child)
     mapping[key] = child
+    node = .mapping(mapping)
+  }
+
+  private static func remove(_ path: ArraySlice<String>, from node: inout Node) {
+    guard let key = path.first, case .mapping(var mapping) = node, var child = mapping[key] else { return }
+    if path.count > 1 {
+      remove(path.dropFirst(), from: &child)
+      mapping[key] = child
+    } else {
+      mapping[key] = nil
+    }
     node = .mapping(mapping)
   }
 

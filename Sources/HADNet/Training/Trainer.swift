@@ -13,7 +13,11 @@ public enum TrainingEvent: Sendable {
   case found(Stage, epochs: Int)
   case evaluating(Stage, EvaluatedSet, cases: Int)
   case sampling(Stage, EvaluatedSet, samples: Int, cases: Int)
+  /// How the cases are divided; told at each start.
+  case split(SplitTable)
   case warning(String)
+  /// What is unusual and may be meant.
+  case note(String)
 }
 
 /// How often a stage's networks are updated.

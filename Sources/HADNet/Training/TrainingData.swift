@@ -23,12 +23,15 @@ public final class TrainingData {
   /// Finds and surveys the data set (cases dealt over ranks, results kept in the run folder), splits it, and checks
   /// that no image is in it twice. All ranks must call it together.
   ///
+  /// `stages`: those that are to be trained; `evaluates`: whether they are compared afterwards. What they need of the
+  /// split must be there.
   /// `cache`: the folder of prepared cases, which several seeds share. `memoryLimit`: bytes of prepared cases that this
-  /// rank keeps; nil: `CaseStore.defaultMemoryLimit`. `warn` hears what a person should know, on rank 0.
+  /// rank keeps; nil: `CaseStore.defaultMemoryLimit`. `tell` hears what a person should know, on rank 0.
   public init(
-    _ recipe: Recipe, root: String, run: RunFolder, cache: String, memoryLimit: Int? = nil,
-    over communicator: Communicator, warn: (String) -> Void
+    _ recipe: Recipe, root: String, run: RunFolder, for stages: [Stage], evaluates: Bool, cache: String,
+    memoryLimit: Int? = nil, over communicator: Communicator, tell: @escaping (TrainingEvent) -> Void
   ) throws {
+    let tell = { if communicator.rank == 0 { tell($0) } }
     dataset = try communicator.rootFirst { try Dataset.find(root, needsTruth: true) }
     do {
       try communicator.agree(on: "the data set \(root)", TrainingData.fingerprint(dataset))
@@ -37,6 +40,8 @@ public final class TrainingData {
     }
     preparation = recipe.data.preparation
     survey = try TrainingData.survey(dataset, preparation, run, communicator)
+    for text in DatasetSurvey.warnings(survey.cases) { tell(.warning(text)) }
+    for text in dataset.notes + DatasetSurvey.notes(survey.cases) { tell(.note(text)) }
 
     let needed = survey.commonSize, least = Discriminator.leastSide
     commonSize =
@@ -46,31 +51,16 @@ public final class TrainingData {
     {
       throw Fault(
         .recipe,
-        "data.size \(size) is smaller than the brain of \(large.id), \(large.box) voxels; the data set needs "
-          + "\(survey.commonSize)")
+        "data.size \(size) (x, y, z) is smaller than the brain of \(large.id), \(large.box) voxels; the data set needs "
+          + "data.size: \(survey.commonSize.array)")
     }
 
-    let ids = dataset.cases.map(\.id)
     let cases = dataset.cases
     // Rank 0 writes the split, the others read it.
     split = try communicator.rootFirst {
-      if FileManager.default.fileExists(atPath: run.split) { return try Split.read(run.split, ids: ids) }
-      let found: Split
-      switch recipe.data.split {
-      case .file(let path): found = try Split.read(path, ids: ids)
-      case .counts(let train, let validation, let test):
-        if cases.allSatisfy({ $0.grade == nil }) {
-          warn("no grades are known in \(root): the split is plain random")
-        }
-        found = try Split.random(
-          cases, seed: recipe.data.splitSeed ?? recipe.seed,
-          weights: (train: train, validation: validation, test: test))
-      }
-      // Before the split is kept, so that a mended recipe may begin in the same folder.
-      try TrainingData.check(recipe.batch, found)
-      try found.write(run.split)
-      return found
+      try TrainingData.split(cases, recipe, run, root: root, for: stages, evaluates: evaluates, tell)
     }
+    tell(.split(SplitTable(split, of: cases)))
     switch recipe.data.classWeights {
     case .fixed(let weights): startWeights = weights
     case .data: startWeights = survey.classWeights(split.train)
@@ -90,6 +80,54 @@ public final class TrainingData {
       .recipe,
       "a batch of \(batch) is more than the \(cases) training cases: set batch to at most \(cases), on at most as many "
         + "ranks")
+  }
+
+  /// The run's own split, else the one that the recipe says, which becomes the run's.
+  private static func split(
+    _ cases: [CaseFiles], _ recipe: Recipe, _ run: RunFolder, root: String, for stages: [Stage],
+    evaluates: Bool,
+    _ tell: @escaping (TrainingEvent) -> Void
+  ) throws -> Split {
+    let say: (String) -> Void = { tell(.warning($0)) }
+    func given(_ path: String) throws -> Split {
+      let split = try Split.read(path, ids: cases.map(\.id))
+      if !recipe.data.allowLeak { try split.refuseLeaks(of: cases, file: path) }
+      return split
+    }
+    let isKept = FileManager.default.fileExists(atPath: run.split)
+    let split: Split, seed = recipe.data.splitSeed ?? recipe.seed
+    var source = (kind: Fault.Kind.recipe, name: "data.split")
+    switch recipe.data.split {
+    case _ where isKept:
+      split = try given(run.split)
+      source = (.invalid, run.split)
+    case .file(let path):
+      split = try given(path)
+      source = (.invalid, path)
+    case .ratio(let train, let validation, let test):
+      split = try Split.random(cases, seed: seed, ratio: (train, validation, test), say: say)
+    case .counts(let train, let validation, let test):
+      split = try Split.random(cases, seed: seed, counts: (train, validation, test), say: say)
+    }
+    let sizes = split.sets.map { "\($0.name) \($0.ids.count)" }.joined(separator: ", ")
+    if split.validation.isEmpty, let stage = stages.first(where: { $0.validationInterval(recipe) != nil }) {
+      throw Fault(
+        source.kind,
+        "\(source.name) gives no validation case (\(sizes)), and \(stage.rawValue) chooses its checkpoint by them"
+      )
+    }
+    if evaluates, Study.judged(split).isEmpty {
+      throw Fault(source.kind, "\(source.name) gives neither test nor validation cases (\(sizes)) to score")
+    }
+    if isKept { return split }
+    if case .file = recipe.data.split {
+    } else if cases.allSatisfy({ $0.grade == nil }) {
+      say("no grades are known in \(root): the split is plain random")
+    }
+    // Before the split is kept, so that a mended recipe may begin in the same folder.
+    try check(recipe.batch, split)
+    try split.write(run.split)
+    return split
   }
 
   /// How U-HeMIS and U-HVED see the cases, and where they come from. The landmarks are the training cases', dealt over
@@ -145,12 +183,20 @@ public final class TrainingData {
     }
   }
 
+  /// What the last start of a run found in its data set; nothing where there was none.
+  static func kept(in run: RunFolder) -> [CaseSurvey] {
+    kept(run).map(\.survey)
+  }
+
+  private static func kept(_ run: RunFolder) -> [Kept] {
+    FileManager.default.contents(atPath: run.survey)
+      .flatMap { try? JSONDecoder().decode([Kept].self, from: $0) } ?? []
+  }
+
   private static func survey(
     _ dataset: Dataset, _ preparation: Preparation, _ run: RunFolder, _ communicator: Communicator
   ) throws -> DatasetSurvey {
-    let known =
-      FileManager.default.contents(atPath: run.survey)
-      .flatMap { try? JSONDecoder().decode([Kept].self, from: $0) } ?? []
+    let known = kept(run)
     let byID = Dictionary(known.map { ($0.survey.id, $0) }) { first, _ in first }
     var kept: [Kept] = [], isNew = false
     // Rank 0 may write the file when all have read it.

@@ -229,7 +229,8 @@ struct SmallCase {
     )
     #expect(
       try message { $0.images[.t1]?[5] = -3 }
-        == "BraTS19_X_1_t1.nii.gz: negative voxels: 1; `negative: abs` takes their absolute values")
+        == "BraTS19_X_1_t1.nii.gz: 1 negative voxel, 8.3 % of those that are not 0, all -3, as of a background; "
+        + "negative: zero makes it 0 (data.negative of a recipe, --negative of inspect and predict)")
     #expect(
       try message { $0.images[.t1] = [Float](repeating: 0, count: 24) }
         == "BraTS19_X_1_t1.nii.gz: all voxels are 0")
@@ -273,6 +274,103 @@ struct SmallCase {
     #expect(got.images.array == expected)
   }
 
+  @Test func negativeVoxelsCanBecomeZero() throws {
+    var small = SmallCase(scratch)
+    let expected = try Preparation().prepare(try small.files(), commonSize: Size(16, 16, 16)).images.array
+    // A background of -1.
+    for modality in Modality.allCases {
+      small.images[modality] = (small.images[modality] ?? []).map { $0 == 0 ? -1 : $0 }
+    }
+    let files = try small.files()
+    let got = try Preparation(negative: .zero).prepare(files, commonSize: Size(16, 16, 16))
+    #expect(got.images.array == expected)
+    small.images[.t1] = [Float](repeating: -2, count: 24)
+    #expect(
+      fault { _ = try Preparation(negative: .zero).survey(try small.files()) }?.description
+        == "\(scratch.file("BraTS19_X_1_t1.nii.gz")): no voxel is above 0")
+  }
+
+  private static func volume(_ value: (Float) -> Float) -> [Float] { (0..<1000).map { value(Float($0)) } }
+
+  private static let negatives: [(voxels: [Float], share: String, words: String)] = [
+    (volume { $0 < 10 ? -2 : $0 }, "1 %", "as an interpolation leaves them; negative: zero"),
+    (volume { $0 / 500 - 0.999 }, "50 %", "already normalised?"),
+    (volume { $0 < 600 ? -1 : $0 }, "60 %", "as of a background; negative: zero makes it 0"),
+    (volume { $0 - 200 }, "20 %", "values from -200 to 799"),
+  ]
+
+  @Test(arguments: DataCaseTests.negatives)
+  func negativesAreToldByWhatTheyLookLike(voxels: [Float], share: String, words: String) {
+    let told = Negatives(voxels).words
+    #expect(told.contains(share) && told.contains(words), "\(told)")
+    // Absolute values of z-scores would be nonsense.
+    if words.contains("normalised") { #expect(!told.contains("abs"), "\(told)") }
+  }
+
+  @Test func theCavityOfTreatedPatientsIsNamed() throws {
+    var small = SmallCase(scratch)
+    small.id = "BraTS-GLI-02063-100"
+    small.labels = [4] + [UInt8](repeating: 0, count: 23)
+    let words = fault { _ = try Preparation().survey(try small.files()) }?.description ?? ""
+    #expect(words.contains("resection cavity (RC)") && words.contains("can't be served yet"), "\(words)")
+  }
+
+  @Test func aSurveyRefusesWhatTrainingWould() throws {
+    var small = SmallCase(scratch)
+    // T1ce is 0 wherever the others are not.
+    small.images[.t1ce] = (small.images[.t1ce] ?? []).map { $0 == 0 ? 5 : 0 }
+    let files = try small.files()
+    let expected = "\(scratch.file("BraTS19_X_1_t1ce.nii.gz")): all voxels of the brain have the same value"
+    #expect(fault { _ = try Preparation().survey(files) }?.description == expected)
+    #expect(
+      fault { _ = try Preparation().prepare(files, commonSize: Size(16, 16, 16)) }?.description == expected)
+    #expect(fault { _ = try Preparation(modalities: Modality.student).survey(files) } == nil)
+  }
+
+  @Test func warningsAndNotesOfADataSet() throws {
+    func survey(_ id: String, _ change: (inout SmallCase) -> Void = { _ in }) throws -> CaseSurvey {
+      var small = SmallCase(scratch)
+      small.id = id
+      small.labels = [1] + [UInt8](repeating: 0, count: 23)
+      change(&small)
+      return try Preparation().survey(try small.files())
+    }
+    func spaced(_ z: Double) -> (inout SmallCase) -> Void {
+      { small in
+        var affine = SmallCase.brats
+        affine[10] = z
+        for modality in Modality.allCases { small.affines[modality] = affine }
+        small.labels = nil
+      }
+    }
+    #expect(DatasetSurvey.warnings([try survey("A"), try survey("B", spaced(1.005))]).isEmpty)
+    #expect(
+      DatasetSurvey.warnings([
+        try survey("C", spaced(3)), try survey("A"), try survey("B"), try survey("D", spaced(3)),
+      ])
+        == [
+          "cases of different spacing, which a network takes for the same size; resample them to one:\n"
+            + "  1×1×1 mm (x, y, z) in 2 cases: A and 1 more\n  1×1×3 mm (x, y, z) in 2 cases: C and 1 more"
+        ])
+    let full = try survey("E") { small in
+      small.dimensions = [4, 4, 4]
+      small.labels = nil
+      for modality in Modality.allCases {
+        small.images[modality] = (0..<64).map { i in
+          [i % 4, i / 4 % 4, i / 16].allSatisfy { (1...2).contains($0) }
+            ? Float(i * (modality.channel + 1)) : 1e-7
+        }
+      }
+    }
+    #expect(
+      DatasetSurvey.warnings([full]) == [
+        "the brain fills more than 90 % of the volume in 1 case, of E for one: the background is not 0 (flair 1e-07, "
+          + "t1 1e-07, t2 1e-07); set it to 0, e.g. by the product with a brain mask"
+      ])
+    let empty = try survey("F") { $0.labels = [UInt8](repeating: 0, count: 24) }
+    #expect(DatasetSurvey.notes([empty, try survey("A")]) == ["1 truth without any tumour: F"])
+  }
+
   @Test func labelsThatAreNoWholeNumbersAreRefused() throws {
     let small = SmallCase(scratch), files = try small.files(), seg = scratch.file("half.nii")
     try NIfTIImage.write(
@@ -298,7 +396,15 @@ struct SmallCase {
       fault { _ = try DatasetSurvey([second, first]) }
         == Fault(
           .invalid,
-          "flair of BraTS19_X_1 and flair of BraTS19_Y_1 are the same image; remove one of the two"))
+          "BraTS19_X_1 and BraTS19_Y_1 are the same images (flair, t1ce, t1, t2); remove one of the two"))
+    let t2 = small.images[.t2] ?? []
+    for modality in [Modality.flair, .t1ce, .t1] {
+      small.images[modality] = (small.images[modality] ?? []).map { $0 * 1.1 }
+    }
+    #expect(
+      fault { _ = try DatasetSurvey([try Preparation().survey(try small.files()), first]) }?.description
+        == "t2 of BraTS19_X_1 and t2 of BraTS19_Y_1 are the same image; remove one of the two")
+    small.images[.t2] = t2.map { $0 * 1.1 }
     small.images[.t2] = small.images[.t1]
     let twice = try Preparation().survey(try small.files())
     #expect(

@@ -98,6 +98,93 @@ import Testing
           .invalid, "A: two cases of that name, in \(scratch.file("HGG/A")) and \(scratch.file("LGG/A"))"))
   }
 
+  @Test func endingsAndSuffixesMayBeInCapitals() throws {
+    try put("A", "A", ["_FLAIR", "_T1CE", "_T1", "_T2", "_SEG"], ".NII.GZ")
+    try put("B", "B", Self.all, ".Nii")
+    let data = try Dataset.find(scratch.path, needsTruth: true)
+    #expect(data.cases.map(\.id) == ["A", "B"])
+    #expect(data.cases[0].files[.t1ce]?.hasSuffix("A/A_T1CE.NII.GZ") == true)
+    #expect(LabelConvention(caseName: "brats-gli-00000-000") == .brats2023)
+  }
+
+  @Test func whatMacOSLeavesIsNeverLookedAt() throws {
+    try put("A", "A", Self.all)
+    try put("__MACOSX/A", "A", Self.all)
+    try put("__MACOSX/A", "._A", Self.all)
+    try put(".hidden/B", "B", Self.all)
+    try put("A", "._A", Self.all)
+    let data = try Dataset.inspect(scratch.path, needsTruth: true)
+    #expect(data.cases.map(\.id) == ["A"] && data.problems.isEmpty && data.notes.isEmpty)
+  }
+
+  @Test func aRealFolderIsLookedIntoOnce() throws {
+    try put("HGG/A", "A", Self.all)
+    let make = FileManager.default.createSymbolicLink(atPath:withDestinationPath:)
+    try make(scratch.file("self"), ".")
+    try make(scratch.file("HGG/up"), "..")
+    // Before the folder itself in the alphabet.
+    try make(scratch.file("AAA"), "HGG")
+    let data = try Dataset.inspect(scratch.path, needsTruth: true)
+    #expect(data.cases.map(\.id) == ["A"] && data.problems.isEmpty)
+    #expect(data.cases[0].grade == .hgg)
+    // A data set that is made of links alone.
+    let linked = Scratch()
+    try make(linked.file("A"), scratch.file("HGG/A"))
+    #expect(try Dataset.find(linked.path).cases.map(\.id) == ["A"])
+  }
+
+  @Test func aSegmentationWithoutACaseIsANote() throws {
+    try put("A", "A", Self.all)
+    try scratch.put("stray_seg.nii.gz")
+    let data = try Dataset.inspect(scratch.path, needsTruth: true)
+    #expect(data.cases.map(\.id) == ["A"] && data.problems.isEmpty)
+    #expect(data.notes == ["1 segmentation without a case: \(scratch.file("stray_seg.nii.gz"))"])
+    // In a folder of its own it is a case that lacks its images.
+    try put("B", "B", ["_seg"])
+    #expect(try Dataset.inspect(scratch.path).problems.count == 4)
+    // Where there is nothing else, segmentations are the cases: the truth of an evaluation.
+    let truths = Scratch()
+    for id in ["X", "Y"] { try truths.put("\(id)_seg.nii.gz") }
+    #expect(try Dataset.inspect(truths.path, needs: [], needsTruth: true).cases.map(\.id) == ["X", "Y"])
+  }
+
+  @Test func imagesThatNoRuleTakesAreCounted() throws {
+    try put("A", "A", Self.all + ["_adc", "_dwi"])
+    #expect(
+      try Dataset.inspect(scratch.path).notes == [
+        "2 images of no sequence that is known: \(scratch.file("A/A_adc.nii.gz")), \(scratch.file("A/A_dwi.nii.gz"))"
+      ])
+  }
+
+  @Test(arguments: [("PED", "3 cyst"), ("MET", "metastases"), ("MEN", "meningiomas"), ("XYZ", "not known")])
+  func namesOfOtherDiseasesAreRefused(name: String, why: String) throws {
+    let suffixes = ["-t2f", "-t1c", "-t1n", "-t2w", "-seg"]
+    for id in ["BraTS-\(name)-00001-000", "BraTS-\(name)-00002-000", "BraTS-GLI-00001-000"] {
+      try put(id, id, suffixes)
+    }
+    let data = try Dataset.inspect(scratch.path, needsTruth: true)
+    #expect(data.cases.map(\.id) == ["BraTS-GLI-00001-000"])
+    #expect(data.problems.count == 1 && data.problems[0].kind == .invalid)
+    let words = data.problems[0].description
+    #expect(words.hasPrefix("BraTS-\(name)-00001-000 (and 1 more): BraTS-\(name) is not read as glioma: "))
+    #expect(words.contains(why) && words.split(separator: "\n").count == 2)
+    // Segmentations alone are read; whoever scores them says what their labels mean.
+    #expect(try Dataset.inspect(scratch.path, needs: [], needsTruth: true).cases.count == 3)
+    #expect(fault { try LabelConvention.refuseForeign(data.cases.map(\.id)) } == nil)
+  }
+
+  @Test(arguments: [
+    "BraTS-GLI-00001-000", "BraTS-SSA-00001-000", "BraTS-GoAT-00001", "BraTS2021_00001", "P1",
+  ])
+  func namesOfGliomaAreNot(name: String) {
+    #expect(LabelConvention.foreign([name]).isEmpty)
+  }
+
+  @Test func patientsAreToldFromFoldersToo() throws {
+    for visit in ["ses-1", "ses-2"] { try put("sub-7/\(visit)", "scan\(visit.last ?? "0")", Self.all) }
+    #expect(try Dataset.find(scratch.path).cases.map(\.patient) == ["sub-7", "sub-7"])
+  }
+
   @Test func absentAndEmptyFoldersAreMissing() throws {
     let none = scratch.file("none")
     #expect(fault { _ = try Dataset.find(none) } == Fault(.missing, "\(none): no such folder"))

@@ -107,6 +107,6 @@ import Testing
     #expect(
       fault {
         try Phantom.write(to: scratch.path, cases: 1, shape: Size(8, 48, 48), seed: 1, layout: .brats2019)
-      } == Fault(.usage, "a phantom of 8×48×48 voxels; each side must be 16 to 1024"))
+      } == Fault(.usage, "a phantom of 48×48×8 voxels; each side must be 16 to 1024"))
   }
 }

@@ -17,7 +17,7 @@ private func mistake(_ yaml: String, _ overrides: String...) -> Fault? {
     let recipe = Recipe()
     #expect(recipe.network.k == 32 && recipe.network.dropout == 0.2)
     #expect(recipe.data.classWeights == .fixed([1, 59.4507, 23.3190, 71.8481]))
-    #expect(recipe.data.split == .counts(train: 200, validation: 66, test: 69))
+    #expect(recipe.data.split == .ratio(train: 200, validation: 66, test: 69))
     #expect(recipe.data.mask == .student && recipe.data.negative == .refuse && recipe.data.size == nil)
     for stage in [recipe.teacher, recipe.student] {
       #expect(stage.epochs == 400 && stage.rate == 2e-4)
@@ -89,14 +89,45 @@ private func mistake(_ yaml: String, _ overrides: String...) -> Fault? {
     let recipe = try Recipe(
       yaml: "hadnet: {rate: 0.1}",
       overrides: [
-        "hadnet.rate=1e-3", "teacher.plateau.patience=5", "data.split.test=1",
-        "data.class_weights=[1, 2, 3, 4]",
+        "hadnet.rate=1e-3", "teacher.plateau.patience=5", "data.split.train=6",
+        "data.split.validation=2", "data.class_weights=[1, 2, 3, 4]",
         "batch=4", "batch=null", "name=a=b",
       ])
     #expect(recipe.hadnet.rate == 1e-3 && recipe.teacher.plateau.patience == 5)
-    #expect(recipe.data.split == .counts(train: 200, validation: 66, test: 1))
+    // A set that is not named is empty.
+    #expect(recipe.data.split == .counts(train: 6, validation: 2, test: 0))
     #expect(recipe.data.classWeights == .fixed([1, 2, 3, 4]))
     #expect(recipe.batch == nil && recipe.name == "a=b")
+  }
+
+  @Test func aSplitIsCountsOrProportions() throws {
+    func split(_ text: String, _ overrides: String...) throws -> SplitSettings {
+      try Recipe(yaml: "data:\n  split: \(text)\n", overrides: overrides).data.split
+    }
+    #expect(try split("{train: 6, validation: 2}") == .counts(train: 6, validation: 2, test: 0))
+    #expect(try split("{ratio: [3, 1, 0]}") == .ratio(train: 3, validation: 1, test: 0))
+    for settings in [
+      SplitSettings.counts(train: 6, validation: 0, test: 2), .ratio(train: 3, validation: 1, test: 1),
+    ] {
+      var recipe = Recipe()
+      recipe.data.split = settings
+      recipe.data.allowLeak = true
+      #expect(try Recipe(yaml: recipe.yaml) == recipe)
+    }
+    // What is set takes the place of what it can't stand beside.
+    #expect(
+      try split("{ratio: [3, 1, 1]}", "data.split.train=5") == .counts(train: 5, validation: 0, test: 0))
+    #expect(
+      try split("{train: 6, validation: 2}", "data.split.ratio=[2, 1, 1]")
+        == .ratio(train: 2, validation: 1, test: 1))
+    #expect(
+      try split("{train: 6, validation: 2}", "data.split.test=1") == .counts(train: 6, validation: 2, test: 1)
+    )
+    for wrong in [
+      "{ratio: [0, 1, 1]}", "{ratio: [3, 1]}", "{ratio: [3, 1, 1], train: 5}", "{validation: 2}", "{}",
+    ] {
+      #expect(throws: Fault.self) { try split(wrong) }
+    }
   }
 
   @Test(arguments: [
@@ -143,8 +174,8 @@ private func mistake(_ yaml: String, _ overrides: String...) -> Fault? {
     ),
     (
       "data:\n  split: {train: 3, tset: 1}\n",
-      "demo.yaml:2: data.split must be counts {train: 200, validation: 66, test: 69}, or the name of a file, "
-        + "not {train: 3, tset: 1}"
+      "demo.yaml:2: data.split must be counts {train: 7, validation: 2, test: 2} with at least 1 to train, "
+        + "proportions {ratio: [200, 66, 69]}, or the name of a file, not {train: 3, tset: 1}"
     ),
     (
       "batch: 0\n",
@@ -177,8 +208,8 @@ private func mistake(_ yaml: String, _ overrides: String...) -> Fault? {
     ("network.k={", "--set network.k={: the value is not valid YAML"),
     (
       "data.split.train=0",
-      "--set data.split.train=0: data.split must be counts {train: 200, validation: 66, test: 69}, or the name "
-        + "of a file, not {train: 0}"
+      "--set data.split.train=0: data.split must be counts {train: 7, validation: 2, test: 2} with at least 1 to "
+        + "train, proportions {ratio: [200, 66, 69]}, or the name of a file, not {train: 0}"
     ),
   ])
   func aBadOverrideIsNamed(override: String, sentence: String) {
