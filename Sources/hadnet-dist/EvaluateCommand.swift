@@ -8,15 +8,17 @@ struct EvaluateCommand: ParsableCommand {
     commandName: "evaluate", abstract: "Score segmentations on disk, made by any method.",
     discussion: """
       Dice, sensitivity, specificity and HD95 of WT, TC and ET, with the challenge's rules for empty regions; with \
-      maps of uncertainties also the challenge's score of them.
+      maps of uncertainties also the challenge's score of them. Files may be stored in any orientation.
 
       Example: hadnet-dist evaluate --truth BraTS2019 --predictions segmentations --json scores.json
-               hadnet-dist evaluate --truth BraTS2019 --predictions out --uncertainty out
+               hadnet-dist evaluate --truth BraTS2019 --predictions out --uncertainty out --split run/split.json:test
       """)
 
   enum Labels: String, ExpressibleByArgument, CaseIterable {
     case brats2019 = "2019"
     case brats2023 = "2023"
+
+    var convention: LabelConvention { self == .brats2019 ? .brats2019 : .brats2023 }
   }
 
   @Option(help: "A data set in any BraTS layout, or a folder of ID/ID_seg.nii.gz or ID_seg.nii.gz.")
@@ -35,6 +37,14 @@ struct EvaluateCommand: ParsableCommand {
   var json: String?
   @Option(help: "Label convention: 2019 (ET is 4) or 2023 (ET is 3); default: by the cases' names.")
   var labels: Labels?
+  @Option(help: "That of the truth alone.")
+  var truthLabels: Labels?
+  @Option(help: "That of the predictions alone.")
+  var predictionLabels: Labels?
+  @Option(help: "Evaluate only the cases in this text file, a name a line.")
+  var cases: String?
+  @Option(help: "Evaluate only one set of a split, FILE:SET, such as run/split.json:test.")
+  var split: String?
   @Option(help: "Steps from 0 to 100 of the thresholds of the uncertainty score; default: 40.")
   var points: Int?
   @Option(
@@ -66,6 +76,13 @@ struct EvaluateCommand: ParsableCommand {
   }
 
   func validate() throws {
+    if labels != nil, truthLabels != nil || predictionLabels != nil {
+      throw ValidationError(
+        "--labels is for both sides: leave it out beside --truth-labels and --prediction-labels")
+    }
+    if cases != nil, split != nil {
+      throw ValidationError("--cases and --split: one of them says which cases")
+    }
     if let points, !(1...10_000).contains(points) {
       throw ValidationError("--points is \(points); 1 to 10000 are possible")
     }
@@ -76,36 +93,55 @@ struct EvaluateCommand: ParsableCommand {
   }
 
   func run() throws {
-    runInWorld { communicator in
+    runForCode { communicator in
       let usual = UncertaintyThresholds()
       let evaluator = Evaluator(
         distance: .init(direction: hd95Direction, empty: hd95Empty),
         thresholds: .init(points: points ?? usual.points, filters: filters?.values ?? usual.filters))
-      let convention: LabelConvention? = labels.map { $0 == .brats2019 ? .brats2019 : .brats2023 }
-      let pairs = try communicator.rootFirst {
-        try Evaluator.pairs(
-          truth: truth, predictions: predictions, uncertainty: uncertainty, convention: convention)
+      let (pairs, set) = try communicator.rootFirst {
+        let only = try cases.map(CaseList.lines) ?? split.map(CaseList.split)
+        let pairs = try Evaluator.pairs(
+          truth: truth, predictions: predictions, uncertainty: uncertainty,
+          convention: (truthLabels ?? labels)?.convention,
+          predictionConvention: (predictionLabels ?? labels)?.convention,
+          only: only)
+        return (pairs, only?.set)
       }
       let bar = shared.bar(rank: communicator.rank)
-      bar.start("evaluate", total: (pairs.count + communicator.size - 1) / communicator.size)
-      var mine: [String: CaseScores] = [:]
+      bar.start(
+        "evaluate", total: (pairs.count + communicator.size - 1) / communicator.size, isTold: true)
+      var mine: [String: CaseScores] = [:], failures = CaseFailures()
       for i in stride(from: communicator.rank, to: pairs.count, by: communicator.size) {
-        mine[pairs[i].id] = try evaluator.scores(pairs[i])
+        if let scores = try failures.of(pairs[i].id, { try evaluator.scores(pairs[i]) }) {
+          mine[pairs[i].id] = scores
+        }
         bar.advance()
       }
       bar.finish()
+      failures = try failures.gathered(communicator)
+      // Means of some of the cases would be taken for those of all.
+      if !failures.ids.isEmpty {
+        if communicator.rank == 0 {
+          failures.tell(
+            "\(failures.ids.count) of \(pairs.count) cases could not be scored, so there is no table",
+            atMost: 10)
+        }
+        return failures.code
+      }
       // Where there are more ranks than cases, some have none.
       let parts = try communicator.gather(
         mine.isEmpty ? "" : MethodEvaluation(method: predictions, cases: mine).json)
-      guard communicator.rank == 0 else { return }
+      guard communicator.rank == 0 else { return 0 }
       var all = MethodEvaluation(
         method: predictions, settings: evaluator.settings(hasMaps: uncertainty != nil))
+      all.settings?.set = set
       for part in parts where !part.isEmpty {
         let evaluation = try MethodEvaluation(json: Data(part.utf8), file: predictions, method: predictions)
         all.cases.merge(evaluation.cases) { first, _ in first }
       }
       Output.print(all.text, terminator: "")
       if let json { try Files.write(all.json, to: json) }
+      return 0
     }
   }
 }

@@ -10,14 +10,20 @@ struct PredictCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "predict", abstract: "Segment patients without truth, on their own grid.",
     discussion: """
-      A student or HAD-Net needs FLAIR, T1 and T2 only. With --uncertainty each patient gets three maps more,
+      A student or HAD-Net needs FLAIR, T1 and T2 only. With --uncertainty each patient gets three maps more, \
       ID_unc_whole, ID_unc_core and ID_unc_enhance, of 0 (certain) to 100.
 
-      Example: hadnet-dist predict --model run/hadnet/checkpoints/best --data patients --out segmentations --uncertainty 100
+      A patient that can't be segmented does not keep the others from it: what went wrong is listed at the end, and the \
+      exit code is the worst (74, else 65, else 66).
+
+      Example: hadnet-dist predict --model run/hadnet --data patients --out segmentations --uncertainty 100
       """)
 
-  @Option(help: "A model file (safetensors) or a checkpoint folder.")
-  var model: String
+  @Option(
+    help:
+      "A model file (safetensors), a checkpoint folder, or a run's stage (RUN/hadnet), of which the best is taken."
+  )
+  var model: [String]
   @Option(help: "Patients, in any BraTS layout; no truth and, for a student, no T1ce needed.")
   var data: String
   @Option(help: "Folder for ID.nii.gz of each patient.")
@@ -38,9 +44,17 @@ struct PredictCommand: ParsableCommand {
   var segmentMean = false
   @Option(help: "Seed of the samples; default: 1.")
   var seed: UInt64?
+  @Option(
+    help:
+      "What becomes of voxels below 0: refuse, abs (their absolute value) or zero; default: as the model was trained."
+  )
+  var negative: Preparation.Negative?
   @OptionGroup var shared: SharedOptions
 
   func validate() throws {
+    if model.count > 1 {
+      throw ValidationError("--model is given \(model.count) times; one model segments")
+    }
     guard (0...1_000_000).contains(uncertainty) else {
       throw ValidationError("--uncertainty \(uncertainty): 0 to 1000000 samples")
     }
@@ -53,61 +67,119 @@ struct PredictCommand: ParsableCommand {
   }
 
   func run() throws {
-    runInWorld { communicator in
-      let (model, dataset) = try communicator.rootFirst {
-        let model = try Model.load(self.model)
-        let dataset = try Dataset.find(data, needs: Set(model.facts.sequences))
-        try Replacement.makeFolder(out)
-        return (model, dataset)
-      }
-      let workers = try shared.workers(communicator), predictor = Predictor(model, workers)
-      let writer = try uncertaintyWriter(model, communicator, workers)
+    runForCode { communicator in
+      let (model, dataset, scan) = try communicator.rootFirst { try prepare() }
+      // Every rank has found the same: rank 0 tells it.
+      var failures = communicator.rank == 0 ? scan : CaseFailures()
+      let workers = try shared.workers(communicator), bar = shared.bar(rank: communicator.rank)
       try shared.warnOfCores(workers, communicator)
-      let bar = shared.bar(rank: communicator.rank)
-      // Where the mean of the samples segments, it is written with them.
-      let mine =
-        segmentMean
-        ? []
-        : stride(from: communicator.rank, to: dataset.cases.count, by: communicator.size).map {
-          dataset.cases[$0]
-        }
       let store = CaseStore(
         dataset.cases, preparation: model.facts.preparation, commonSize: model.facts.size,
         memoryLimit: CaseStore.defaultMemoryLimit(ranksOnNode: communicator.localSize))
-      var warnings: [String] = []
-      if communicator.rank == 0, uncertainty == 0,
-        let old = dataset.cases.first(where: {
-          UncertaintyWriter.files($0.id, in: out).contains(where: FileManager.default.fileExists(atPath:))
-        })
-      {
-        warnings.append(
+      if let old = dataset.cases.first(where: {
+        UncertaintyWriter.files($0.id, in: out).contains(where: FileManager.default.fileExists(atPath:))
+      }), uncertainty == 0 {
+        bar.line(
           "warning: \(out) has maps of uncertainties from before, of \(old.id) for one: they may be another model's"
         )
       }
-      bar.start("predict", total: mine.count)
-      for (i, files) in mine.enumerated() {
+      var written = 0
+      if !dataset.cases.isEmpty {
+        let writer = try uncertaintyWriter(model, communicator, workers)
+        try segment(model, dataset.cases, store, communicator, workers, bar, &failures)
+        failures = try failures.gathered(communicator)
+        let failed = failures.ids, left = dataset.cases.filter { !failed.contains($0.id) }
+        written = left.count
+        if let writer, !left.isEmpty {
+          bar.start("uncertainty", total: left.count, isTold: true)
+          try writer.write(left, from: store, into: out, progress: { bar.advance(by: $0) })
+          bar.finish()
+        }
+      } else {
+        failures = try failures.gathered(communicator)
+      }
+      if written > 0 { bar.line("\(written) segmentations by \(model.facts.method) in \(out)") }
+      if communicator.rank == 0 {
+        let count = failures.ids.count
+        failures.tell(
+          "\(count) of \(count + written) patients could not be segmented"
+            + (written > 0 ? "; the others are in \(out)" : ""))
+      }
+      return failures.code
+    }
+  }
+
+  /// Everything that can be wrong before the work: the model, the patients' files, the names of what is written.
+  private func prepare() throws -> (model: Model, dataset: Dataset, failures: CaseFailures) {
+    let path = try Model.resolve(self.model[0])
+    var model = try Model.load(path)
+    try Predictor.checkMemory(model, path)
+    if let negative {
+      var facts = model.facts
+      facts.preparation.negative = negative
+      model = Model(facts, model.network, model.p)
+    }
+    let dataset = try Dataset.inspect(data, needs: Set(model.facts.sequences))
+    var failures = CaseFailures()
+    for problem in dataset.problems {
+      let text = problem.description
+      failures.add(text.range(of: ": ").map { String(text[..<$0.lowerBound]) } ?? "", problem)
+    }
+    if dataset.cases.isEmpty { return (model, dataset, failures) }
+    // Of patients that lack a sequence too.
+    let inputs = dataset.cases + dataset.incomplete
+    try OutputNames(
+      dataset.cases.map { item in
+        let maps = uncertainty > 0 ? UncertaintyWriter.files(item.id, in: out) : []
+        return (item.id, ["\(out)/\(item.id).nii.gz"] + maps)
+      }
+    ).check(in: out, inputs: inputs.flatMap(\.paths) + self.model)
+    try Replacement.makeFolder(out)
+    return (model, dataset, failures)
+  }
+
+  /// Segments this rank's share of the cases.
+  private func segment(
+    _ model: Model, _ cases: [CaseFiles], _ store: CaseStore, _ communicator: Communicator,
+    _ workers: Workers, _ bar: ProgressBar, _ failures: inout CaseFailures
+  ) throws {
+    let predictor = Predictor(model, workers)
+    let mine = stride(from: communicator.rank, to: cases.count, by: communicator.size).map { cases[$0] }
+    var warnings: [String] = [], without: [String] = []
+    bar.start(segmentMean ? "read" : "predict", total: mine.count, isTold: true)
+    for (i, files) in mine.enumerated() {
+      communicator.courier?.note(files.id)
+      _ = try failures.of(files.id) {
         let prepared = try store.load(files.id)
         if i + 1 < mine.count { store.prefetch(mine[i + 1].id) }
+        if !prepared.placement.forms.hasOrientation { without.append(files.id) }
+        // Where the mean of the samples segments, it is written with them.
+        if segmentMean { return }
         if try predictor.write(prepared, convention: files.convention, into: out) {
           warnings.append(
             "warning: \(files.id): a brain of \(prepared.size) voxels, larger than the model's \(model.facts.size); "
               + "nothing is cut")
         }
-        bar.advance()
       }
-      bar.finish()
-      // Rank 0 speaks for all.
-      for text in try communicator.gather(warnings.joined(separator: "\n")) where !text.isEmpty {
-        bar.line(text)
-      }
-      try communicator.barrier()
-      if let writer {
-        bar.start("uncertainty", total: dataset.cases.count)
-        try writer.write(dataset.cases, from: store, into: out, progress: { bar.advance(by: $0) })
-        bar.finish()
-      }
-      bar.line("\(dataset.cases.count) segmentations by \(model.facts.method) in \(out)")
+      // Where nothing can be written, what follows would be lost too.
+      if failures.code == Fault.Kind.storage.rawValue { try Files.probe(out) }
+      bar.advance()
     }
+    bar.finish()
+    // Rank 0 speaks for all.
+    for text in try communicator.gather(warnings.joined(separator: "\n")) where !text.isEmpty {
+      bar.line(text)
+    }
+    let all = try communicator.gather(without.joined(separator: "\u{1e}")).flatMap {
+      $0.split(separator: "\u{1e}")
+    }
+    if let first = all.min() {
+      bar.line(
+        "warning: \(all.count) patient\(all.count == 1 ? " has" : "s have") no orientation in the header (both form "
+          + "codes are 0), \(first) \(all.count == 1 ? "" : "for one "): the axes are taken to run right, front, up; "
+          + "if they do not, the result is wrong")
+    }
+    try communicator.barrier()
   }
 
   private func uncertaintyWriter(

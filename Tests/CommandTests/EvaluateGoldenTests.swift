@@ -149,7 +149,8 @@ extension Commands {
         expectFault(
           try Program.run(
             "evaluate", "--truth", EvaluateGoldenTests.truth, "--predictions", submission, "--uncertainty",
-            submission, ranks: ranks), 65, ["\(map): uncertainties from 0 to 101; they must lie in 0…100"])
+            submission, "--quiet", ranks: ranks), 65,
+          ["\(map): uncertainties from 0 to 101; they must lie in 0…100"])
       }
       try FileManager.default.removeItem(atPath: map)
       expectFault(

@@ -183,7 +183,12 @@ extension Commands {
     @Test func teacherNeedsT1ce() throws {
       let folder = try Scratch(), data = try patients(Fixture.data(), folder)
       let outcome = try predict("teacher", data, folder / "out", ranks: 2)
-      expectFault(outcome, 66, ["rank 0 of 2", Fixture.id(1), "t1ce is missing"])
+      #expect(outcome.code == 66 && outcome.messages.count == 14, "\(outcome.errors)")
+      for number in 1...13 {
+        let line = outcome.messages[number - 1]
+        #expect(line.hasPrefix("\(Fixture.id(number)): t1ce is missing"), "\(line)")
+      }
+      #expect(outcome.messages.last == "13 of 13 patients could not be segmented")
       #expect(!exists(folder / "out"))
     }
 
@@ -209,6 +214,162 @@ extension Commands {
       expectFault(
         try predict("student", data, folder / "out"), 65, [Fixture.file(data, 3, "t2"), "truncated"])
       #expect(!exists(folder / "out/\(Fixture.id(3)).nii.gz"))
+    }
+
+    /// What goes wrong with some is listed in the end, in the cases' order, and the worst is the exit code.
+    @Test(arguments: [nil, 2]) func othersAreDoneWhereSomeFail(ranks: Int?) throws {
+      let folder = try Scratch(), data = try Fixture.fewCases(in: folder), out = folder / "out"
+      #expect(try predict("student", data, folder / "all", "--uncertainty", "2").code == 0)
+      try FileManager.default.removeItem(atPath: Fixture.file(data, 1, "t2"))
+      try cut(Fixture.file(data, 3, "flair"))
+      let outcome = try predict("student", data, out, "--uncertainty", "2", ranks: ranks)
+      #expect(outcome.code == 65 && outcome.messages.count == 3, "\(outcome.errors)")
+      #expect(outcome.messages[0].hasPrefix("\(Fixture.id(1)): t2 is missing"), "\(outcome.errors)")
+      #expect(
+        outcome.messages[1].hasPrefix("\(Fixture.file(data, 3, "flair")): truncated"), "\(outcome.errors)")
+      #expect(outcome.messages[2] == "2 of 4 patients could not be segmented; the others are in \(out)")
+      #expect(try contents(out).count == 8)
+      for (name, content) in try contents(out) {
+        #expect(try bytes(folder / "all/\(name)") == content, "\(name)")
+      }
+      // A place that can't be written is the worst.
+      try FileManager.default.removeItem(atPath: out)
+      try folder.folder("out/\(Fixture.id(4)).nii.gz/in-the-way")
+      let blocked = try predict("student", data, out, ranks: ranks)
+      #expect(blocked.code == 74 && blocked.messages.count == 4, "\(blocked.errors)")
+      #expect(exists("\(out)/\(Fixture.id(2)).nii.gz") && !exists("\(out)/\(Fixture.id(1)).nii.gz"))
+    }
+
+    /// All sequences of a case in one folder, under another name.
+    private func put(_ name: String, _ number: Int, into folder: Scratch, _ place: String) throws {
+      let data = try Fixture.data()
+      for sequence in ["flair", "t1", "t2"] {
+        try folder.copy(Fixture.file(data, number, sequence), "\(place)/\(name)_\(sequence).nii.gz")
+      }
+    }
+
+    /// A_flair.nii.gz is the FLAIR of A, and what a patient called A_flair would be written to.
+    @Test func inputsAreNeverWrittenOver() throws {
+      let folder = try Scratch(), data = try folder.folder("data")
+      try put("A", 1, into: folder, "data")
+      try put("A_flair", 2, into: folder, "data")
+      symlink("data", folder / "link")
+      let before = try contents(data)
+      for out in [data, folder / "link"] {
+        expectFault(
+          try predict("student", data, out), 65,
+          ["\(out)/A_flair.nii.gz would be written over \(data)/A_flair.nii.gz, which is read"])
+      }
+      #expect(try contents(data) == before)
+      // A map of one would be the segmentation of another.
+      let twins = try folder.folder("twins")
+      try put("B", 1, into: folder, "twins")
+      try put("B_unc_core", 2, into: folder, "twins")
+      expectFault(
+        try predict("student", twins, folder / "out", "--uncertainty", "2"), 65,
+        ["B_unc_core.nii.gz would be written for B and for B_unc_core"])
+      #expect(try predict("student", twins, folder / "out").code == 0)
+    }
+
+    @Test func namesThatAreTooLongAreRefused() throws {
+      let folder = try Scratch(), data = try folder.folder("data")
+      try put(String(repeating: "x", count: 220), 1, into: folder, "data")
+      try put("B", 2, into: folder, "data")
+      expectFault(
+        try predict("student", data, folder / "out/deep"), 65,
+        ["xxx", "227 bytes", "217 are possible", "shorten the patient's name"])
+      #expect(!exists(folder / "out"))
+    }
+
+    @Test func modelsAreFoundInRunsAndStages() throws {
+      let folder = try Scratch(), data = try patients(Fixture.data2023(), folder), run = try Fixture.run()
+      func predict(_ models: [String], _ name: String) throws -> Outcome {
+        try Program.start(
+          ["predict", "--data", data, "--out", folder / name, "--quiet", "--threads", "1"]
+            + models.flatMap { ["--model", $0] }
+        ).outcome()
+      }
+      #expect(try predict(["\(run)/hadnet/checkpoints/best"], "best").code == 0)
+      let only = try folder.folder("run")
+      symlink("\(run)/hadnet", "\(only)/hadnet")
+      for (i, model) in ["\(run)/hadnet", "\(run)/hadnet/", "\(run)/hadnet/checkpoints", only].enumerated() {
+        let outcome = try predict([model], "\(i)")
+        #expect(outcome.code == 0, "\(outcome.errors)")
+        try expectSame(folder / "best", folder / "\(i)")
+      }
+      expectFault(
+        try predict([run], "run"), 64,
+        ["8 networks", "\(run)/hadnet", "teacher, student, hadnet, control, adnet, kdnet, uhemis, uhved"])
+      expectFault(
+        try predict([try folder.folder("none")], "none"), 66, [folder / "none", "checkpoints/best"])
+      let twice = try predict([run, run], "twice")
+      #expect(twice.code == 64 && twice.errors.contains("--model is given 2 times"), "\(twice.errors)")
+    }
+
+    /// Without a form code nothing says where left is: it is told once, and what is written says as little.
+    @Test func missingOrientationIsTold() throws {
+      let folder = try Scratch(), data = try Fixture.fewCases(in: folder), out = folder / "out"
+      for number in [2, 3] {
+        for sequence in ["flair", "t1", "t1ce", "t2"] {
+          try edit(Fixture.file(data, number, sequence)) { bytes in
+            for at in 252..<256 { bytes[at] = 0 }
+          }
+        }
+      }
+      let outcome = try Program.run(
+        "predict", "--model", "\(Fixture.run())/student", "--data", data, "--out", out, "--threads", "1",
+        ranks: 2)
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      let warnings = outcome.messages.filter { $0.contains("orientation") }
+      #expect(
+        warnings.count == 1
+          && warnings[0].hasPrefix(
+            "warning: 2 patients have no orientation in the header (both form codes are 0), ")
+          && warnings[0].contains(Fixture.id(2)), "\(outcome.errors)")
+      for number in 1...4 {
+        let forms = try NIfTIHeader.read("\(out)/\(Fixture.id(number)).nii.gz").forms
+        #expect(forms.hasOrientation == (number == 1 || number == 4))
+      }
+      // Where there is no terminal, lines tell how far it is.
+      #expect(outcome.messages.contains { $0.hasPrefix("predict 1/2, ") }, "\(outcome.errors)")
+    }
+
+    /// A thousand million voxels of one byte, in a file without blocks: they are refused before memory is taken.
+    @Test func volumesBeyondTheMemoryAreRefused() throws {
+      let folder = try Scratch(), data = try folder.folder("data"), path = "\(data)/A_flair.nii"
+      var header = [UInt8](repeating: 0, count: 352)
+      func put(_ at: Int, _ bytes: [UInt8]) { header.replaceSubrange(at..<(at + bytes.count), with: bytes) }
+      put(0, [0x5c, 1])
+      put(40, [3, 0, 0xe8, 3, 0xe8, 3, 0xe8, 3])
+      for at in stride(from: 48, to: 56, by: 2) { put(at, [1, 0]) }
+      put(70, [2, 0, 8])
+      put(254, [1])
+      for (i, sign) in [0xbf, 0xbf, 0x3f].enumerated() { put(280 + 20 * i + 2, [0x80, UInt8(sign)]) }
+      put(344, Array("n+1".utf8))
+      try Data(header).write(to: URL(fileURLWithPath: path))
+      truncate(path, 1_000_000_352)
+      for sequence in ["t1", "t2"] { link(path, "\(data)/A_\(sequence).nii") }
+      let outcome = try Job([
+        "bash", "-c",
+        "ulimit -v 2500000; exec \(Program.path) predict --model \(try Fixture.run())/student --data \(data) "
+          + "--out \(folder / "out") --threads 1 --quiet",
+      ]).outcome()
+      expectFault(outcome, 65, [path, "1000×1000×1000 voxels needs 3815 MiB of memory"])
+    }
+
+    /// Advice of the message is an option here.
+    @Test func negativeVoxelsCanBeTaken() throws {
+      let folder = try Scratch(), data = try Fixture.fewCases(in: folder)
+      let path = Fixture.file(data, 2, "t1"), image = try NIfTIImage.read(path)
+      var voxels = image.voxels
+      voxels[100] = -5
+      try NIfTIImage.write(voxels, dimensions: image.header.dimensions, affine: image.header.affine, to: path)
+      expectFault(try predict("student", data, folder / "out"), 65, [path, "negative"])
+      for value in ["abs", "zero"] {
+        #expect(try predict("student", data, folder / value, "--negative", value).code == 0)
+        #expect(try contents(folder / value).count == 4)
+      }
+      #expect(try predict("student", data, folder / "no", "--negative", "some").code == 64)
     }
 
     @Test func outFolderThatCannotBeMadeIsTold() throws {
@@ -238,6 +399,12 @@ extension Commands {
       return names.filter { !$0.contains("_unc_") }.sorted().map { String($0.dropLast(7)) }
     }
 
+    /// A study's summary of its test cases, as of cases of no known split.
+    private func summary(_ method: String) throws -> String {
+      try text("\(Fixture.run())/evaluation/\(method)/summary.json").replacing(
+        ", \"set\": \"test\"", with: "")
+    }
+
     private func hasMaps(_ predictions: String) throws -> Bool {
       try FileManager.default.contentsOfDirectory(atPath: predictions).contains { $0.contains("_unc_") }
     }
@@ -263,7 +430,7 @@ extension Commands {
         #expect(outcome.code == 0, "\(outcome.errors)")
         #expect(outcome.output.hasPrefix("3 cases"), "\(outcome.output)")
         let scores = try text(folder / "scores.json")
-        #expect(try scores == text("\(Fixture.run())/evaluation/\(method)/summary.json"))
+        #expect(try scores == summary(method))
         _ = try json(scores)
       }
       let metrics = ["Dice", "Sensitivity", "Specificity", "Hausdorff95"] + (hasMaps ? ["Score"] : [])
@@ -295,7 +462,7 @@ extension Commands {
       let outcome = try evaluate(
         truth, predictions, "--uncertainty", predictions, "--json", folder / "scores.json")
       #expect(outcome.code == 0, "\(outcome.errors)")
-      #expect(try text(folder / "scores.json") == text("\(Fixture.run())/evaluation/HAD-Net/summary.json"))
+      #expect(try text(folder / "scores.json") == summary("HAD-Net"))
       // 4 mm off is elsewhere.
       let id = try #require(ids(predictions).first), path = "\(predictions)/\(id).nii.gz"
       let image = try NIfTIImage.read(path)
@@ -303,6 +470,73 @@ extension Commands {
       affine[11] += 4
       try NIfTIImage.write(image.voxels, dimensions: image.header.dimensions, affine: affine, to: path)
       expectFault(try evaluate(truth, predictions), 65, [path, "lies elsewhere", "4 mm"])
+    }
+
+    /// Of all truths, or of those of one set of a split.
+    @Test func someCasesOfTheTruthAreEnough() throws {
+      let folder = try Scratch(), predictions = "\(try Fixture.run())/evaluation/HAD-Net/predictions"
+      let data = try Fixture.data(), run = try Fixture.run()
+      let tested = try ids(predictions)
+      let list = try folder.put(tested.reversed().joined(separator: "\r\n") + "\n\n", "cases.txt")
+      for options in [["--cases", list], ["--split", "\(run)/split.json:test"]] {
+        let outcome = try Program.start(
+          [
+            "evaluate", "--truth", data, "--predictions", predictions, "--uncertainty", predictions, "--json",
+            folder / "scores.json",
+          ] + options
+        ).outcome()
+        #expect(outcome.code == 0, "\(outcome.errors)")
+        // A split's set is known by its name.
+        #expect(
+          try text(folder / "scores.json")
+            == (options[0] == "--cases" ? summary("HAD-Net") : text("\(run)/evaluation/HAD-Net/summary.json"))
+        )
+        #expect(outcome.messages.first?.hasPrefix("evaluate 1/3, ") == true, "\(outcome.errors)")
+      }
+      expectFault(
+        try evaluate(data, predictions), 66, ["no segmentation of", "(and 9 more)", "--cases or --split"])
+      expectFault(
+        try evaluate(data, predictions, "--split", "\(Fixture.run())/split.json:validation"), 66,
+        ["no segmentation of", "(and 2 more)"])
+      let other = try folder.put(tested[0] + "\nnobody\nnoone\n", "other.txt")
+      expectFault(try evaluate(data, predictions, "--cases", other), 66, [other, "nobody (and 1 more)"])
+      expectFault(
+        try evaluate(data, predictions, "--cases", try folder.put("\n", "none.txt")), 66, ["no case"])
+      expectFault(try evaluate(data, predictions, "--split", "\(list):test"), 65, [list, "not a split"])
+      expectFault(try evaluate(data, predictions, "--split", list), 64, ["FILE:SET"])
+      let both = try evaluate(data, predictions, "--cases", list, "--split", "a:test")
+      #expect(both.code == 64, "\(both.errors)")
+    }
+
+    /// All that can't be scored is named at once, and no mean is told of the others.
+    @Test(arguments: [nil, 2]) func everyCaseThatCannotBeScoredIsNamed(ranks: Int?) throws {
+      let folder = try Scratch(), (truth, predictions) = try sides(folder), ids = try ids(predictions)
+      try cut("\(predictions)/\(ids[0]).nii.gz")
+      try Data().write(to: URL(fileURLWithPath: "\(predictions)/\(ids[2]).nii.gz"))
+      let outcome = try evaluate(truth, predictions, "--json", folder / "scores.json", ranks: ranks)
+      #expect(
+        outcome.code == 65 && outcome.messages.count == 3 && outcome.output.isEmpty, "\(outcome.errors)")
+      #expect(outcome.messages[0].contains(ids[0]) && outcome.messages[1].contains(ids[2]))
+      #expect(outcome.messages[2] == "2 of 3 cases could not be scored, so there is no table")
+      #expect(!exists(folder / "scores.json"))
+    }
+
+    @Test func labelsOfEachSide() throws {
+      let folder = try Scratch(), (truth, predictions) = try sides(folder)
+      for id in try ids(predictions) {
+        let path = "\(predictions)/\(id).nii.gz", image = try NIfTIImage.read(path)
+        try NIfTIImage.write(
+          image.voxels.map { UInt8($0 == 4 ? 3 : $0) }, dimensions: image.header.dimensions,
+          affine: image.header.affine, to: path)
+        // As some systems write the ending.
+        try FileManager.default.moveItem(atPath: path, toPath: "\(predictions)/\(id).NII.GZ")
+      }
+      let outcome = try evaluate(
+        truth, predictions, "--prediction-labels", "2023", "--json", folder / "scores.json")
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      #expect(try evaluate(truth, predictions, "--truth-labels", "2019").code == 65)
+      let both = try evaluate(truth, predictions, "--labels", "2019", "--truth-labels", "2019")
+      #expect(both.code == 64, "\(both.errors)")
     }
 
     @Test func caseOnOneSideOnlyIsMissing() throws {
@@ -335,7 +569,10 @@ extension Commands {
       expectFault(try evaluate(truth, predictions), 65, [id, "affine"])
       try write { $0[7] = 3 }
       expectFault(try evaluate(truth, predictions), 65, [path, "3", "0, 1, 2 and 4"])
-      expectFault(try evaluate(truth, predictions, "--labels", "2023"), 65, ["label 4"])
+      // Of another convention are all.
+      let other = try evaluate(truth, predictions, "--labels", "2023")
+      #expect(other.code == 65 && other.messages.count == 4, "\(other.errors)")
+      #expect(other.messages.dropLast().allSatisfy { $0.contains("label 4") }, "\(other.errors)")
       try write { $0[7] = 1e30 }
       expectFault(try evaluate(truth, predictions), 65, [path, "1e+30"])
       try write { $0[7] = 0.5 }
@@ -410,10 +647,10 @@ extension Commands {
       let (a, b) = ("\(evaluation)/HAD-Net/summary.json", "\(evaluation)/Student/summary.json")
       let outcome = try Program.run("compare", a, b)
       #expect(outcome.code == 0, "\(outcome.errors)")
-      for words in ["3 cases", "two-sided paired t-tests", "dice", "WT", "TC", "ET"] {
+      for words in ["3 test cases", "two-sided paired t-tests", "dice", "WT", "TC", "ET"] {
         #expect(outcome.output.contains(words), "\(outcome.output)")
       }
-      #expect(outcome.output.hasPrefix("HAD-Net − Student, 3 cases"), "\(outcome.output)")
+      #expect(outcome.output.hasPrefix("HAD-Net − Student, 3 test cases"), "\(outcome.output)")
       var object = try json(try text(a))
       var cases = try #require(object["cases"] as? [String: Any])
       let id = try #require(cases.keys.sorted().first)
@@ -433,7 +670,7 @@ extension Commands {
       let out = folder / "out.json"
       let outcome = try Program.run("compare", paths[0], paths[1], paths[2], "--json", out)
       #expect(outcome.code == 0, "\(outcome.errors)")
-      #expect(outcome.output.contains("\nHAD-Net − AD-Net, 3 cases"), "\(outcome.output)")
+      #expect(outcome.output.contains("\nHAD-Net − AD-Net, 3 test cases"), "\(outcome.output)")
       let object = try json(try text(out))
       let summary = try json(try text(paths[0]))["summary"] as? [String: [String: Any]]
       let metrics = try #require(summary?["WT"]).count

@@ -295,11 +295,14 @@ public struct Placement: Codable, Equatable, Sendable {
   }
 
   /// Floats of a prepared volume, e.g. an uncertainty map, as a file on the patient's own grid and affine, `fill`
-  /// outside the brain's box.
-  public func write(_ values: [Float], fill: Float = 0, to path: String) throws {
+  /// outside the brain's box; `range`: what viewers are to show.
+  public func write(
+    _ values: [Float], fill: Float = 0, range: ClosedRange<Float>? = nil, to path: String
+  ) throws {
     try check(4, path)
     try NIfTIImage.write(
-      restore(values, fill: fill), dimensions: dimensions, affine: affine, forms: forms, to: path)
+      restore(values, fill: fill), dimensions: dimensions, affine: affine, forms: forms, range: range,
+      to: path)
   }
 }
 

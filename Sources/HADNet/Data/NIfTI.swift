@@ -81,6 +81,8 @@ public struct NIfTIHeader: Equatable, Sendable {
   /// value = slope · stored + intercept.
   public let slope, intercept: Double
   public let isBigEndian: Bool
+  /// The value that viewers are to show brightest; 0 where the file leaves it open.
+  public let displayMaximum: Double
   let voxelOffset: Int
 
   /// The extents once brought to BraTS's orientation.
@@ -184,6 +186,7 @@ public struct NIfTIHeader: Equatable, Sendable {
     self.datatype = datatype
     dimensions = Array(all[0..<3])
     isBigEndian = big
+    displayMaximum = float(124)
     voxelOffset = offset == 0 ? 352 : Int(offset)
     self.slope = slope
     self.intercept = intercept
@@ -584,12 +587,13 @@ extension NIfTIImage {
   ///   - dimensions: fastest axis first, at most 32767 each.
   ///   - affine: from voxel indices to mm to the right, to the front, up; 4×4, row-major.
   ///   - forms: the codes of the two transforms, each of which holds the affine.
+  ///   - range: what viewers are to show, where the values have a scale of their own.
   ///   - compression: zlib's level, 1 (fast) to 9 (small).
   ///
   /// Throws `.storage` where the disk is full or the folder isn't writable.
   public static func write<Voxel: NIfTIVoxel>(
-    _ voxels: [Voxel], dimensions: [Int], affine: [Double], forms: FormCodes = .scanner, to path: String,
-    compression: Int = 6
+    _ voxels: [Voxel], dimensions: [Int], affine: [Double], forms: FormCodes = .scanner,
+    range: ClosedRange<Float>? = nil, to path: String, compression: Int = 6
   ) throws {
     precondition(
       dimensions.count == 3 && dimensions.allSatisfy { (1...32767).contains($0) }
@@ -597,6 +601,7 @@ extension NIfTIImage {
       "\(voxels.count) voxels for a file of \(dimensions), an affine of \(affine.count) numbers")
     nifti_set_debug_level(0)
     var header = header(dimensions, affine, forms, Voxel.datatype)
+    if let range { (header.cal_min, header.cal_max) = (range.lowerBound, range.upperBound) }
     let isCompressed = path.lowercased().hasSuffix(".gz")
     try Replacement.write(path) { temporary in
       errno = 0

@@ -99,6 +99,14 @@ public struct Evaluator: Sendable {
         "\(path): uncertainties from \(shown(values.min() ?? .nan)) to \(shown(values.max() ?? .nan)); "
           + "they must lie in 0…100")
     }
+    // Entropies or probabilities as fractions would pass for certainty. All 0 is certainty, and a map that says what it
+    // goes up to, as `predict` writes them, may hold little of it.
+    if let most = values.max(), most > 0, most <= 1, !(header.displayMaximum > 1) {
+      throw Fault(
+        .invalid,
+        "\(path): no uncertainty is above \(shown(most)), which looks like fractions; they must go from 0 (certain) to "
+          + "100: multiply them by 100")
+    }
     return values
   }
 
@@ -113,18 +121,38 @@ extension Evaluator {
   /// same folder, holds ID_unc_whole.nii.gz, ID_unc_core.nii.gz and ID_unc_enhance.nii.gz (or, like 2023's names,
   /// ID-unc-whole.nii.gz); the brain is then the T1 beside the truth. `convention`: nil by the cases' names.
   ///
+  /// `only`: the cases that count, where not all do.
+  ///
   /// Throws `.missing` for an absent or empty folder, for a case that is on one side only, and for a missing map or T1.
   public static func pairs(
     truth: String, predictions: String, uncertainty: String? = nil, convention: LabelConvention? = nil,
-    predictionConvention: LabelConvention? = nil
+    predictionConvention: LabelConvention? = nil, only: CaseList? = nil
   ) throws -> [Pair] {
-    let dataset = try truths(truth), found = try predictionFiles(predictions)
+    let dataset = try truths(truth), wanted = only.map { Set($0.ids) }
+    let cases = dataset.cases.filter { wanted?.contains($0.id) ?? true }
+    if let only {
+      for id in only.ids where dataset[id] == nil {
+        if let problem = dataset.problems.first(where: { $0.description.hasPrefix("\(id): ") }) {
+          throw problem
+        }
+      }
+      let unknown = only.ids.filter { dataset[$0] == nil }
+      if let first = unknown.first {
+        throw Fault(.missing, "\(only.source): no truth for \(first)\(others(unknown)) in \(truth)")
+      }
+    }
     // Labels that are said may be of any disease.
     if convention == nil || predictionConvention == nil {
-      try LabelConvention.refuseForeign(dataset.cases.map(\.id))
+      try LabelConvention.refuseForeign(cases.map(\.id))
     }
-    for item in dataset.cases where found[item.id] == nil {
-      throw Fault(.missing, "\(predictions): no segmentation of \(item.id), which has a truth in \(truth)")
+    let found = try predictionFiles(predictions).filter { wanted?.contains($0.key) ?? true }
+    let without = cases.map(\.id).filter { found[$0] == nil }
+    if let first = without.first {
+      throw Fault(
+        .missing,
+        "\(predictions): no segmentation of \(first)\(others(without)), which has a truth in \(truth)"
+          + (only == nil && found.keys.contains { dataset[$0] != nil }
+            ? "; --cases or --split evaluates some cases only" : ""))
     }
     for id in found.keys.sorted() where dataset[id] == nil {
       // What is wrong with that case's files says more.
@@ -133,11 +161,11 @@ extension Evaluator {
       }
       throw Fault(.missing, "\(truth): no truth for \(id), which is segmented in \(predictions)")
     }
-    let maps = try uncertainty.map(mapFiles) ?? [:]
+    let maps = try (uncertainty.map(mapFiles) ?? [:]).filter { wanted?.contains($0.key) ?? true }
     if let uncertainty, let id = maps.keys.sorted().first(where: { dataset[$0] == nil }) {
       throw Fault(.missing, "\(truth): no truth for \(id), which has uncertainties in \(uncertainty)")
     }
-    return try dataset.cases.map { item in
+    return try cases.map { item in
       if let uncertainty {
         for region in Region.allCases where maps[item.id]?[region] == nil {
           throw Fault(
@@ -157,6 +185,11 @@ extension Evaluator {
         maps: maps[item.id] ?? [:],
         brain: uncertainty == nil ? nil : item.files[.t1])
     }
+  }
+
+  /// ` (and 3 more)`.
+  private static func others(_ ids: [String]) -> String {
+    ids.count > 1 ? " (and \(ids.count - 1) more)" : ""
   }
 
   private static func names(_ folder: String) throws -> [String] {
@@ -192,8 +225,11 @@ extension Evaluator {
     var files: [String: String] = [:]
     for name in try names(folder) {
       guard let id = stem(name), mapName(name) == nil else { continue }
-      guard files[id] == nil else {
-        throw Fault(.invalid, "\(folder): \(id) is there twice, as .nii and as .nii.gz; remove one")
+      if let other = files[id] {
+        throw Fault(
+          .invalid,
+          "\(folder): \(id) is there twice, as \((other as NSString).lastPathComponent) and as \(name); remove one"
+        )
       }
       files[id] = "\(folder)/\(name)"
     }

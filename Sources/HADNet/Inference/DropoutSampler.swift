@@ -22,6 +22,13 @@ public final class DropoutSampler {
     pass = UNetPass(network, model.facts.size, .sampling)
   }
 
+  /// Refuses a case that is too large for the memory there is.
+  func checkMemory(for prepared: PreparedCase) throws(Fault) {
+    if pass.size != prepared.size {
+      try UNetPass.checkMemory(network, prepared.size, .sampling, "\(prepared.id): the network's pass")
+    }
+  }
+
   /// Adds the samples of these numbers. A sample's masks are a function of seed, case and number.
   public func add(_ samples: Range<Int>, of prepared: PreparedCase, to sums: inout SampleSums) {
     if pass.size != prepared.size { pass = UNetPass(network, prepared.size, .sampling) }

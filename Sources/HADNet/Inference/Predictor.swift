@@ -4,7 +4,11 @@ public final class Predictor {
   private let engine: any Engine
 
   /// How one kind of network segments a case on its prepared grid.
-  private protocol Engine { func segment(_ prepared: PreparedCase) -> LabelVolume }
+  private protocol Engine {
+    func segment(_ prepared: PreparedCase) -> LabelVolume
+    /// Refuses a case that is too large for the memory there is.
+    func checkMemory(for prepared: PreparedCase) throws(Fault)
+  }
 
   public init(_ model: Model, _ workers: Workers) {
     self.model = model
@@ -22,6 +26,7 @@ public final class Predictor {
   /// Gives whether the case was larger than the model's common size.
   public func write(_ prepared: PreparedCase, convention: LabelConvention, into folder: String) throws -> Bool
   {
+    try engine.checkMemory(for: prepared)
     try prepared.placement.write(
       segment(prepared), convention: convention, to: "\(folder)/\(prepared.id).nii.gz")
     return model.facts.preparation.standardisation == nil && prepared.size != model.facts.size
@@ -40,6 +45,13 @@ public final class Predictor {
       self.network = network
       self.workers = workers
       pass = UNetPass(network, model.facts.size, .inference(features: false))
+    }
+
+    func checkMemory(for prepared: PreparedCase) throws(Fault) {
+      if pass.size != prepared.size {
+        try UNetPass.checkMemory(
+          network, prepared.size, .inference(features: false), "\(prepared.id): the network's pass")
+      }
     }
 
     func segment(_ prepared: PreparedCase) -> LabelVolume {
@@ -69,6 +81,9 @@ public final class Predictor {
       pass = FusionPass(network, model.facts.size, .inference)
     }
 
+    /// A window is never larger than the model's.
+    func checkMemory(for prepared: PreparedCase) throws(Fault) {}
+
     func segment(_ prepared: PreparedCase) -> LabelVolume {
       let grid = WindowGrid(prepared.size, window: model.facts.size, border: border)
       var result = LabelVolume(prepared.size, [UInt8](repeating: 0, count: prepared.size.voxels))
@@ -92,5 +107,30 @@ public final class Predictor {
       }
       return result
     }
+  }
+}
+
+extension Predictor {
+  /// Refuses a model whose passes do not fit into the memory there is; `path`: its file.
+  public static func checkMemory(_ model: Model, _ path: String) throws(Fault) {
+    let size = model.facts.size
+    switch model.network {
+    case .unet(let network):
+      try UNetPass.checkMemory(network, size, .inference(features: false), "\(path): the network's pass")
+    case .fusion(let network):
+      var plan = WorkspacePlan()
+      _ = FusionPass.Places(network, size, .inference, in: &plan)
+      try AvailableMemory.check(
+        4 * plan.count, "\(path): the network's pass over a window of \(size) voxels (x, y, z)")
+    }
+  }
+}
+
+extension UNetPass {
+  /// Refuses a size for which the volumes of a pass do not fit into the memory there is.
+  static func checkMemory(_ network: UNet, _ size: Size, _ purpose: Purpose, _ what: String) throws(Fault) {
+    var plan = WorkspacePlan()
+    _ = Places(network, size, purpose, in: &plan)
+    try AvailableMemory.check(4 * plan.count, "\(what) over a brain of \(size) voxels (x, y, z)")
   }
 }

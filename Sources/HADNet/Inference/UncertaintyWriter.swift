@@ -104,6 +104,7 @@ public final class UncertaintyWriter {
     var sums: [Int: (PreparedCase, SampleSums)] = [:]
     for share in shares[communicator.rank] {
       let prepared = try store.load(cases[share.item].id)
+      try sampler.checkMemory(for: prepared)
       var sum = SampleSums(prepared.size, samples: settings.samples, entropies: wantsEntropies)
       sampler.add(share.samples, of: prepared, to: &sum)
       sums[share.item] = (prepared, sum)
@@ -129,7 +130,7 @@ public final class UncertaintyWriter {
 
   private func write(_ maps: UncertaintyMaps, _ prepared: PreparedCase, into folder: String) throws {
     for (region, path) in zip(Region.allCases, UncertaintyWriter.files(prepared.id, in: folder)) {
-      try prepared.placement.write(maps[region], to: path)
+      try prepared.placement.write(maps[region], range: 0...100, to: path)
     }
   }
 

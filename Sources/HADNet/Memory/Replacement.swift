@@ -27,6 +27,12 @@ public enum Replacement {
       && UUID(uuidString: String(name.dropFirst().prefix(36))) != nil
   }
 
+  /// The most bytes of a file's name in a folder, less what is put before it while the file is written.
+  public static func longestName(in folder: String) -> Int {
+    let most = pathconf(folder, Int32(_PC_NAME_MAX))
+    return (most > 0 ? Int(most) : 255) - 38
+  }
+
   /// Writes a file that is whole or not there, and on the disk when this returns. A link stays one: the file that it
   /// leads to is written. What is no file, such as /dev/stdout, is written to.
   public static func write(_ data: Data, to path: String) throws {

@@ -21,6 +21,8 @@ public final class ProgressBar: Sendable {
     var start = 0.0
     var drawn = -Double.infinity
     var isVisible = false
+    var isTold = false
+    var told = (done: 0, time: 0.0)
   }
 
   public let style: Style
@@ -44,11 +46,12 @@ public final class ProgressBar: Sendable {
     self.output = output
   }
 
-  /// Begins a piece of work of `total` steps.
-  public func start(_ label: String, total: Int) {
+  /// Begins a piece of work of `total` steps; `isTold`: where there is no bar, some lines tell how far it is.
+  public func start(_ label: String, total: Int, isTold: Bool = false) {
     state.withLock { state in
-      let isVisible = state.isVisible
-      state = State(label: label, total: total, start: now(), isVisible: isVisible)
+      let isVisible = state.isVisible, time = now()
+      state = State(
+        label: label, total: total, start: time, isVisible: isVisible, isTold: isTold, told: (0, time))
       draw(&state)
     }
   }
@@ -58,6 +61,7 @@ public final class ProgressBar: Sendable {
     state.withLock { state in
       state.done += steps
       state.detail = detail
+      tell(&state)
       // Ten times a second is what an eye can use.
       if now() - state.drawn >= 0.1 || state.done >= state.total { draw(&state) }
     }
@@ -85,15 +89,29 @@ public final class ProgressBar: Sendable {
     let full = Int(share * 24)
     var text =
       "\(state.label) [" + String(repeating: "█", count: full) + String(repeating: "·", count: 24 - full)
-    text += "] \(state.done)/\(state.total)"
-    if state.done > 0, state.done < state.total {
-      let left = (time - state.start) / Double(state.done) * Double(state.total - state.done)
-      text += ", \(ProgressBar.duration(left)) left"
-    }
+    text += "] \(state.done)/\(state.total)" + left(state, time)
     if !state.detail.isEmpty { text += "  \(state.detail)" }
     // Back to the first column, and clear what a longer text left behind.
     output("\r\(text)\u{1B}[K")
     state.isVisible = true
+  }
+
+  private func left(_ state: State, _ time: Double) -> String {
+    guard state.done > 0, state.done < state.total else { return "" }
+    let left = (time - state.start) / Double(state.done) * Double(state.total - state.done)
+    return ", \(ProgressBar.duration(left)) left"
+  }
+
+  /// A line after the first step and the last, and between them every tenth of the work or half a minute.
+  private func tell(_ state: inout State) {
+    guard style == .lines, state.isTold else { return }
+    let time = now(), steps = state.done - state.told.done
+    guard
+      state.told.done == 0 || state.done >= state.total || steps * 10 >= state.total
+        || time - state.told.time >= 30
+    else { return }
+    state.told = (state.done, time)
+    output("\(state.label) \(state.done)/\(state.total)" + left(state, time) + "\n")
   }
 
   private func clear(_ state: inout State) {

@@ -183,6 +183,68 @@ import Testing
         == Fault(.invalid, "\(long): holds more bytes than the voxels its header speaks of"))
   }
 
+  /// Of files that are filled up with zeros, as nibabel reads them too.
+  @Test func paddingOfZerosIsReadOver() throws {
+    var raw = RawNIfTI()
+    raw.voxels = raw.encoded((0..<12).map(Double.init))
+    let packed = scratch.file("p.nii.gz")
+    for padding in [1, 10_000, 200_000] {
+      let zeros = [UInt8](repeating: 0, count: padding), expected = (0..<12).map { Float($0) }
+      #expect(try NIfTIImage.read(try scratch.put("v.nii", raw.bytes + zeros)).voxels == expected)
+      gzip(raw.bytes + zeros, to: packed)
+      #expect(try NIfTIImage.read(packed).voxels == expected)
+      gzip(raw.bytes, to: packed)
+      let whole = Array(try #require(FileManager.default.contents(atPath: packed)))
+      let path = try scratch.put("s.nii.gz", whole + zeros)
+      #expect(try NIfTIImage.read(path).voxels == expected)
+      #expect(
+        fault { _ = try NIfTIImage.read(try scratch.put("s.nii.gz", whole + zeros + [1])) }
+          == Fault(.invalid, "\(path): truncated: its gzip data ends too early; copy or download it again"))
+    }
+  }
+
+  /// Voxels are decoded in pieces: this is more than one, in an order of axes of its own.
+  @Test func piecesAreOneVolume() throws {
+    var raw = RawNIfTI(dimensions: [120, 70, 90])
+    raw.affine = [0, 0, -1, 89, 1, 0, 0, 0, 0, 1, 0, 0]
+    raw.voxels = raw.encoded((0..<756_000).map { Double($0 % 30_011) })
+    let image = try NIfTIImage.read(bytes: raw.bytes, name: "memory")
+    #expect(image.size == Size(70, 120, 90) && image.header.path == "memory")
+    for (x, y, z) in [(0, 0, 0), (1, 2, 3), (89, 119, 69), (44, 100, 30)] {
+      let stored = (x * 70 + z) * 120 + (119 - y)
+      #expect(image.voxels[(z * 120 + y) * 90 + x] == Float(stored % 30_011))
+    }
+    let packed = scratch.file("p.nii.gz")
+    gzip(raw.bytes, to: packed)
+    #expect(try NIfTIImage.read(packed).voxels == image.voxels)
+    let bytes = Array(try #require(FileManager.default.contents(atPath: packed)))
+    #expect(try NIfTIImage.read(bytes: bytes, name: "memory").voxels == image.voxels)
+    #expect(
+      fault { _ = try NIfTIImage.read(bytes: [], name: "memory") }
+        == Fault(.missing, "memory: the file is empty"))
+  }
+
+  /// No header makes the program take memory that its file can't fill, or end without a word.
+  @Test func forgedHeadersAreFaults() throws {
+    var random = Philox(seed: 5, .test), raw = RawNIfTI()
+    raw.voxels = raw.encoded((0..<12).map(Double.init))
+    let good = raw.bytes
+    for at in [40, 42, 44, 46, 48, 70, 76, 80, 84, 108, 112, 116, 252, 254, 256, 280, 292] {
+      for word: UInt32 in [
+        0, 1, 0x7fff, 0x8000, 0xffff, 0x7fff_7fff, 0x7fc0_0000, 0xff80_0000, 0x4f00_0000, 0x4eff_ffff,
+      ] {
+        var bytes = good
+        for i in 0..<4 { bytes[at + i] = UInt8(truncatingIfNeeded: word >> (8 * i)) }
+        do { _ = try NIfTIImage.read(bytes: bytes, name: "forged") } catch { #expect(error is Fault) }
+      }
+    }
+    for _ in 0..<2000 {
+      var bytes = good
+      for _ in 0..<3 { bytes[Int(random.next() % 352)] = UInt8(truncatingIfNeeded: random.next()) }
+      do { _ = try NIfTIImage.read(bytes: bytes, name: "forged") } catch { #expect(error is Fault) }
+    }
+  }
+
   @Test func headersThatCannotBeAreRefused() throws {
     func message(_ change: (inout RawNIfTI) -> Void) throws -> String {
       var raw = RawNIfTI()

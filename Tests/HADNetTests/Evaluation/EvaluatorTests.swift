@@ -322,7 +322,9 @@ private struct Patient {
     #expect(
       fault { _ = try patient.pairs() }
         == Fault(
-          .invalid, "\(patient.out): BraTS19_X_1 is there twice, as .nii and as .nii.gz; remove one"))
+          .invalid,
+          "\(patient.out): BraTS19_X_1 is there twice, as BraTS19_X_1.nii and as BraTS19_X_1.nii.gz; remove one"
+        ))
     let plain = String(patient.path(.seg).dropLast(3))
     try FileManager.default.removeItem(atPath: String(patient.path(.prediction).dropLast(3)))
     try patient.write(.seg, to: plain)
@@ -359,6 +361,30 @@ private struct Patient {
     #expect(
       patient.fault()
         == Fault(.invalid, "\(patient.path(.whole)): uncertainties from \(range); they must lie in 0…100"))
+  }
+
+  /// Fractions would pass for certainty; but a map of 0 is certain everywhere, and one that says 0…100 is believed.
+  @Test func uncertaintiesThatLookLikeFractions() throws {
+    var patient = patient
+    for most in [Float(1), 0.5, 0.001] {
+      patient.values[.core] = (0..<24).map { $0 == 7 ? most : 0 }
+      #expect(
+        patient.fault()
+          == Fault(
+            .invalid,
+            "\(patient.path(.core)): no uncertainty is above \(most == 1 ? "1" : "\(Double(most))"), which looks like "
+              + "fractions; they must go from 0 (certain) to 100: multiply them by 100"))
+    }
+    try patient.write()
+    let (dimensions, values) = ([4, 3, 2], patient.values[.core] ?? [])
+    try NIfTIImage.write(
+      values, dimensions: dimensions, affine: SmallCase.brats, range: 0...100, to: patient.path(.core))
+    let pair = try #require(patient.pairs().first)
+    #expect(try Evaluator().scores(pair)[.tc, .score] != nil)
+    patient.values[.core] = [Float](repeating: 0, count: 24)
+    #expect(patient.fault() == nil)
+    patient.values[.core]?[3] = 1.001
+    #expect(patient.fault() == nil)
   }
 
   @Test(arguments: ["whole", "core", "enhance", "t1", "seg", "prediction"])

@@ -128,6 +128,25 @@ private final class Terminal: Sendable {
     #expect(terminal.text == "epoch 1\n")
   }
 
+  /// The first and the last step, and now and then one between them.
+  @Test func aFileIsToldHowFarItIs() {
+    let terminal = Terminal(), progress = terminal.progress(.lines)
+    progress.start("predict", total: 40, isTold: true)
+    for step in 1...40 {
+      terminal.time.withLock { $0 = Double(step) + (step > 30 ? 35 * Double(step - 30) : 0) }
+      progress.advance()
+    }
+    let lines = terminal.text.split(separator: "\n")
+    #expect(
+      lines.prefix(3) == ["predict 1/40, 39 s left", "predict 5/40, 35 s left", "predict 9/40, 31 s left"])
+    #expect(lines.dropFirst(7).first == "predict 29/40, 11 s left" && lines.last == "predict 40/40")
+    #expect(lines.count == 18)
+    let bar = Terminal(), drawn = bar.progress(.bar)
+    drawn.start("predict", total: 1, isTold: true)
+    drawn.advance()
+    #expect(!bar.text.contains("\n"))
+  }
+
   @Test func quietIsQuiet() {
     let terminal = Terminal(), progress = terminal.progress(.quiet)
     progress.start("x", total: 2)

@@ -1,0 +1,64 @@
+import Foundation
+
+/// Names of some cases of a data set, such as those of a test set.
+public struct CaseList: Equatable, Sendable {
+  /// Where they stand, for messages.
+  public let source: String
+  /// In order, each once.
+  public let ids: [String]
+  /// Which of a split's sets they are; nil for others.
+  public let set: EvaluatedSet?
+
+  public init(source: String, ids: [String], set: EvaluatedSet? = nil) throws(Fault) {
+    self.source = source
+    self.set = set
+    self.ids = Set(ids).sorted()
+    guard !ids.isEmpty else { throw Fault(.missing, "\(source) names no case") }
+  }
+
+  /// A text file with a name a line.
+  public static func lines(_ path: String) throws -> CaseList {
+    guard let text = String(bytes: try bytes(path), encoding: .utf8) else {
+      throw Fault(.invalid, "\(path): not a text file in UTF-8")
+    }
+    let lines = text.split(whereSeparator: \.isNewline)
+      .map { $0.trimmingCharacters(in: CharacterSet(charactersIn: " \t\u{feff}")) }
+    return try CaseList(source: path, ids: lines.filter { !$0.isEmpty })
+  }
+
+  /// One set of a split's file, given as FILE:SET: `run/split.json:test`.
+  ///
+  /// Throws `.usage` where no set is named, `.missing` where file or set is not there or the set is empty, `.invalid`
+  /// where the file is no split.
+  public static func split(_ text: String) throws -> CaseList {
+    guard let colon = text.lastIndex(of: ":"), colon > text.startIndex,
+      let keys = [
+        "train": ["train"], "validation": ["validation", "val"], "val": ["validation", "val"],
+        "test": ["test"],
+      ][String(text[text.index(after: colon)...])]
+    else {
+      throw Fault(.usage, "--split \(text.prefix(80)): give FILE:SET, SET being train, validation or test")
+    }
+    let path = String(text[..<colon]), set = text[text.index(after: colon)...]
+    guard let json = try? JSONSerialization.jsonObject(with: Data(bytes(path))) as? [String: Any],
+      ["train", "validation", "val", "test"].contains(where: { json[$0] is [String] })
+    else {
+      throw Fault(
+        .invalid, "\(path): not a split: expected JSON {\"train\": […], \"validation\": […], \"test\": […]}")
+    }
+    guard let ids = keys.lazy.compactMap({ json[$0] as? [String] }).first else {
+      throw Fault(.missing, "\(path): no set called \(set) is in this split")
+    }
+    return try CaseList(
+      source: "\(set) of \(path)", ids: ids,
+      set: EvaluatedSet(rawValue: set == "val" ? "validation" : "\(set)"))
+  }
+
+  private static func bytes(_ path: String) throws -> [UInt8] {
+    guard !Replacement.isFolder(path) else { throw Fault(.missing, "\(path) is a folder; a file is needed") }
+    guard let data = FileManager.default.contents(atPath: path) else {
+      throw Fault(.missing, "\(path): no such file")
+    }
+    return [UInt8](data)
+  }
+}

@@ -1,0 +1,51 @@
+import Foundation
+
+extension Model {
+  /// The model file or checkpoint folder that `path` stands for: itself, or the best network of a stage's folder
+  /// (RUN/hadnet), of its checkpoints, or of a run with a single stage.
+  ///
+  /// Throws `.usage` where a folder holds several networks, naming them, `.missing` where it holds none.
+  public static func resolve(_ path: String) throws(Fault) -> String {
+    guard Replacement.isFolder(path), !isCheckpoint(path) else { return path }
+    let path = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
+    for folder in [CheckpointFolder(path), CheckpointFolder("\(path)/checkpoints")]
+    where isCheckpoint(folder.best) {
+      return folder.best
+    }
+    let run = RunFolder(path), stages = Stage.allCases.filter { isCheckpoint(run.checkpoints($0).best) }
+    switch stages.count {
+    case 0: break
+    case 1: return run.checkpoints(stages[0]).best
+    default:
+      throw Fault(
+        .usage,
+        "\(path): a run with \(stages.count) networks; give one of them, such as "
+          + "\((stages.contains(.hadnet) ? run.stage(.hadnet) : run.stage(stages[0]))), of "
+          + stages.map(\.rawValue).joined(separator: ", "))
+    }
+    // A run of several seeds or folds has a run in each of its folders.
+    let parts = ((try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []).sorted()
+      .filter { $0.hasPrefix("seed-") || $0.hasPrefix("fold-") }
+    for part in parts {
+      let run = RunFolder("\(path)/\(part)")
+      if let stage = Stage.allCases.first(where: { isCheckpoint(run.checkpoints($0).best) }) {
+        throw Fault(
+          .usage,
+          "\(path): \(parts.count) runs (\(part) for one); give a network of one, such as \(run.stage(stage))"
+        )
+      }
+    }
+    throw Fault(
+      .missing,
+      "\(path): no network is in this folder: give a model file, a run's stage such as RUN/hadnet, or its "
+        + "RUN/hadnet/checkpoints/best")
+  }
+
+  /// Whether a folder is a checkpoint: it has a network.
+  private static func isCheckpoint(_ folder: String) -> Bool {
+    Replacement.isFolder(folder)
+      && ["student", "teacher", "network"].contains {
+        FileManager.default.fileExists(atPath: "\(folder)/\($0).safetensors")
+      }
+  }
+}

@@ -1,0 +1,66 @@
+import Foundation
+import HADNet
+
+/// The files that cases will be written to.
+struct OutputNames {
+  private let cases: [(id: String, paths: [String])]
+
+  init(_ cases: [(id: String, paths: [String])]) { self.cases = cases }
+
+  /// Refuses, before any work, names that the file system of `folder` can't hold, names that two cases would share, and
+  /// files that are read, under whatever name.
+  func check(in folder: String, inputs: [String]) throws(Fault) {
+    let most = OutputNames.longest(folder)
+    var owners: [String: String] = [:]
+    for (id, paths) in cases {
+      for path in paths {
+        let name = (path as NSString).lastPathComponent
+        guard name.utf8.count <= most else {
+          throw Fault(
+            .invalid,
+            "\(id.prefix(80))…: \(name.utf8.count) bytes for the name of \(name.suffix(30)), \(most) are possible in "
+              + "\(folder); shorten the patient's name")
+        }
+        if let other = owners.updateValue(id, forKey: name) {
+          throw Fault(
+            .invalid, "\(path) would be written for \(other) and for \(id); rename one of the patients")
+        }
+      }
+    }
+    var read: [FileIdentity: String] = [:]
+    for path in inputs { if let file = FileIdentity(path) { read[file] = read[file] ?? path } }
+    for path in cases.flatMap(\.paths) {
+      if let file = FileIdentity(path), let input = read[file] {
+        throw Fault(.invalid, "\(path) would be written over \(input), which is read; choose another --out")
+      }
+    }
+  }
+
+  /// The most bytes of a name in a folder, made or not, less the prefix that a file has while it is written.
+  private static func longest(_ folder: String) -> Int {
+    var there = folder
+    while !FileManager.default.fileExists(atPath: there) {
+      let above = (there as NSString).deletingLastPathComponent
+      if above == there || above.isEmpty { return Replacement.longestName(in: ".") }
+      there = above
+    }
+    return Replacement.longestName(in: there)
+  }
+}
+
+/// A file under whatever name: links and other spellings lead to the same.
+private struct FileIdentity: Hashable {
+  let device, number: UInt64
+
+  init?(_ path: String) {
+    var status = stat()
+    guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
+    device = UInt64(status.st_dev)
+    number = UInt64(status.st_ino)
+  }
+}
+
+extension CaseFiles {
+  /// All files of the case.
+  var paths: [String] { files.values.sorted() + [segmentation].compactMap { $0 } }
+}
