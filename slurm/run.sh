@@ -16,7 +16,11 @@ fi
 threads=${SLURM_CPUS_PER_TASK:-1}
 mark=$folder/unfinished
 # Of a stage, of a plain run, and of the seeds of a study over several.
-checkpoints() { readlink "$folder"/{,*/,seed-*/*/}checkpoints/latest; }
+# `latest` is a link, or, where there are none, a text file.
+checkpoints() {
+  local latest
+  for latest in "$folder"/{,*/,seed-*/*/}checkpoints/latest; do readlink "$latest" || cat "$latest"; done
+}
 before=$(checkpoints 2> /dev/null)
 # A line for each start in a row that made no progress.
 idle=$folder/idle

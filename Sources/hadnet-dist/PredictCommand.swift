@@ -24,6 +24,8 @@ struct PredictCommand: ParsableCommand {
       "A model file (safetensors), a checkpoint folder, or a run's stage (RUN/hadnet), of which the best is taken."
   )
   var model: [String]
+  @Flag(help: "Take a model file without the hash of its contents, as another program writes it.")
+  var unverified = false
   @Option(help: "Patients, in any BraTS layout; no truth and, for a student, no T1ce needed.")
   var data: String
   @Option(help: "Folder for ID.nii.gz of each patient.")
@@ -112,7 +114,7 @@ struct PredictCommand: ParsableCommand {
   /// Everything that can be wrong before the work: the model, the patients' files, the names of what is written.
   private func prepare() throws -> (model: Model, dataset: Dataset, failures: CaseFailures) {
     let path = try Model.resolve(self.model[0])
-    var model = try Model.load(path)
+    var model = try Model.load(path, isVerified: !unverified)
     try Predictor.checkMemory(model, path)
     if let negative {
       var facts = model.facts

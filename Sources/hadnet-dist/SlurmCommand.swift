@@ -87,7 +87,7 @@ struct SlurmCommand: ParsableCommand {
     if let partition { options.append("partition=\(partition)") }
     if let account { options.append("account=\(account)") }
     // The job may be submitted from any folder.
-    let run = SlurmCommand.absolute(folder ?? "runs/\(recipe.name)")
+    let run = SlurmCommand.absolute(try folder ?? RunFolder.standard(for: recipe))
     var words = [
       SlurmCommand.program, command.rawValue, SlurmCommand.absolute(self.recipe), "--data",
       SlurmCommand.absolute(root), "--run", run, "--memory", SlurmCommand.gib(kept, .down), "--resume",

@@ -7,14 +7,18 @@ extension Stage: ExpressibleByArgument {}
 
 /// What `train` and `study` have in common.
 struct RunOptions: ParsableArguments {
-  @Argument(help: "The recipe, a YAML file.")
-  var recipe: String
+  @Argument(help: "The recipe, a YAML file; default with --resume: the one in --run.")
+  var recipe: String?
   @Option(help: "The data set's folder; default: the recipe's data.path.")
   var data: String?
   @Option(name: .customLong("run"), help: "The run's folder; default: runs/ and the recipe's name.")
   var folder: String?
-  @Flag(help: "Go on from the newest checkpoint, if there is one, on any number of ranks.")
+  @Flag(help: "Go on from the newest checkpoint, if there is one; also to more epochs than before.")
   var resume = false
+  @Flag(
+    help: "Keep networks that were trained with other images or another truth than there are now; score anew."
+  )
+  var acceptChangedData = false
   @Option(name: .customLong("set"), help: "Change a value of the recipe: key=value, e.g. hadnet.rate=1e-4.")
   var set: [String] = []
   @Option(
@@ -46,6 +50,7 @@ struct RunOptions: ParsableArguments {
       try communicator.agree(on: "the program's version", HADNetDist.version)
       try communicator.agree(on: "OpenBLAS's kernels, which decide the last bits", BLAS.core)
       // Rank 0's copy counts; a node that does not see the file has none that could differ.
+      guard let recipe else { return }
       let first = try communicator.broadcast(Recipe.contentHash(recipe, overrides: set) ?? "")
       try communicator.agree(on: "the recipe \(recipe)", Recipe.contentHash(recipe, overrides: set) ?? first)
     } catch let disagreement as Disagreement {
@@ -53,15 +58,32 @@ struct RunOptions: ParsableArguments {
     }
   }
 
+  /// The recipe that the run has, or, of a study over several seeds, its first seed.
+  private func kept(_ seeds: Int) throws -> String {
+    // Not while options are parsed, where a mistyped one would be told as this.
+    guard resume, let folder else {
+      throw Fault(.usage, "no recipe is given; --resume --run RUN takes that of a run")
+    }
+    let run = RunFolder(folder), first = seeds > 1 ? run.seeds.first.map(run.seed) : run
+    guard let file = first?.recipe, FileManager.default.fileExists(atPath: file) else {
+      throw Fault(
+        .missing,
+        "\(run.path): no run \(seeds > 1 ? "of several seeds " : "")to resume is there; give a recipe")
+    }
+    return file
+  }
+
   /// Opens the run folder and calls `body` on all ranks; the run counts as unfinished until `body` has ended.
   ///
   /// - Parameters:
   ///   - seeds: how many; more than one have a folder each.
   ///   - seed: the only one, on the split of the recipe's own; nil: the recipe's.
-  ///   - stage: the only one that is trained; nil: all.
-  func start(seeds: Int = 1, seed: UInt64? = nil, stage: Stage? = nil, _ body: (Session) throws -> Void)
-    -> Never
-  {
+  ///   - stage: the only one that is trained; nil: a study of `stages`.
+  ///   - stages: those that are trained.
+  func start(
+    seeds: Int = 1, seed: UInt64? = nil, stage: Stage? = nil, stages: [Stage],
+    _ body: (Session) throws -> Void
+  ) -> Never {
     Interrupts.watch()
     let stop = StopWatch(
       limit: timeLimit?.seconds ?? TimeLimit.ofSlurmJob, isSignalled: { Interrupts.isCaught })
@@ -69,10 +91,13 @@ struct RunOptions: ParsableArguments {
       communicator.courier?.patience = .init(warning: stallWarning, limit: stallLimit)
       // Rank 0 reads, so that a mistake in the recipe is said once.
       var texts: [String] = [], path = "", hasBatch = true
+      var locks: RunLocks?
+      defer { locks?.release() }
       if communicator.rank == 0 {
-        var recipe = try Recipe.load(self.recipe, overrides: set)
+        let file = try self.recipe ?? kept(seeds)
+        var recipe = try Recipe.load(file, overrides: set)
         guard let root = data ?? recipe.data.path else {
-          throw Fault(.usage, "no data set: give --data DIR, or data.path in \(self.recipe)")
+          throw Fault(.usage, "no data set: give --data DIR, or data.path in \(file)")
         }
         // Absolute, so that `report` finds the data set from any folder.
         recipe.data.path = URL(fileURLWithPath: root).path
@@ -80,13 +105,16 @@ struct RunOptions: ParsableArguments {
         _ = try Dataset.find(root, needsTruth: true)
         hasBatch = recipe.batch != nil
         if let seed { recipe = recipe.with(seed: seed) }
-        path = folder ?? "runs/\(recipe.name)"
+        path = try folder ?? RunFolder.standard(for: recipe)
         let run = RunFolder(path), ranks = communicator.size
         // What a stage builds on is there before the stage is marked as begun.
         for earlier in stage?.builds ?? [] { _ = try run.best(earlier) }
+        // Before anything is written that another job may be writing. Each of several seeds has locks of its own.
+        locks = try RunLocks(run, seeds > 1 ? [] : stages, evaluates: stage == nil)
         let recipes =
           try seeds > 1
-          ? run.open(recipe, seeds: seeds, ranks: ranks) : [run.open(recipe, ranks: ranks, stage: stage)]
+          ? run.open(recipe, seeds: seeds, ranks: ranks, resume: resume)
+          : [run.open(recipe, ranks: ranks, stage: stage, resume: resume, locks: locks)]
         texts = recipes.map(\.yaml)
       }
       try agree(communicator)
@@ -96,7 +124,7 @@ struct RunOptions: ParsableArguments {
       path = try communicator.broadcast(path)
       let session = try Session(
         texts.map { try Recipe(yaml: $0, file: "\(path)/recipe.yaml") }, RunFolder(path), communicator, stop,
-        self)
+        self, locks)
       let run = session.run, narrator = session.narrator
       if communicator.rank == 0, !hasBatch, let batch = session.recipes[0].batch {
         narrator.say(
@@ -135,12 +163,15 @@ struct Session {
   private let workers: Workers
   private let stop: StopWatch
   private let options: RunOptions
+  /// The run's; rank 0 only.
+  private let locks: RunLocks?
 
   /// All ranks together.
   init(
     _ recipes: [Recipe], _ run: RunFolder, _ communicator: Communicator, _ stop: StopWatch,
-    _ options: RunOptions
+    _ options: RunOptions, _ locks: RunLocks?
   ) throws {
+    self.locks = locks
     self.recipes = recipes
     self.run = run
     self.communicator = communicator
@@ -160,11 +191,12 @@ struct Session {
   func study(_ recipe: Recipe, for stages: [Stage], evaluates: Bool) throws -> (
     study: Study, folder: RunFolder
   ) {
-    var folder = run
+    var folder = run, locks = locks
     if recipes.count > 1 {
       folder = run.seed(recipe.seed)
       if isFirst {
-        _ = try run.open(seed: recipe, ranks: communicator.size)
+        locks = try RunLocks(folder, stages, evaluates: evaluates)
+        _ = try run.open(seed: recipe, ranks: communicator.size, locks: locks)
         try folder.markUnfinished()
       }
       try narrator.begin(seed: recipe.seed, folder)
@@ -176,7 +208,10 @@ struct Session {
       recipe, root: recipe.data.path ?? "", run: folder, for: stages, evaluates: evaluates,
       cache: options.shared.cache ?? run.cache, memoryLimit: options.memory.map { Int($0 * 0x1p30) },
       over: communicator, tell: { narrator.tell($0, aloud: isTold) })
-    return (Study(recipe, folder, data, over: communicator, workers, stop: stop, tell: narrator.tell), folder)
+    let study = Study(
+      recipe, folder, data, over: communicator, workers, locks: locks,
+      acceptsChangedData: options.acceptChangedData, stop: stop, tell: narrator.tell)
+    return (study, folder)
   }
 }
 
@@ -195,8 +230,15 @@ struct TrainCommand: ParsableCommand {
   var stage = Stage.teacher
 
   func run() throws {
-    options.start(stage: stage) {
-      try $0.study($0.recipes[0], for: [stage], evaluates: false).study.train(stage, resume: options.resume)
+    options.start(stage: stage, stages: [stage]) { session in
+      let (study, folder) = try session.study(session.recipes[0], for: [stage], evaluates: false)
+      try study.train(stage, resume: options.resume)
+      guard session.isFirst else { return }
+      let stale = folder.stale()
+      if !stale.isEmpty {
+        session.narrator.say("stale: \(stale.joined(separator: ", ")); study --resume makes them again")
+      }
+      session.narrator.say("model: \(folder.checkpoints(stage).path)/best")
     }
   }
 }
@@ -236,9 +278,11 @@ struct StudyCommand: ParsableCommand {
   }
 
   func run() throws {
-    options.start(seeds: seeds, seed: seed) { session in
+    options.start(seeds: seeds, seed: seed, stages: stages.stages) { session in
       for recipe in session.recipes {
         let (study, folder) = try session.study(recipe, for: stages.stages, evaluates: true)
+        defer { study.release() }
+        try study.checkScores(stages.stages)
         for stage in stages.stages { try study.train(stage, resume: options.resume) }
         try study.evaluate(stages.stages)
         guard session.isFirst else { continue }

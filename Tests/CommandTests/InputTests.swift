@@ -439,7 +439,7 @@ extension Commands {
       let outcome = try Program.start(["study", "--nonsense"], ranks: 3).outcome()
       #expect(outcome.code == 64)
       #expect(
-        outcome.errors.components(separatedBy: "Missing expected argument '<recipe>'").count == 2,
+        outcome.errors.components(separatedBy: "Unknown option '--nonsense'").count == 2,
         "\(outcome.errors)")
     }
 

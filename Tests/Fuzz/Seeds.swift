@@ -99,7 +99,7 @@ func seeds() throws -> [(parser: Parser, name: String, content: Data)] {
     try NIfTIHeader.read("\(scratch)/plain.nii"), Box(origin: Size(0, 0, 0), size: Size(1, 2, 2)),
     Size(1, 2, 2))
   let prepared = PreparedCase(
-    id: "A", images: Volume(zeros: Shape(Size(1, 2, 2), 3)), labels: nil, mask: [0, 1, 1, 0],
+    id: "A", images: Volume(zeros: Shape(Size(1, 2, 2), 4)), labels: nil, mask: [0, 1, 1, 0],
     placement: placement)
   add(.prepared, "own", try written("p.case") { try CaseFile.write(prepared, fingerprint: "f", to: $0) })
 

@@ -194,7 +194,7 @@ enum CaseFile {
       let header = try? JSONDecoder().decode(Header.self, from: Data(json)),
       header.id == id, header.fingerprint == fingerprint, header.shape.count == 4,
       header.shape.allSatisfy({ (1...4096).contains($0) }), header.placement.isPossible,
-      header.placement.size.array == Array(header.shape[..<3])
+      header.placement.size.array == Array(header.shape[..<3]), header.shape[3] == Modality.allCases.count
     else { return nil }
     let size = Size(header.shape[0], header.shape[1], header.shape[2])
     var status = stat()
@@ -210,7 +210,9 @@ enum CaseFile {
       fread(&classes, 1, classes.count, file) == classes.count
     else { return nil }
     let hash = hash(json, volume, mask, classes)
-    guard hash.low64 == word(16, UInt64.self), hash.high64 == word(24, UInt64.self) else { return nil }
+    guard hash.low64 == word(16, UInt64.self), hash.high64 == word(24, UInt64.self),
+      classes.allSatisfy({ $0 < 4 })
+    else { return nil }
     return PreparedCase(
       id: id, images: volume, labels: header.hasLabels ? LabelVolume(size, classes) : nil, mask: mask,
       placement: header.placement)

@@ -223,11 +223,6 @@ public struct Split: Codable, Equatable, Sendable {
   public func write(_ path: String) throws {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-    let data = try encoder.encode(self) + Data("\n".utf8)
-    try Replacement.write(path) { temporary in
-      guard FileManager.default.createFile(atPath: temporary, contents: data) else {
-        throw Replacement.failure("write", path, errno)
-      }
-    }
+    try Replacement.write(try encoder.encode(self) + Data("\n".utf8), to: path)
   }
 }

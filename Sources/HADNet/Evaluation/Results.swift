@@ -270,7 +270,12 @@ private struct RegionNode {
   func overlap() throws(Fault) -> Overlap? {
     var counts: [Int] = []
     for name in Overlap.names.prefix(4) {
-      if let count = try number(name), let voxels = Int(exactly: count) { counts.append(voxels) }
+      guard let count = try number(name), let voxels = Int(exactly: count) else { continue }
+      // Far more than any volume has: sums of them stay numbers.
+      guard (0...1 << 48).contains(voxels) else {
+        throw Fault(.invalid, "\(file): \(name) of \(place) is no count of voxels")
+      }
+      counts.append(voxels)
     }
     guard counts.count == 4 else { return nil }
     return Overlap(tp: counts[0], fp: counts[1], fn: counts[2], tn: counts[3])

@@ -6,7 +6,8 @@ public enum Replacement {
   /// `path`. Where `write` throws, nothing is left behind.
   ///
   /// The temporary name ends like `path`, begins with a dot and is unique, so that other processes may write the
-  /// same file at the same time: the last whole one stays.
+  /// same file at the same time: the last whole one stays. That the name is on the disk is waited for; the numbers behind
+  /// it are if `write` waits for them.
   static func write(_ path: String, _ write: (_ temporary: String) throws -> Void) throws {
     let url = URL(fileURLWithPath: path)
     let folder = url.deletingLastPathComponent().path
@@ -15,6 +16,7 @@ public enum Replacement {
     do {
       try write(temporary)
       guard rename(temporary, path) == 0 else { throw failure("write", path, errno) }
+      try sync(folder)
     } catch {
       unlink(temporary)
       throw error
@@ -59,18 +61,37 @@ public enum Replacement {
     try file.sync()
   }
 
-  /// Makes a folder and those above it.
-  public static func makeFolder(_ path: String) throws {
-    // mkdir itself, since Foundation's errors don't say why.
-    if mkdir(path, 0o777) == 0 || errno == EEXIST && isFolder(path) { return }
+  /// Makes a folder and those above it, on the disk when this returns. Gives those that were not there, from above.
+  @discardableResult
+  public static func makeFolder(_ path: String) throws -> [String] {
     let above = (path as NSString).deletingLastPathComponent
-    guard errno == ENOENT, !above.isEmpty, above != path else {
-      throw failure("make the folder", path, errno)
+    // mkdir itself, since Foundation's errors don't say why.
+    func make() throws -> Bool {
+      guard mkdir(path, 0o777) == 0 else {
+        if errno == EEXIST && isFolder(path) { return false }
+        throw failure("make the folder", path, errno)
+      }
+      try sync(above.isEmpty ? "." : above)
+      return true
     }
-    try makeFolder(above)
-    // Another process may have been quicker.
-    guard mkdir(path, 0o777) == 0 || errno == EEXIST && isFolder(path) else {
-      throw failure("make the folder", path, errno)
+    var status = stat()
+    let isBelowNothing = !above.isEmpty && stat(above, &status) != 0 && errno == ENOENT && above != path
+    let made = isBelowNothing ? try makeFolder(above) : []
+    return try make() ? made + [path] : made
+  }
+
+  /// Waits until the names in a folder are on the disk.
+  static func sync(_ folder: String) throws {
+    let descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    // Who may write in a folder need not be allowed to read it.
+    guard descriptor >= 0 else {
+      if errno == EACCES { return }
+      throw failure("write", folder, errno)
+    }
+    defer { close(descriptor) }
+    // Some file systems have no such thing for folders.
+    guard fsync(descriptor) == 0 || [EINVAL, ENOTSUP, EROFS].contains(errno) else {
+      throw failure("write", folder, errno)
     }
   }
 

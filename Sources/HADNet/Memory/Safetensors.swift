@@ -37,7 +37,9 @@ public struct Safetensors: Sendable {
   private let start: Int
 
   /// Reads a file. Throws `.missing` if there is none and `.invalid` if it is damaged.
-  public init(path: String) throws {
+  ///
+  /// - Parameter isSealed: whether a file without the hash of all that is in it is refused, which tells a damaged one.
+  public init(path: String, isSealed: Bool = false) throws {
     guard FileManager.default.fileExists(atPath: path) else {
       throw Fault(.missing, "\(path): no such file")
     }
@@ -47,30 +49,38 @@ public struct Safetensors: Sendable {
     } catch {
       throw Fault(.storage, "\(path) cannot be read")
     }
-    try self.init(data, path: path)
+    try self.init(data, path: path, isSealed: isSealed)
   }
 
-  init(_ data: Data, path: String) throws {
+  /// The longest header: thousands of tensors, and yet no more memory than a small machine has.
+  private static let headerLimit = 1 << 22
+
+  init(_ data: Data, path: String, isSealed: Bool = false) throws {
     func damaged(_ why: String) -> Fault {
       Fault(.invalid, "\(path): \(why); the file is damaged or is no safetensors file")
     }
     guard !data.isEmpty else { throw Fault(.missing, "\(path): the file is empty") }
     guard data.count >= 8 else { throw damaged("it has \(data.count) bytes") }
     let length = data.prefix(8).enumerated().reduce(UInt64(0)) { $0 | UInt64($1.element) << (8 * $1.offset) }
-    guard length <= UInt64(data.count - 8), length < 1 << 27 else {
+    guard length <= UInt64(data.count - 8) else {
       throw damaged("its header of \(length) bytes does not fit in \(data.count)")
     }
+    guard length <= Safetensors.headerLimit else {
+      throw damaged("its header has \(length) bytes, more than \(Safetensors.headerLimit)")
+    }
     start = 8 + Int(length)
-    let header = data.subdata(in: 8..<start)
+    let header = data.subdata(in: data.startIndex + 8..<data.startIndex + start)
     guard let object = try? JSONSerialization.jsonObject(with: header) as? [String: Any] else {
       throw damaged("its header is no JSON object")
     }
+    // Of two of a name each reader would take another.
+    if let name = Safetensors.doubled(header) { throw damaged("its header has \(name) twice") }
     var entries: [String: Entry] = [:], metadata: [String: String] = [:]
     let available = data.count - start
-    var end = 0
     for (name, value) in object {
       if name == "__metadata__" {
-        metadata = value as? [String: String] ?? [:]
+        guard let texts = value as? [String: String] else { throw damaged("its metadata are no texts") }
+        metadata = texts
         continue
       }
       guard let fields = value as? [String: Any], let type = fields["dtype"] as? String,
@@ -94,19 +104,93 @@ public struct Safetensors: Sendable {
       guard offsets[1] <= available else {
         throw damaged("\(name) ends at byte \(offsets[1]) of \(available)")
       }
-      end = max(end, offsets[1])
       entries[name] = Entry(element: element, extents: shape, range: offsets[0]..<offsets[1])
     }
-    guard end == available else { throw damaged("\(available - end) bytes belong to no tensor") }
+    // Every byte belongs to one tensor.
+    var end = 0, before = "", unused = 0
+    for (name, entry) in Safetensors.inOrder(entries) {
+      guard entry.range.lowerBound >= end else { throw damaged("\(before) and \(name) share bytes") }
+      unused += entry.range.lowerBound - end
+      (end, before) = (entry.range.upperBound, name)
+    }
+    unused += available - end
+    guard unused == 0 else { throw damaged("\(unused) bytes belong to no tensor") }
     if let hash = metadata[Safetensors.hashKey] {
-      let start = start
-      let found = data.withUnsafeBytes { ContentHash.of(UnsafeRawBufferPointer(rebasing: $0[start...])) }
-      guard hash == found else { throw damaged("its numbers are not those that were written") }
+      let start = start, running = ContentHash.Running()
+      Safetensors.fields(metadata, Safetensors.inOrder(entries).map { ($0, $1.element, $1.extents) })
+        .withUnsafeBytes(running.update)
+      data.withUnsafeBytes { running.update(UnsafeRawBufferPointer(rebasing: $0[start...])) }
+      guard hash == running.text else {
+        throw damaged("its fields and numbers are not those that were written")
+      }
+    } else if isSealed {
+      throw Fault(
+        .invalid,
+        "\(path): no \(Safetensors.hashKey) in its metadata, the hash that tells a damaged file: this program did not "
+          + "write it (predict --unverified takes it)")
     }
     self.path = path
     self.entries = entries
     self.metadata = metadata
     self.data = data
+  }
+
+  /// Tensors in the order of their bytes.
+  private static func inOrder(_ entries: [String: Entry]) -> [(key: String, value: Entry)] {
+    entries.sorted {
+      ($0.value.range.lowerBound, $0.value.range.upperBound, $0.key)
+        < ($1.value.range.lowerBound, $1.value.range.upperBound, $1.key)
+    }
+  }
+
+  /// What the hash covers before the numbers, whatever the header looks like: all metadata but the hash itself by their
+  /// keys, then the tensors in the order of their bytes. Each text stands behind its length.
+  private static func fields(
+    _ metadata: [String: String], _ tensors: [(name: String, element: Element, extents: [Int])]
+  ) -> Data {
+    var data = Data()
+    func add(_ text: String) { data.append(contentsOf: "\(text.utf8.count):\(text)".utf8) }
+    let known = metadata.filter { $0.key != hashKey }
+    add("\(known.count) \(tensors.count)")
+    for (key, value) in known.sorted(by: { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }) {
+      add(key)
+      add(value)
+    }
+    for (name, element, extents) in tensors {
+      add(name)
+      add(element.rawValue)
+      add(extents.map(String.init).joined(separator: ","))
+    }
+    return data
+  }
+
+  /// A name that an object in a JSON text has twice; nil if there is none. The text is known to be JSON.
+  private static func doubled(_ json: Data) -> String? {
+    let bytes = [UInt8](json)
+    // The names so far of each object that is open; nil for a list.
+    var open: [Set<String>?] = [], at = 0
+    while at < bytes.count {
+      switch bytes[at] {
+      case UInt8(ascii: "{"): open.append([])
+      case UInt8(ascii: "["): open.append(nil)
+      case UInt8(ascii: "}"), UInt8(ascii: "]"): _ = open.popLast()
+      case UInt8(ascii: "\""):
+        let first = at
+        repeat {
+          at += bytes[at] == UInt8(ascii: "\\") ? 2 : 1
+        } while at < bytes.count
+          && bytes[at] != UInt8(ascii: "\"")
+        var next = at + 1
+        while next < bytes.count, [0x20, 0x09, 0x0A, 0x0D].contains(bytes[next]) { next += 1 }
+        guard next < bytes.count, bytes[next] == UInt8(ascii: ":"), !open.isEmpty,
+          let name = try? JSONDecoder().decode(String.self, from: Data(bytes[first...at]))
+        else { break }
+        if open[open.count - 1]?.insert(name).inserted == false { return name }
+      default: break
+      }
+      at += 1
+    }
+    return nil
   }
 
   private func entry(_ name: String, _ element: Element) throws -> Entry {
@@ -245,6 +329,8 @@ public struct Safetensors: Sendable {
     func write(to temporary: String, as path: String) throws {
       let file = try OutputFile(temporary, as: path), hash = ContentHash.Running()
       try file.put(try header(hash.text))
+      Safetensors.fields(metadata, tensors.map { ($0.name, .float32, $0.parameter.extents) })
+        .withUnsafeBytes(hash.update)
       try forEachPiece {
         hash.update($0)
         try file.put($0)
@@ -253,6 +339,6 @@ public struct Safetensors: Sendable {
     }
   }
 
-  /// Metadata key of the numbers' XXH3-128, which tells a damaged file.
+  /// Metadata key of the XXH3-128 of fields and numbers, which tells a damaged file.
   static let hashKey = "xxh3"
 }

@@ -98,30 +98,15 @@ public struct Model {
     return Safetensors.Draft([.init("", p)], metadata: metadata)
   }
 
-  /// Reads a model file, or a checkpoint folder's `student.safetensors`, `teacher.safetensors` or
-  /// `network.safetensors`.
+  /// Reads a model file.
   ///
-  /// Throws `.missing` where there is none, `.invalid` where the file is damaged or no model.
-  public static func load(_ path: String) throws -> Model {
-    var isFolder: ObjCBool = false
-    guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
-      throw Fault(.missing, "\(path): no such model file or checkpoint folder")
-    }
-    var path = path
-    if isFolder.boolValue {
-      let folder = path
-      guard
-        let file = ["student", "teacher", "network"].map({ "\(folder)/\($0).safetensors" })
-          .first(where: FileManager.default.fileExists(atPath:))
-      else {
-        throw Fault(
-          .missing,
-          "\(folder): none of student.safetensors, teacher.safetensors and network.safetensors is in this folder"
-        )
-      }
-      path = file
-    }
-    let file = try Safetensors(path: path)
+  /// - Parameter isVerified: whether a file without the hash of its fields and numbers is refused: nothing else tells
+  ///   whether its ceiling, for example, is the one it was trained with.
+  ///
+  /// Throws `.missing` where there is none, `.invalid` where the file is damaged, no model, or of a network that this
+  /// machine has no memory for.
+  init(file path: String, isVerified: Bool = true) throws {
+    let file = try Safetensors(path: path, isSealed: isVerified)
     func fact(_ key: String) throws -> String {
       guard let value = file.metadata[key] else {
         throw Fault(.invalid, "\(path): no model file of this program: its metadata lack \(key)")
@@ -136,8 +121,8 @@ public struct Model {
       return value
     }
     let format = try fact("format")
-    guard format == formatVersion else {
-      throw Fault(.invalid, "\(path): format \(format); this program reads format \(formatVersion)")
+    guard format == Model.formatVersion else {
+      throw Fault(.invalid, "\(path): format \(format); this program reads format \(Model.formatVersion)")
     }
     guard try fact("preparation") == "\(Preparation.version)" else {
       throw Fault(.invalid, "\(path): made with another preparation of the data than this program's")
@@ -186,8 +171,32 @@ public struct Model {
       dropout: try parsed("dropout") { Float($0).flatMap { (0..<1).contains($0) ? $0 : nil } },
       sequences: sequences, size: size, preparation: preparation, latent: latent)
     try file.check("", network.layout)
+    try AvailableMemory.check(
+      network.segmentingBytes(size), "\(path): its network, for the \(size) voxels in its metadata,")
     let p = ParameterVector(zeros: network.layout)
     try file.read("", into: p)
-    return Model(facts, network, p)
+    if let parameter = p.firstUnfinite {
+      throw Fault(.invalid, "\(path): \(parameter.name) holds what is not a finite number")
+    }
+    self.init(facts, network, p)
+  }
+}
+
+extension Model.Network {
+  /// Bytes of a network's volumes while it segments `size` voxels, and of the case.
+  fileprivate func segmentingBytes(_ size: Size) -> Int {
+    var plan = WorkspacePlan()
+    switch self {
+    case .unet(let network): _ = UNetPass.Places(network, size, .inference(features: false), in: &plan)
+    case .fusion(let network): _ = FusionPass.Places(network, size, .inference, in: &plan)
+    }
+    return 4 * plan.count + RankMemory.ofCase(size)
+  }
+}
+
+extension ParameterVector {
+  /// The first tensor with a number that is none, or infinite.
+  fileprivate var firstUnfinite: Parameter? {
+    layout.parameters.first { !values[$0.range].allSatisfy(\.isFinite) }
   }
 }

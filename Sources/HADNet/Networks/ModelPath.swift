@@ -8,14 +8,13 @@ extension Model {
   public static func resolve(_ path: String) throws(Fault) -> String {
     guard Replacement.isFolder(path), !isCheckpoint(path) else { return path }
     let path = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
-    for folder in [CheckpointFolder(path), CheckpointFolder("\(path)/checkpoints")]
-    where isCheckpoint(folder.best) {
-      return folder.best
+    for folder in [CheckpointFolder(path), CheckpointFolder("\(path)/checkpoints")] {
+      if let best = folder.best, isCheckpoint(best) { return best }
     }
-    let run = RunFolder(path), stages = Stage.allCases.filter { isCheckpoint(run.checkpoints($0).best) }
+    let run = RunFolder(path), found = bests(of: run), stages = found.map(\.stage)
     switch stages.count {
     case 0: break
-    case 1: return run.checkpoints(stages[0]).best
+    case 1: return found[0].folder
     default:
       throw Fault(
         .usage,
@@ -28,7 +27,7 @@ extension Model {
       .filter { $0.hasPrefix("seed-") || $0.hasPrefix("fold-") }
     for part in parts {
       let run = RunFolder("\(path)/\(part)")
-      if let stage = Stage.allCases.first(where: { isCheckpoint(run.checkpoints($0).best) }) {
+      if let stage = bests(of: run).first?.stage {
         throw Fault(
           .usage,
           "\(path): \(parts.count) runs (\(part) for one); give a network of one, such as \(run.stage(stage))"
@@ -39,6 +38,13 @@ extension Model {
       .missing,
       "\(path): no network is in this folder: give a model file, a run's stage such as RUN/hadnet, or its "
         + "RUN/hadnet/checkpoints/best")
+  }
+
+  /// The stages of a run that have a best network, and where.
+  private static func bests(of run: RunFolder) -> [(stage: Stage, folder: String)] {
+    Stage.allCases.compactMap { stage in
+      run.checkpoints(stage).best.flatMap { isCheckpoint($0) ? (stage, $0) : nil }
+    }
   }
 
   /// Whether a folder is a checkpoint: it has a network.

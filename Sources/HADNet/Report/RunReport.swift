@@ -21,6 +21,7 @@ public struct RunReport {
       throw Fault(.missing, "\(run.path): no run is in this folder (it has no recipe.yaml)")
     }
     let recipe = try Recipe.load(run.recipe)
+    for stage in RunReport.stages { run.mend(stage) }
     let evaluations = try evaluations()
     var sections: [ReportContents.Section] = []
     var results: [ReportContents.Block] = []
@@ -43,6 +44,13 @@ public struct RunReport {
       } catch let fault as Fault where [.missing, .invalid].contains(fault.kind) {
         results.append(.paragraph("Without pictures: \(fault.description)"))
       }
+    }
+    let stale = run.stale()
+    if !stale.isEmpty {
+      results.append(
+        .paragraph(
+          "Stale: \(stale.joined(separator: ", ")). The network has been trained on; study makes them again.")
+      )
     }
     sections.append(.init("Results", results))
     let uncertainty = try uncertaintyCharts(recipe.uncertainty, set)

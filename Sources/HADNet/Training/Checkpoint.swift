@@ -2,6 +2,19 @@ import Foundation
 
 /// A whole training state on disk: state.json and safetensors files, in a folder that is there whole or not at all.
 public struct Checkpoint: Sendable {
+  /// What a stage was made from.
+  public struct Origin: Codable, Equatable, Sendable {
+    /// Hashes of the images and the truth of each case that trains or validates, as `CaseSurvey.contents` has them.
+    var cases: [String: String]
+    /// Fingerprints of the networks that the stage began with, by the stages they come from.
+    var networks: [String: String]
+
+    init(cases: [String: String] = [:], networks: [String: String] = [:]) {
+      self.cases = cases
+      self.networks = networks
+    }
+  }
+
   /// What is kept of each file, to tell a damaged one.
   private struct FileFacts: Codable, Equatable {
     let bytes: Int
@@ -9,8 +22,9 @@ public struct Checkpoint: Sendable {
   }
 
   private struct Contents: Codable {
-    var version = 1
+    var version = Checkpoint.version
     var recipe: String
+    var origin: Origin
     var state: TrainingState
     var files: [String: FileFacts]
   }
@@ -21,12 +35,23 @@ public struct Checkpoint: Sendable {
     var xxh3: String
   }
 
+  /// What can be read of any version.
+  private struct AnyVersion: Decodable {
+    struct Contents: Decodable { let version: Int }
+    let contents: Contents
+  }
+
+  /// Changes when older states can no longer be read.
+  private static let version = 2
+
   public let folder: String
   public let state: TrainingState
   /// Fingerprint of the recipe it was made with.
   public let recipe: String
+  let origin: Origin
   /// Hash of everything in it.
   public let fingerprint: String
+  private let files: [String: FileFacts]
 
   private static func encoder() -> JSONEncoder {
     let encoder = JSONEncoder()
@@ -61,21 +86,27 @@ public struct Checkpoint: Sendable {
     let folder: String
     private let state: TrainingState
     private let recipe: String
+    private let origin: Origin
     private let names: [String]
-    private let parent, temporary: String
+    private let parent, temporary, aside: String
+
+    /// Ends of the names, which begin with a dot, of what is being written and of what is being replaced.
+    static let writingEnd = "-writing", replacedEnd = "-replaced"
 
     /// Writes the files beside FOLDER under another name; each is told where it is written and its final place.
     init(
-      _ state: TrainingState, recipe: String,
+      _ state: TrainingState, recipe: String, origin: Origin,
       files: [(name: String, write: (_ temporary: String, _ path: String) throws -> Void)], to folder: String
     ) throws {
       self.folder = folder
       self.state = state
       self.recipe = recipe
+      self.origin = origin
       names = files.map(\.name)
       let url = URL(fileURLWithPath: folder)
       parent = url.deletingLastPathComponent().path
-      temporary = "\(parent)/.\(url.lastPathComponent)-writing"
+      temporary = "\(parent)/.\(url.lastPathComponent)\(Draft.writingEnd)"
+      aside = "\(parent)/.\(url.lastPathComponent)\(Draft.replacedEnd)"
       try Replacement.makeFolder(parent)
       try? FileManager.default.removeItem(atPath: temporary)
       try undoing {
@@ -92,19 +123,25 @@ public struct Checkpoint: Sendable {
         for name in names {
           facts[name] = try Checkpoint.facts("\(temporary)/\(name)", sync: true, as: "\(folder)/\(name)")
         }
-        let contents = Contents(recipe: recipe, state: state, files: facts)
+        let contents = Contents(recipe: recipe, origin: origin, state: state, files: facts)
         let envelope = Envelope(
           contents: contents, xxh3: Checkpoint.hash(try Checkpoint.encoder().encode(contents)))
         try Replacement.put(
           try Checkpoint.encoder().encode(envelope), to: "\(temporary)/state.json", as: "\(folder)/state.json"
         )
-        try Checkpoint.sync(temporary)
-        if FileManager.default.fileExists(atPath: folder) {
-          // A damaged one, gone back before: its epoch has been trained again.
-          try FileManager.default.removeItem(atPath: folder)
+        try Replacement.sync(temporary)
+        // A damaged one, gone back before: its epoch has been trained again. Until the new one is in its place the old
+        // one is only aside, where `CheckpointFolder.tidy` would find it.
+        try? FileManager.default.removeItem(atPath: aside)
+        let isReplaced = rename(folder, aside) == 0
+        guard isReplaced || errno == ENOENT else { throw Replacement.failure("write", folder, errno) }
+        guard rename(temporary, folder) == 0 else {
+          let code = errno
+          if isReplaced { rename(aside, folder) }
+          throw Replacement.failure("write", folder, code)
         }
-        guard rename(temporary, folder) == 0 else { throw Replacement.failure("write", folder, errno) }
-        try Checkpoint.sync(parent)
+        try Replacement.sync(parent)
+        if isReplaced { try? FileManager.default.removeItem(atPath: aside) }
       }
     }
 
@@ -118,132 +155,117 @@ public struct Checkpoint: Sendable {
     }
   }
 
-  static func sync(_ folder: String) throws {
-    let descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw Replacement.failure("write", folder, errno) }
-    defer { close(descriptor) }
-    guard fsync(descriptor) == 0 else { throw Replacement.failure("write", folder, errno) }
+  private static func damaged(_ folder: String, _ why: String) -> Fault {
+    Fault(.invalid, "\(folder): damaged checkpoint: \(why)")
   }
 
-  /// Reads and checks a checkpoint: every file's size and hash. Throws `.invalid` for a damaged one.
-  public init(_ folder: String) throws {
-    func damaged(_ why: String) -> Fault { Fault(.invalid, "\(folder): damaged checkpoint: \(why)") }
+  /// Reads state.json and checks it; of the other files nothing yet.
+  ///
+  /// - Parameter stage: whose it must be; nil: any.
+  private init(stateOf folder: String, _ stage: Stage?) throws {
+    func damaged(_ why: String) -> Fault { Checkpoint.damaged(folder, why) }
     guard let data = FileManager.default.contents(atPath: "\(folder)/state.json") else {
       throw damaged("state.json is missing")
     }
-    guard let envelope = try? JSONDecoder().decode(Envelope.self, from: data) else {
-      throw damaged("state.json is cut or altered")
+    let decoder = JSONDecoder()
+    if let version = try? decoder.decode(AnyVersion.self, from: data).contents.version,
+      version != Checkpoint.version
+    {
+      throw damaged("state.json has version \(version), expected \(Checkpoint.version)")
     }
-    guard envelope.contents.version == 1 else {
-      throw damaged("state.json has version \(envelope.contents.version), expected 1")
+    guard let envelope = try? decoder.decode(Envelope.self, from: data) else {
+      throw damaged("state.json is cut or altered")
     }
     guard Checkpoint.hash(try Checkpoint.encoder().encode(envelope.contents)) == envelope.xxh3 else {
       throw damaged("state.json is altered")
     }
-    for (name, facts) in envelope.contents.files.sorted(by: { $0.key < $1.key }) {
-      guard let found = try? Checkpoint.facts("\(folder)/\(name)", as: name) else {
-        throw damaged("\(name) is missing")
+    let contents = envelope.contents
+    if let stage, contents.state.stage != stage {
+      throw damaged("it is of the stage \(contents.state.stage.rawValue), not \(stage.rawValue)")
+    }
+    if let problem = contents.state.problem { throw damaged("state.json: \(problem)") }
+    let name = URL(fileURLWithPath: folder).lastPathComponent
+    if let mark = CheckpointFolder.Mark(name), mark != CheckpointFolder.Mark(contents.state) {
+      throw damaged("state.json is of \(CheckpointFolder.Mark(contents.state).name)")
+    }
+    for (name, facts) in contents.files.sorted(by: { $0.key < $1.key }) {
+      guard name.wholeMatch(of: /[A-Za-z0-9_][A-Za-z0-9_.\-]*/) != nil, facts.bytes >= 0 else {
+        throw damaged("state.json names a file that no checkpoint has")
       }
-      guard found.bytes == facts.bytes else {
-        throw damaged("\(name) has \(found.bytes) bytes, \(facts.bytes) were written")
-      }
-      guard found == facts else { throw damaged("\(name) is altered") }
+    }
+    guard contents.files[Checkpoint.networkFile(contents.state.stage)] != nil else {
+      throw damaged("state.json names no \(Checkpoint.networkFile(contents.state.stage))")
     }
     self.folder = folder
-    state = envelope.contents.state
-    recipe = envelope.contents.recipe
+    state = contents.state
+    recipe = contents.recipe
+    origin = contents.origin
     fingerprint = envelope.xxh3
+    files = contents.files
+  }
+
+  /// Reads and checks a checkpoint: its state, every file's size and hash. Throws `.invalid` for a damaged one, for one
+  /// whose state is not that of the folder's name, and for one of another stage than `stage`, where that is given.
+  public init(_ folder: String, of stage: Stage? = nil) throws {
+    try self.init(stateOf: folder, stage)
+    for name in files.keys.sorted() { try check(name) }
+  }
+
+  private func check(_ name: String) throws {
+    guard let facts = files[name], let found = try? Checkpoint.facts("\(folder)/\(name)", as: name) else {
+      throw Checkpoint.damaged(folder, "\(name) is missing")
+    }
+    guard found.bytes == facts.bytes else {
+      throw Checkpoint.damaged(folder, "\(name) has \(found.bytes) bytes, \(facts.bytes) were written")
+    }
+    guard found == facts else { throw Checkpoint.damaged(folder, "\(name) is altered") }
+  }
+
+  /// The file of a stage's trained network.
+  private static func networkFile(_ stage: Stage) -> String { "\(stage.file).safetensors" }
+
+  /// The file of the network in the checkpoint FOLDER, once it is known to be the one that was written. Nothing else
+  /// need be there: the network is used, not trained on.
+  static func network(in folder: String, of stage: Stage? = nil) throws -> String {
+    let checkpoint = try Checkpoint(stateOf: folder, stage), file = networkFile(checkpoint.state.stage)
+    try checkpoint.check(file)
+    return "\(folder)/\(file)"
+  }
+
+  /// What the state of a stage's checkpoint FOLDER says; its files are not looked at.
+  static func facts(of folder: String, _ stage: Stage) throws -> (fingerprint: String, origin: Origin) {
+    let checkpoint = try Checkpoint(stateOf: folder, stage)
+    return (checkpoint.fingerprint, checkpoint.origin)
   }
 }
 
-/// A stage's checkpoints: one folder an epoch, and the links `latest` and `best`.
-public struct CheckpointFolder: Sendable {
-  public let path: String
-
-  public init(_ path: String) { self.path = path }
-
-  public var best: String { "\(path)/best" }
-  public var latest: String { "\(path)/latest" }
-
-  /// How far training had come: whole epochs, and steps of the next one.
-  public struct Mark: Comparable, Sendable {
-    public let epoch, step: Int
-
-    public init(epoch: Int, step: Int = 0) {
-      self.epoch = epoch
-      self.step = step
+extension Model {
+  /// Reads a model file, or the network of a checkpoint folder.
+  ///
+  /// - Parameters:
+  ///   - stage: whose checkpoint it must be; nil: anyone's.
+  ///   - isVerified: whether a model file without the hash of its contents is refused.
+  ///
+  /// Throws `.missing` where there is none, `.invalid` where it is damaged or no model.
+  public static func load(_ path: String, of stage: Stage? = nil, isVerified: Bool = true) throws -> Model {
+    let path = CheckpointFolder.resolve(path)
+    var isFolder: ObjCBool = false
+    guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
+      throw Fault(.missing, "\(path): no such model file or checkpoint folder")
     }
-
-    init(_ state: TrainingState) { self.init(epoch: state.epoch, step: state.begun?.steps ?? 0) }
-
-    /// From a folder's name, `epoch-0007` or `epoch-0007-step-0012`; nil for any other.
-    init?(_ name: String) {
-      let numbers = name.split(separator: "-").enumerated().filter { $0.offset % 2 == 1 }.map {
-        Int($0.element)
-      }
-      guard let epoch = numbers.first ?? nil, let step = numbers.count > 1 ? numbers[1] : 0 else {
-        return nil
-      }
-      self.init(epoch: epoch, step: step)
-      if self.name != name { return nil }
+    guard isFolder.boolValue else { return try Model(file: path, isVerified: isVerified) }
+    if FileManager.default.fileExists(atPath: "\(path)/state.json") {
+      return try Model(file: try Checkpoint.network(in: path, of: stage))
     }
-
-    public static func < (a: Mark, b: Mark) -> Bool { (a.epoch, a.step) < (b.epoch, b.step) }
-
-    public var name: String {
-      func digits(_ n: Int) -> String { String(repeating: "0", count: max(0, 4 - "\(n)".count)) + "\(n)" }
-      return "epoch-\(digits(epoch))" + (step > 0 ? "-step-\(digits(step))" : "")
+    // Taken out of its checkpoint: the file itself says what it is.
+    guard
+      let file = ["student", "teacher", "network"].map({ "\(path)/\($0).safetensors" })
+        .first(where: FileManager.default.fileExists(atPath:))
+    else {
+      throw Fault(
+        .missing,
+        "\(path): none of student.safetensors, teacher.safetensors and network.safetensors is in this folder")
     }
-  }
-
-  func folder(_ mark: Mark) -> String { "\(path)/\(mark.name)" }
-
-  /// What there are checkpoints of, newest first.
-  public func marks() -> [Mark] {
-    let names = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
-    return names.compactMap { Mark($0) }.sorted(by: >)
-  }
-
-  /// The newest good checkpoint; each damaged one on the way is told to `warn`. nil where there is none at all.
-  /// Throws `.invalid` where there are some and all are damaged.
-  public func newest(warn: (String) -> Void) throws -> Checkpoint? {
-    let marks = marks()
-    for (i, mark) in marks.enumerated() {
-      do {
-        return try Checkpoint(folder(mark))
-      } catch let fault as Fault {
-        if i + 1 < marks.count {
-          warn("\(fault.description); the one before it is taken")
-        } else {
-          throw Fault(
-            .invalid, "\(fault.description); there is none before it: remove \(path) to start the stage anew")
-        }
-      }
-    }
-    return nil
-  }
-
-  /// Points `latest`, and `best` if asked, at a checkpoint, and removes what is neither best nor among the newest
-  /// `keep` epochs; one within an epoch only lasts until there is a newer one.
-  func point(at mark: Mark, best bestEpoch: Int?, keep: Int) throws {
-    try link("latest", to: mark.name)
-    if let bestEpoch { try link("best", to: Mark(epoch: bestEpoch).name) }
-    let marks = marks()
-    var old = marks.filter { $0 <= mark && $0.step == 0 }.dropFirst(max(1, keep)).filter {
-      $0.epoch != bestEpoch
-    }
-    old += marks.filter { $0 < mark && $0.step > 0 }
-    // Later ones were left by a run that went on from a damaged checkpoint; they are of no line.
-    old += marks.filter { $0 > mark }
-    for old in old { try? FileManager.default.removeItem(atPath: folder(old)) }
-    try Checkpoint.sync(path)
-  }
-
-  private func link(_ name: String, to target: String) throws {
-    let temporary = "\(path)/.\(name)-link"
-    unlink(temporary)
-    guard symlink(target, temporary) == 0, rename(temporary, "\(path)/\(name)") == 0 else {
-      throw Replacement.failure("write", "\(path)/\(name)", errno)
-    }
+    return try Model(file: file, isVerified: isVerified)
   }
 }

@@ -13,6 +13,14 @@ public struct Plateau: Codable, Equatable, Sendable {
     self.factor = factor
   }
 
+  /// What no training can have come to; nil: all is well.
+  var problem: String? {
+    guard patience >= 1, factor > 0, factor <= 1, best?.isFinite ?? true, (0..<patience).contains(waited),
+      scale >= 0, scale <= 1
+    else { return "a plateau of the rate that is none" }
+    return nil
+  }
+
   /// Takes the score of a validation, `epochs` after the one before; afterwards `scale` is the rate's factor for the next
   /// epoch.
   public mutating func observe(_ score: Double, epochs: Int = 1) {

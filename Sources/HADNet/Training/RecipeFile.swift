@@ -41,17 +41,37 @@ extension Recipe {
     }
   }
 
-  /// A hash of all that is in the recipe but the data set's folder, which may differ between two machines.
+  /// A hash of all that is in the recipe but the data set's folder, which may differ between two machines, and the
+  /// stages' epochs, which may grow.
   public var fingerprint: String {
-    var anywhere = self
+    var anywhere = with(epochsOf: Recipe())
     anywhere.data.path = nil
     return ContentHash.of(Array(anywhere.yaml.utf8))
   }
 
+  private func with(epochsOf other: Recipe) -> Recipe {
+    var recipe = self
+    recipe.epochs = other.epochs
+    return recipe
+  }
+
+  func hasNoFewerEpochs(than other: Recipe) -> Bool { zip(epochs, other.epochs).allSatisfy { $0 >= $1 } }
+
+  /// Of the stages that are trained epoch by epoch.
+  private var epochs: [Int] {
+    get { [teacher.epochs, student.epochs, hadnet.epochs, kdnet.epochs] }
+    set {
+      (teacher.epochs, student.epochs, hadnet.epochs, kdnet.epochs) = (
+        newValue[0], newValue[1], newValue[2], newValue[3]
+      )
+    }
+  }
+
   /// The first key that differs, with both values (`hadnet.rate is 0.0002, there 0.001`), or nil where the
-  /// fingerprints are equal.
-  public func difference(from other: Recipe) -> String? {
-    for (mine, theirs) in zip(RecipeWriter(self).values, RecipeWriter(other).values)
+  /// recipes are equal but for the data set's folder, and, if so asked, for the stages' epochs.
+  public func difference(from other: Recipe, exceptEpochs: Bool = false) -> String? {
+    let own = exceptEpochs ? with(epochsOf: other) : self
+    for (mine, theirs) in zip(RecipeWriter(own).values, RecipeWriter(other).values)
     where mine.text != theirs.text && mine.path != ["data", "path"] {
       return "\(mine.path.joined(separator: ".")) is \(mine.text), there \(theirs.text)"
     }

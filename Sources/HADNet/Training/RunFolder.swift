@@ -21,20 +21,25 @@ public struct RunFolder: Sendable {
   public func unfinished(_ stage: Stage) -> String { "\(path)/\(stage.rawValue)/unfinished" }
   public func history(_ stage: Stage) -> String { "\(path)/\(stage.rawValue)/history.csv" }
   public func checkpoints(_ stage: Stage) -> CheckpointFolder {
-    CheckpointFolder("\(path)/\(stage.rawValue)/checkpoints")
+    CheckpointFolder("\(path)/\(stage.rawValue)/checkpoints", stage)
   }
+  func acceptedData(_ stage: Stage) -> String { "\(path)/\(stage.rawValue)/accepted-data.json" }
+  func lock(_ stage: Stage) -> String { "\(path)/\(stage.rawValue)/lock" }
+  var evaluationLock: String { "\(evaluation)/lock" }
   public func evaluation(_ stage: Stage) -> String { "\(evaluation)/\(stage.method)" }
   public func predictions(_ stage: Stage) -> String { "\(evaluation(stage))/predictions" }
   public func summary(_ stage: Stage) -> String { "\(evaluation(stage))/summary.json" }
+  func source(_ stage: Stage) -> String { "\(evaluation(stage))/source" }
   public func curves(_ stage: Stage) -> String { "\(evaluation(stage))/curves.csv" }
 
   /// The folder of a trained stage's best network. Throws `.missing` where it has none.
   public func best(_ stage: Stage) throws(Fault) -> String {
-    let folder = checkpoints(stage).best
-    guard FileManager.default.fileExists(atPath: folder) else {
+    let checkpoints = checkpoints(stage)
+    guard let folder = checkpoints.best else {
       throw Fault(
         .missing,
-        "\(folder): no such checkpoint; train the \(stage.rawValue) first (--stage \(stage.rawValue))")
+        "\(checkpoints.path)/best: no such checkpoint; train the \(stage.rawValue) first (--stage \(stage.rawValue))"
+      )
     }
     return folder
   }
@@ -46,12 +51,17 @@ public struct RunFolder: Sendable {
   /// Opens the folder for `recipe`, or makes it: the recipe with which a run began stays that of the run, and its
   /// batch is fixed when it begins.
   ///
-  /// - Parameter stage: the only one that this start trains; nil: all of them. Other stages may be trained beside it by
-  ///   other jobs.
+  /// - Parameters:
+  ///   - stage: the only one that this start trains; nil: all of them. Other stages may be trained beside it by other
+  ///     jobs.
+  ///   - resume: whether stages may go on to more epochs than the run's recipe has so far.
+  ///   - locks: those that this start holds.
   ///
   /// Throws `.recipe` where the folder belongs to another recipe, naming the first difference, or to a study over
   /// several seeds.
-  public func open(_ recipe: Recipe, ranks: Int, stage: Stage? = nil) throws -> Recipe {
+  public func open(
+    _ recipe: Recipe, ranks: Int, stage: Stage? = nil, resume: Bool = false, locks: RunLocks? = nil
+  ) throws -> Recipe {
     var recipe = recipe
     if let seed = seeds.first {
       throw Fault(
@@ -59,45 +69,79 @@ public struct RunFolder: Sendable {
         "\(path) belongs to a study over several seeds (\(self.seed(seed).path)); give study its --seeds, or choose "
           + "another --run")
     }
-    let hasBegun = hasBegun
-    if hasBegun {
-      let kept = try Recipe.load(self.recipe)
-      if recipe.batch == nil { recipe.batch = kept.batch }
-      if let difference = recipe.difference(from: kept) {
-        throw Fault(
-          .recipe, "\(path) belongs to another recipe: \(difference); choose another --run")
-      }
-      removeTorn(of: stage)
-    }
-    recipe.batch = try RunFolder.batch(recipe.batch, ranks: ranks)
-    // Last, so that a start that is refused leaves no folder behind that belongs to its recipe.
-    if !hasBegun {
+    guard hasBegun else {
+      recipe.batch = try RunFolder.batch(recipe.batch, ranks: ranks)
+      // Last, so that a start that is refused leaves no folder behind that belongs to its recipe.
       // A survey that a failed start has left may have been made with another preparation.
       unlink(survey)
       try Replacement.write(Data(recipe.yaml.utf8), to: self.recipe)
+      return recipe
     }
+    let kept = try Recipe.load(self.recipe)
+    if recipe.batch == nil { recipe.batch = kept.batch }
+    if let difference = recipe.difference(from: kept, exceptEpochs: true) {
+      throw Fault(.recipe, "\(path) belongs to another recipe: \(difference); choose another --run")
+    }
+    if let difference = recipe.difference(from: kept) {
+      guard recipe.hasNoFewerEpochs(than: kept) else {
+        throw Fault(.recipe, "\(path): \(difference); epochs may grow, not shrink: choose another --run")
+      }
+      guard resume else {
+        throw Fault(
+          .recipe,
+          "\(path) belongs to another recipe: \(difference); --resume goes on to more, or choose another --run"
+        )
+      }
+    }
+    _ = try RunFolder.batch(recipe.batch, ranks: ranks, isFixed: true)
+    removeTorn(of: stage, locks)
+    if recipe != kept { try Replacement.write(Data(recipe.yaml.utf8), to: self.recipe) }
     return recipe
   }
 
   /// Cases in a step: what the recipe says, else one a rank. Throws where there are fewer than ranks.
-  static func batch(_ batch: Int?, ranks: Int) throws(Fault) -> Int {
+  ///
+  /// - Parameter isFixed: whether the run has begun with it.
+  static func batch(_ batch: Int?, ranks: Int, isFixed: Bool = false) throws(Fault) -> Int {
     let batch = batch ?? ranks
     guard ranks <= batch else {
+      let cases = "\(batch) case\(batch == 1 ? "" : "s")", most = "\(batch) rank\(batch == 1 ? "" : "s")"
       throw Fault(
         .recipe,
-        "\(ranks) ranks share a batch of \(batch) case\(batch == 1 ? "" : "s"); start at most \(batch) "
-          + "rank\(batch == 1 ? "" : "s"), or set batch: \(ranks)"
+        isFixed
+          ? "\(ranks) ranks share a batch of \(cases), with which this run began: start at most \(most), or choose "
+            + "another --run"
+          : "\(ranks) ranks share a batch of \(cases); start at most \(most), or set batch: \(ranks)"
       )
     }
     return batch
   }
 
+  /// Where a run goes whose folder is not given: runs/NAME. Throws `.recipe` for a name that is no folder's there.
+  public static func standard(for recipe: Recipe) throws(Fault) -> String {
+    let name = recipe.name
+    let isPlain =
+      name.utf8.count <= 200 && !name.hasPrefix(".")
+      && name.unicodeScalars.allSatisfy { $0 != "/" && $0.value >= 0x20 && $0.value != 0x7F }
+    guard !name.isEmpty, isPlain else {
+      throw Fault(
+        .recipe,
+        "name: it makes no folder in runs/, which takes up to 200 bytes without / and no dot in front; give another "
+          + "name, or --run DIR")
+    }
+    return "runs/\(name)"
+  }
+
   /// Removes what a killed run has left of files that were being written, outside the cache, which others may share, and
   /// the checkpoints, which look after themselves. Of one stage only its own: other jobs may be writing.
-  private func removeTorn(of only: Stage?) {
-    var folders = (only.map { [$0] } ?? Stage.allCases).map(stage)
+  private func removeTorn(of only: Stage?, _ locks: RunLocks?) {
+    let own = (only.map { [$0] } ?? Stage.allCases).filter {
+      locks?.holds($0) ?? true || !FileManager.default.fileExists(atPath: lock($0))
+    }
+    var folders = own.map(stage)
     if only == nil {
-      folders += [path, evaluation, figures] + Stage.allCases.flatMap { [evaluation($0), predictions($0)] }
+      folders += [evaluation, figures] + Stage.allCases.flatMap { [evaluation($0), predictions($0)] }
+      if own.count == Stage.allCases.count { folders.append(path) }
     }
     for folder in folders {
       for name in (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
@@ -105,6 +149,28 @@ public struct RunFolder: Sendable {
         unlink("\(folder)/\(name)")
       }
     }
+  }
+
+  /// What is older than a network that it was made with: stages built on another network than the run's best of that
+  /// stage, and scores of another network. A study makes them again.
+  public func stale() -> [String] {
+    var best: [Stage: (fingerprint: String, origin: Checkpoint.Origin)] = [:]
+    for stage in Stage.allCases {
+      best[stage] = checkpoints(stage).best.flatMap { try? Checkpoint.facts(of: $0, stage) }
+    }
+    var stale: [String] = []
+    for stage in Stage.allCases {
+      guard let own = best[stage] else { continue }
+      let changed = stage.builds.filter { earlier in
+        best[earlier].map { $0.fingerprint != own.origin.networks[earlier.rawValue] } ?? false
+      }
+      if !changed.isEmpty {
+        stale.append("\(stage.method) (built on another \(changed.map(\.method).joined(separator: " and ")))")
+      } else if let source = EvaluationSource(source(stage)), source.network != own.fingerprint {
+        stale.append("the scores of \(stage.method)")
+      }
+    }
+    return stale
   }
 
   // MARK: Marks

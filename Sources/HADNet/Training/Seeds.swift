@@ -29,7 +29,7 @@ extension RunFolder {
   /// They have the same batch, whatever number of ranks each begins with.
   ///
   /// Throws `.recipe` where the folder belongs to a plain run, or a seed in it to another recipe.
-  public func open(_ recipe: Recipe, seeds count: Int, ranks: Int) throws -> [Recipe] {
+  public func open(_ recipe: Recipe, seeds count: Int, ranks: Int, resume: Bool = false) throws -> [Recipe] {
     guard !hasBegun else {
       throw Fault(
         .recipe, "\(path) belongs to a run of a single seed; leave --seeds out, or choose another --run")
@@ -44,17 +44,18 @@ extension RunFolder {
     if recipe.batch == nil, let first = begun.first {
       recipe.batch = try Recipe.load(seed(first).recipe).batch
     }
-    recipe.batch = try RunFolder.batch(recipe.batch, ranks: ranks)
+    recipe.batch = try RunFolder.batch(recipe.batch, ranks: ranks, isFixed: !begun.isEmpty)
     // All of them now: days may pass before the last one's turn.
-    for seed in begun { _ = try self.seed(seed).open(recipe.with(seed: seed), ranks: ranks) }
+    for seed in begun { _ = try self.seed(seed).open(recipe.with(seed: seed), ranks: ranks, resume: resume) }
     try Replacement.makeFolder(path)
     return (recipe.seed...last).map { recipe.with(seed: $0) }
   }
 
   /// Opens one seed's run, or makes it with the split of those that have begun, and with what they know of the data.
-  public func open(seed recipe: Recipe, ranks: Int) throws -> RunFolder {
+  public func open(seed recipe: Recipe, ranks: Int, locks: RunLocks? = nil) throws -> RunFolder {
     let run = seed(recipe.seed)
-    _ = try run.open(recipe, ranks: ranks)
+    // That its epochs may grow was asked when all were opened.
+    _ = try run.open(recipe, ranks: ranks, resume: true, locks: locks)
     if !run.hasBegun, let other = seeds.first.map(seed) {
       // The split last: with it the run has begun.
       for (from, to) in [(other.survey, run.survey), (other.split, run.split)] {

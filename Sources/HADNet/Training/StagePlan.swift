@@ -164,7 +164,7 @@ struct StagePlan {
   /// The best network of an earlier stage of this run.
   private func best(_ stage: Stage) throws -> (network: UNet, p: ParameterVector) {
     let folder = try run.best(stage)
-    let model = try Model.load(folder)
+    let model = try Model(file: try Checkpoint.network(in: folder, of: stage))
     guard case .unet(let network) = model.network, model.facts.k == recipe.network.k,
       model.facts.size == data.commonSize
     else {

@@ -9,15 +9,21 @@ public struct Study {
   private let data: TrainingData
   private let communicator: Communicator
   private let workers: Workers
+  private let locks: RunLocks?
+  private let acceptsChangedData: Bool
   private let stop: StopWatch
   private let tell: (TrainingEvent) -> Void
 
-  /// `recipe` is the run folder's. All ranks together.
+  /// `recipe` is the run folder's; rank 0 holds the `locks`. All ranks together.
+  ///
+  /// - Parameter acceptsChangedData: whether networks that were trained with other data are kept, and scores made anew.
   public init(
     _ recipe: Recipe, _ run: RunFolder, _ data: TrainingData, over communicator: Communicator,
-    _ workers: Workers, stop: StopWatch,
+    _ workers: Workers, locks: RunLocks? = nil, acceptsChangedData: Bool = false, stop: StopWatch,
     tell: @escaping (TrainingEvent) -> Void
   ) {
+    self.locks = locks
+    self.acceptsChangedData = acceptsChangedData
     self.recipe = recipe
     self.run = run
     self.data = data
@@ -29,8 +35,34 @@ public struct Study {
 
   /// Trains one stage.
   public func train(_ stage: Stage, resume: Bool) throws {
-    _ = try Trainer(recipe, stage, data, run, over: communicator, workers, stop: stop, tell: tell)
-      .train(resume: resume)
+    _ = try Trainer(
+      recipe, stage, data, run, over: communicator, workers, locks: locks,
+      acceptsChangedData: acceptsChangedData, stop: stop, tell: tell
+    ).train(resume: resume)
+    locks?.release(stage)
+  }
+
+  /// Gives the run's locks back.
+  public func release() { locks?.release() }
+
+  /// The cases that methods are compared on, and what they consist of.
+  private var judgedContents: [String: String] { data.contents(Study.judged(data.split)) }
+
+  /// Throws where scores of a stage were made with other images or another truth than there are now, unless that is
+  /// accepted: before anything is trained. All ranks together.
+  public func checkScores(_ stages: [Stage]) throws {
+    try communicator.rootFirst {
+      guard communicator.rank == 0, !acceptsChangedData else { return }
+      for stage in stages {
+        guard let old = EvaluationSource(run.source(stage)),
+          let change = data.change(from: old.cases, to: judgedContents)
+        else { continue }
+        throw Fault(
+          .invalid,
+          "\(run.evaluation(stage)) was made with other data: \(change); put it back, or --accept-changed-data keeps "
+            + "the networks and scores anew, or choose another --run")
+      }
+    }
   }
 
   /// The cases that methods are compared on: the test cases, or, where the split has none, the validation cases.
@@ -58,19 +90,23 @@ public struct Study {
 
   private func evaluate(_ stage: Stage) throws {
     let ids = Study.judged(data.split)
-    let best = run.checkpoints(stage).best
-    let checkpoint = try communicator.rootFirst { try Checkpoint(best) }
+    let (best, checkpoint) = try communicator.rootFirst {
+      let best = try run.best(stage)
+      return (best, try Checkpoint(best, of: stage))
+    }
     let settings = stage.hasDropout && recipe.network.dropout > 0 ? recipe.uncertainty : .init(samples: 0)
-    // What the evaluation was made from: the checkpoint's fingerprint, the samples and the cases.
-    let source = "\(checkpoint.fingerprint)\n\(settings)\n" + ids.joined(separator: "\n") + "\n"
-    let mark = "\(run.evaluation(stage))/source"
+    let source = EvaluationSource(
+      network: checkpoint.fingerprint, settings: "\(settings)", cases: judgedContents
+    ).text
+    let mark = run.source(stage)
     let isDone = try communicator.all(
       FileManager.default.contents(atPath: mark) == Data(source.utf8)
         && FileManager.default.fileExists(atPath: run.summary(stage))
         && (settings.samples == 0 || (try? MeanCurves.load(run.curves(stage))) != nil))
     if isDone { return }
+    if communicator.rank == 0 { try locks?.check(nil) }
     if communicator.rank == 0 { tell(.evaluating(stage, Study.judgedSet(data.split), cases: ids.count)) }
-    let model = try communicator.rootFirst { try Model.load(best) }
+    let model = try communicator.rootFirst { try Model.load(best, of: stage) }
     // Standardised cases are those of the sequences that the network is used with: T1ce is not opened.
     let store =
       model.facts.preparation.standardisation == nil ? data.store : data.store(model.facts.preparation)
@@ -155,5 +191,40 @@ public struct Study {
           throw Unfinished(place: "\(stage.method)'s samples")
         }
       })
+  }
+}
+
+/// What an evaluation was made from: a small text file beside it.
+struct EvaluationSource: Equatable {
+  /// The checkpoint's fingerprint.
+  var network: String
+  /// Those of the samples.
+  var settings: String
+  /// What each case consists of, by ID.
+  var cases: [String: String]
+
+  init(network: String, settings: String, cases: [String: String]) {
+    self.network = network
+    self.settings = settings
+    self.cases = cases
+  }
+
+  /// Reads a file; nil where it is absent or no such text.
+  init?(_ path: String) {
+    guard let data = FileManager.default.contents(atPath: path) else { return nil }
+    let lines = String(decoding: data, as: UTF8.self).split(separator: "\n").map(String.init)
+    guard lines.count > 2 else { return nil }
+    (network, settings) = (lines[0], lines[1])
+    cases = [:]
+    for line in lines.dropFirst(2) {
+      guard let end = line.firstIndex(of: "\t") else { return nil }
+      cases[String(line[..<end])] = String(line[line.index(after: end)...])
+    }
+  }
+
+  var text: String {
+    ([network, settings] + cases.sorted { $0.key < $1.key }.map { "\($0.key)\t\($0.value)" }).map {
+      $0 + "\n"
+    }.joined()
   }
 }

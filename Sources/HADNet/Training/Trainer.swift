@@ -47,6 +47,11 @@ public final class Trainer {
   private let workers: Workers
   private let stop: StopWatch
   private let tell: (TrainingEvent) -> Void
+  private let locks: RunLocks?
+  /// Whether a stage that was trained with other images or another truth is kept.
+  private let acceptsChangedData: Bool
+  /// What the stage is made from.
+  private let origin: Checkpoint.Origin
   private let reduction: Reduction
   private var state: TrainingState
   private let program: any StageProgram
@@ -56,12 +61,15 @@ public final class Trainer {
   /// The last checkpoint, while it is not known to be on the disk. Rank 0 only.
   private var saving: BackgroundWork?
 
-  /// Networks with their start values; the state of a checkpoint comes in `train`. `recipe` is the run folder's. All
-  /// ranks together.
+  /// Networks with their start values; the state of a checkpoint comes in `train`. `recipe` is the run folder's; rank 0
+  /// holds the `locks`. All ranks together.
   public init(
     _ recipe: Recipe, _ stage: Stage, _ data: TrainingData, _ run: RunFolder, over communicator: Communicator,
-    _ workers: Workers, stop: StopWatch, tell: @escaping (TrainingEvent) -> Void
+    _ workers: Workers, locks: RunLocks? = nil, acceptsChangedData: Bool = false, stop: StopWatch,
+    tell: @escaping (TrainingEvent) -> Void
   ) throws {
+    self.locks = locks
+    self.acceptsChangedData = acceptsChangedData
     self.stop = stop
     self.recipe = recipe
     self.stage = stage
@@ -85,6 +93,13 @@ public final class Trainer {
         stage, size: data.commonSize, k: recipe.network.k, ranks: communicator.localSize,
         left: AvailableMemory().bytes)
     }
+    var origin = Checkpoint.Origin(cases: data.contents(data.split.train + data.split.validation))
+    for earlier in stage.builds {
+      origin.networks[earlier.rawValue] = try communicator.rootFirst {
+        try Checkpoint.facts(of: try run.best(earlier), earlier).fingerprint
+      }
+    }
+    self.origin = origin
     let plan = StagePlan(recipe, stage, data, run, reduction, workers)
     (program, feed, facts) = try plan.make(over: communicator)
   }
@@ -148,28 +163,89 @@ public final class Trainer {
 
   /// Rank 0 looks for the newest good checkpoint and whether it may be taken, all ranks read it.
   private func takeUp(epochs: Int, resume: Bool) throws {
-    var found = ""
-    if communicator.rank == 0, let newest = try run.checkpoints(stage).newest(warn: { tell(.warning($0)) }) {
-      found = newest.folder
-      guard newest.recipe == recipe.fingerprint else {
-        throw Fault(.recipe, "\(found) was made with another recipe than \(run.recipe)")
-      }
-      guard resume || newest.state.epoch >= epochs else {
-        throw Fault(
-          .usage,
-          "\(run.path) has a \(stage.rawValue) at epoch \(newest.state.epoch) of \(epochs): go on with --resume, or "
-            + "choose another --run")
-      }
-    }
-    found = try communicator.broadcast(found)
+    let found = try communicator.broadcast(communicator.rank == 0 ? try newest(epochs, resume) : "")
     guard !found.isEmpty else { return }
-    state = try Checkpoint(found).state
+    state = try Checkpoint(found, of: stage).state
     for (name, p, optimiser) in program.trained {
-      try Safetensors(path: "\(found)/\(name).safetensors").read("", into: p)
+      try Safetensors(path: "\(found)/\(name).safetensors", isSealed: true).read("", into: p)
       optimiser.updates = state.updates[name] ?? 0
     }
     let moments = try Safetensors(path: "\(found)/\(Trainer.momentsFile)")
     for (prefix, vector) in self.moments { try vector.read(prefix, from: moments) }
+  }
+
+  /// The folder of the newest good checkpoint, if it may be taken, else none: with what a kill has kept from being
+  /// made of it. Rank 0 only.
+  private func newest(_ epochs: Int, _ resume: Bool) throws -> String {
+    let checkpoints = run.checkpoints(stage), warn = { self.tell(.warning($0)) }
+    try checkpoints.tidy(warn: warn)
+    guard let newest = try checkpoints.newest(warn: warn) else { return "" }
+    guard newest.recipe == recipe.fingerprint else {
+      throw Fault(.recipe, "\(newest.folder) was made with another recipe than \(run.recipe)")
+    }
+    if let other = stage.builds.first(where: {
+      newest.origin.networks[$0.rawValue] != origin.networks[$0.rawValue]
+    }) {
+      tell(
+        .warning(
+          "\(stage.method) is stale: it was built on another \(other.method) than the run's best; it is trained anew"
+        ))
+      try FileManager.default.removeItem(atPath: checkpoints.path)
+      return ""
+    }
+    guard resume || newest.state.epoch >= epochs else {
+      throw Fault(
+        .usage,
+        "\(run.path) has a \(stage.rawValue) at epoch \(newest.state.epoch) of \(epochs): go on with --resume, or "
+          + "choose another --run")
+    }
+    if let problem = problem(newest.state, epochs) {
+      throw Fault(
+        .invalid,
+        "\(newest.folder): damaged checkpoint: state.json: \(problem); remove it to go on from the one before"
+      )
+    }
+    try checkData(newest)
+    try checkpoints.relink(newest.state, warn: warn)
+    try Trainer.writeHistory(newest.state, to: run.history(stage))
+    return newest.folder
+  }
+
+  /// What keeps a state from being one of this stage's; nil: nothing.
+  private func problem(_ state: TrainingState, _ epochs: Int) -> String? {
+    guard state.epoch <= epochs else { return "\(state.epoch) epochs of \(epochs)" }
+    let before = (0..<state.epoch).reduce(0) { $0 + feed.steps($1) }
+    if let begun = state.begun, state.epoch >= epochs || begun.steps > feed.steps(state.epoch) {
+      return "\(begun.steps) steps of epoch \(state.epoch + 1)"
+    }
+    guard state.step == before + (state.begun?.steps ?? 0) else {
+      return "\(state.step) steps in \(state.epoch) epochs"
+    }
+    let settings = stage.plateau(recipe)
+    guard state.plateau?.patience == settings?.patience, state.plateau?.factor == settings?.factor else {
+      return "another plateau than the recipe's"
+    }
+    guard Set(state.updates.keys) == Set(program.trained.map(\.name)) else {
+      return "updates of other networks"
+    }
+    return nil
+  }
+
+  /// Where a case's images or its truth are others than those the stage was trained with: throws, or, if that is
+  /// accepted, notes it.
+  private func checkData(_ newest: Checkpoint) throws {
+    guard let change = data.change(from: newest.origin.cases, to: origin.cases) else { return }
+    let accepted = AcceptedData(run.acceptedData(stage))
+    if accepted.cases == origin.cases { return }
+    let what = "\(stage.method) (\(newest.folder)) was trained with other data: \(change)"
+    guard acceptsChangedData else {
+      throw Fault(
+        .invalid,
+        "\(what); put it back, or --accept-changed-data keeps the networks and scores anew, or choose another --run"
+      )
+    }
+    tell(.warning("\(what); the network is kept"))
+    try AcceptedData(cases: origin.cases).write(run.acceptedData(stage))
   }
 
   // MARK: Epochs
@@ -307,6 +383,7 @@ public final class Trainer {
     note("\(stage.method), epoch \(state.epoch): checkpoint")
     let moments = Safetensors.Draft(moments.map { $0.vector.whole($0.prefix, over: communicator) })
     guard communicator.rank == 0 else { return try moments.forEachPiece { _ in } }
+    try locks?.check(stage)
     let folder = run.checkpoints(stage), model = Model(facts, program.network, trained[0].p)
     var files = [(name: "\(trained[0].name).safetensors", write: model.draft.write)]
     for (name, p, _) in trained.dropFirst() {
@@ -315,7 +392,7 @@ public final class Trainer {
     files.append((Trainer.momentsFile, moments.write))
     let state = state, mark = CheckpointFolder.Mark(state), keep = recipe.checkpoints.keep
     let draft = try Checkpoint.Draft(
-      state, recipe: recipe.fingerprint, files: files, to: folder.folder(mark))
+      state, recipe: recipe.fingerprint, origin: origin, files: files, to: folder.folder(mark))
     let history = run.history(stage)
     saving = BackgroundWork {
       try draft.seal()
@@ -333,9 +410,10 @@ public final class Trainer {
     stop.noteSealing(try saving.wait())
   }
 
-  private static func writeHistory(_ state: TrainingState, to path: String) throws {
+  static func writeHistory(_ state: TrainingState, to path: String) throws {
     var history = History(columns: EpochRecord.columns(state.stage))
     for record in state.history { history.append(record.values(state.stage)) }
-    try history.write(to: path)
+    let data = Data(history.csv.utf8)
+    if FileManager.default.contents(atPath: path) != data { try Replacement.write(data, to: path) }
   }
 }

@@ -20,6 +20,44 @@ public final class TrainingData {
     let survey: CaseSurvey
   }
 
+  /// A file of what was found in the data, with the hash that tells a damaged one: that is found anew.
+  private struct KeptFile<Content: Codable>: Codable {
+    let content: Content
+    let xxh3: String
+
+    init(_ content: Content) throws {
+      self.content = content
+      xxh3 = try KeptFile.hash(content)
+    }
+
+    /// nil where the file is absent, damaged, or another.
+    static func read(_ path: String) -> Content? {
+      guard let data = FileManager.default.contents(atPath: path),
+        let file = try? JSONDecoder().decode(KeptFile.self, from: data),
+        file.xxh3 == (try? hash(file.content))
+      else { return nil }
+      return file.content
+    }
+
+    func write(_ path: String) throws { try Replacement.write(try KeptFile.encoder.encode(self), to: path) }
+
+    private static var encoder: JSONEncoder {
+      let encoder = JSONEncoder()
+      encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+      return encoder
+    }
+
+    private static func hash(_ content: Content) throws -> String {
+      try encoder.encode(content).withUnsafeBytes { ContentHash.of($0) }
+    }
+  }
+
+  /// Landmarks as they are kept: with what the cases that they were taken from consisted of.
+  private struct KeptLandmarks: Codable {
+    let source: [String: String]
+    let landmarks: Landmarks
+  }
+
   /// Finds and surveys the data set (cases dealt over ranks, results kept in the run folder), splits it, and checks
   /// that no image is in it twice. All ranks must call it together.
   ///
@@ -157,7 +195,14 @@ public final class TrainingData {
     var preparation = preparation
     preparation.standardisation = Standardisation(leastSide: settings.leastSide)
     let path = run.landmarks(leastSide: settings.leastSide)
-    let isKept = try communicator.all(FileManager.default.fileExists(atPath: path))
+    // Of the images alone: the truth has no part in them.
+    let source = contents(split.train).mapValues { text in
+      text.split(separator: " ").filter { !$0.hasPrefix("seg=") }.joined(separator: " ")
+    }
+    func kept() -> Landmarks? {
+      KeptFile<KeptLandmarks>.read(path).flatMap { $0.source == source ? $0.landmarks : nil }
+    }
+    let isKept = try communicator.all(kept() != nil)
     if !isKept {
       let ids = split.train
       var samples: [Landmarks.Sample] = []
@@ -171,15 +216,15 @@ public final class TrainingData {
       let parts = try communicator.allGather([UInt8](try JSONEncoder().encode(samples)))
       let all = try parts.flatMap { try JSONDecoder().decode([Landmarks.Sample].self, from: Data($0)) }
       let landmarks = try Landmarks.mean(all)
-      if communicator.rank == 0 { try Replacement.write(Data(landmarks.json.utf8), to: path) }
+      if communicator.rank == 0 {
+        try KeptFile(KeptLandmarks(source: source, landmarks: landmarks)).write(path)
+      }
       try communicator.barrier()
     }
     // What is read is what was written: a resumed run has the same digits.
     return try communicator.rootFirst {
-      guard let data = FileManager.default.contents(atPath: path) else {
-        throw Fault(.storage, "\(path) can't be read")
-      }
-      return try Landmarks(json: String(decoding: data, as: UTF8.self))
+      guard let landmarks = kept() else { throw Fault(.storage, "\(path) can't be read") }
+      return landmarks
     }
   }
 
@@ -189,8 +234,7 @@ public final class TrainingData {
   }
 
   private static func kept(_ run: RunFolder) -> [Kept] {
-    FileManager.default.contents(atPath: run.survey)
-      .flatMap { try? JSONDecoder().decode([Kept].self, from: $0) } ?? []
+    (KeptFile<[Kept]>.read(run.survey) ?? []).filter(\.survey.isPlausible)
   }
 
   private static func survey(
@@ -216,8 +260,7 @@ public final class TrainingData {
     let all = try parts.flatMap { try JSONDecoder().decode([Kept].self, from: Data($0)) }
       .sorted { $0.survey.id < $1.survey.id }
     if try communicator.any(isNew || known.count != all.count), communicator.rank == 0 {
-      let data = try encoder.encode(all)
-      try Replacement.write(data, to: run.survey)
+      try KeptFile(all).write(run.survey)
     }
     return try communicator.rootFirst { try DatasetSurvey(all.map(\.survey)) }
   }
@@ -236,13 +279,15 @@ public final class TrainingData {
     return "\(dataset.cases.count) cases, \(ContentHash.of(text).prefix(8))"
   }
 
-  /// Sizes and times of a case's files: a changed file is surveyed anew.
+  /// Sizes and times of a case's files: a changed file is surveyed anew. The time of the last change of its facts is among
+  /// them, since that of its contents can be set back.
   private static func stamp(_ item: CaseFiles) -> String {
     let paths = Modality.allCases.compactMap { item.files[$0] } + [item.segmentation].compactMap { $0 }
     return paths.map { path in
       var status = stat()
       guard stat(path, &status) == 0 else { return "?" }
-      return "\(status.st_size)@\(status.st_mtim.tv_sec).\(status.st_mtim.tv_nsec)"
+      let times = [status.st_mtim, status.st_ctim].map { "\($0.tv_sec).\($0.tv_nsec)" }
+      return "\(status.st_size)@\(times.joined(separator: "/"))"
     }.joined(separator: " ")
   }
 }

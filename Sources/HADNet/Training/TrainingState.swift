@@ -58,6 +58,47 @@ public struct TrainingState: Codable, Equatable, Sendable {
 
   public init(_ stage: Stage) { self.stage = stage }
 
+  /// Far more than any training has, and far from where whole numbers end.
+  private static let mostEpochs = 10_000_000, mostSteps = 1 << 40
+
+  /// What no training can have come to: whoever wrote the file, nothing after it has to ask again. nil: all is well.
+  var problem: String? {
+    guard (0...TrainingState.mostEpochs).contains(epoch) else { return "epoch is \(epoch)" }
+    guard (0...TrainingState.mostSteps).contains(step) else { return "step is \(step)" }
+    if let begun {
+      guard (1...TrainingState.mostSteps).contains(begun.steps), begun.steps <= step else {
+        return "\(begun.steps) steps of an epoch that was begun"
+      }
+      guard begun.totals.count == 1 + stage.terms.count, begun.totals.allSatisfy(\.isFinite) else {
+        return "sums of an epoch's losses that are none"
+      }
+    }
+    guard history.count == epoch, history.enumerated().allSatisfy({ $1.epoch == $0 + 1 }) else {
+      return "the history is not that of \(epoch) epochs"
+    }
+    for record in history {
+      let numbers = record.values(stage).compactMap { $0 } + Array(record.terms.values)
+      guard numbers.allSatisfy(\.isFinite), record.rate >= 0 else {
+        return "a number of epoch \(record.epoch) is none"
+      }
+    }
+    if let bestEpoch {
+      guard (1...max(1, epoch)).contains(bestEpoch), epoch > 0 else {
+        return "the best epoch is \(bestEpoch)"
+      }
+      guard bestScore == nil || bestScore == history[bestEpoch - 1].score else {
+        return "the best score is not that of epoch \(bestEpoch)"
+      }
+    } else if bestScore != nil {
+      return "a best score without an epoch"
+    }
+    if let problem = plateau?.problem { return problem }
+    for (name, count) in updates where !(0...step).contains(count) {
+      return "\(count) updates of \(name.prefix(80)) in \(step) steps"
+    }
+    return nil
+  }
+
   /// Takes an epoch's score: the best so far is kept, of equals the later. Gives whether it is the best.
   public mutating func observe(_ score: Double) -> Bool {
     guard bestScore.map({ score >= $0 }) ?? true else { return false }

@@ -67,8 +67,90 @@ extension Safetensors.Draft {
         fault { _ = try Safetensors(bad, path: "f") }
           == Fault(
             .invalid,
-            "f: its numbers are not those that were written; the file is damaged or is no safetensors file"))
+            "f: its fields and numbers are not those that were written; the file is damaged or is no safetensors file"
+          ))
     }
+  }
+
+  /// Whatever a flipped bit of the header does: it is found, or it changes nothing that is read.
+  @Test func everyFlippedBitOfTheHeaderIsFound() throws {
+    let good = try bytes(), header = good.count - 2 * 4 * 11, whole = try Safetensors(good, path: "f")
+    var found = 0
+    for at in 0..<header {
+      for bit in 0..<8 {
+        var bad = good
+        bad[at] ^= 1 << bit
+        guard let file = try? Safetensors(bad, path: "f", isSealed: true) else {
+          found += 1
+          continue
+        }
+        #expect(file.metadata == whole.metadata, "byte \(at), bit \(bit)")
+        #expect(file.entries.mapValues(\.extents) == whole.entries.mapValues(\.extents))
+        #expect(file.entries.mapValues(\.range) == whole.entries.mapValues(\.range))
+      }
+    }
+    // All but spaces that become other spaces.
+    #expect(found > 8 * header - 100, "\(8 * header - found) of \(8 * header)")
+  }
+
+  /// Python's library writes the same fields in another order and form: the hash is that of what they say.
+  @Test func theHashDoesNotDependOnTheHeadersForm() throws {
+    let good = try bytes(), header = 8 + Int(good[0]) + Int(good[1]) << 8
+    let object = try JSONSerialization.jsonObject(with: good[8..<header])
+    let other = try JSONSerialization.data(withJSONObject: object, options: .prettyPrinted)
+    let again = file(String(decoding: other, as: UTF8.self), 0) + good[header...]
+    #expect(try Safetensors(again, path: "f", isSealed: true).metadata["k"] == "2")
+  }
+
+  @Test func aFileWithoutTheHashIsOnlyReadUnsealed() throws {
+    let plain = file(#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#, 4)
+    #expect(try Safetensors(plain, path: "f").floats("a") == [0])
+    #expect(
+      fault { _ = try Safetensors(plain, path: "f", isSealed: true) }
+        == Fault(
+          .invalid,
+          "f: no xxh3 in its metadata, the hash that tells a damaged file: this program did not write it "
+            + "(predict --unverified takes it)"))
+  }
+
+  /// With so many bytes of numbers.
+  @Test(arguments: [
+    (
+      8,
+      #"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#,
+      "a and b share bytes"
+    ),
+    (
+      8,
+      #"{"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#,
+      "b and a share bytes"
+    ),
+    (8, #"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#, "4 bytes belong to no tensor"),
+    (
+      12,
+      #"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}}"#,
+      "4 bytes belong to no tensor"
+    ),
+    (
+      4,
+      #"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#,
+      "its header has a twice"
+    ),
+    (
+      4,
+      #"{"__metadata__":{"ceiling":"3","c\u0065iling" : "4"},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#,
+      "its header has ceiling twice"
+    ),
+    (
+      4, #"{"__metadata__":{"k":2},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#,
+      "its metadata are no texts"
+    ),
+  ])
+  func everyByteBelongsToOneTensor(count: Int, header: String, why: String) {
+    let found = fault { _ = try Safetensors(file(header, count), path: "f") }
+    #expect(
+      found?.description.hasPrefix("f: ") == true && found?.description.contains(why) == true,
+      "\(String(describing: found))")
   }
 
   @Test func everyTruncationIsFound() throws {

@@ -85,7 +85,60 @@ import Testing
     try scratch.put("m", altered)
     #expect(
       fault { _ = try Model.load(path) }
-        == Fault(.invalid, "\(path): its numbers are not those that were written\(end)"))
+        == Fault(.invalid, "\(path): its fields and numbers are not those that were written\(end)"))
+  }
+
+  /// What changes a segmentation though the file stays a model: the numbers alone do not tell.
+  @Test(arguments: [
+    ("\"2.5\"", "\"3.5\""), ("\"0.2\"", "\"0.3\""), ("160,192,160", "160,192,144"),
+    ("\"all\"", "\"pre-contrast\""),
+    ("\"abs\"", "\"refuse\""),
+  ])
+  func anAlteredFieldIsSaid(field: String, other: String) throws {
+    let bytes = try model().draft.encoded(), scratch = Scratch()
+    let length = bytes.prefix(8).enumerated().reduce(0) { $0 | Int($1.element) << (8 * $1.offset) }
+    let header = String(decoding: bytes[8..<8 + length], as: UTF8.self)
+    try #require(header.contains(field))
+    let altered = Array(header.replacing(field, with: other).trimmingCharacters(in: .whitespaces).utf8)
+    let start = (0..<8).map { UInt8(truncatingIfNeeded: altered.count >> (8 * $0)) }
+    let path = try scratch.put("m", start + altered + bytes[(8 + length)...])
+    for isVerified in [true, false] {
+      #expect(
+        fault { _ = try Model.load(path, isVerified: isVerified) }?.description.contains(
+          "its fields and numbers are not those that were written") == true)
+    }
+  }
+
+  @Test func aFileOfOthersIsTakenIfAsked() throws {
+    let bytes = try model().draft.encoded(), scratch = Scratch()
+    let length = bytes.prefix(8).enumerated().reduce(0) { $0 | Int($1.element) << (8 * $1.offset) }
+    let header = String(decoding: bytes[8..<8 + length], as: UTF8.self)
+    let plain = Array(header.replacing(/,"xxh3":"[0-9a-f]*"/, with: "").utf8)
+    let start = (0..<8).map { UInt8(truncatingIfNeeded: plain.count >> (8 * $0)) }
+    let path = try scratch.put("m", start + plain + bytes[(8 + length)...])
+    #expect(fault { _ = try Model.load(path) }?.description.contains("no xxh3 in its metadata") == true)
+    #expect(try Model.load(path, isVerified: false).p.array == model().p.array)
+  }
+
+  @Test(arguments: [Float.nan, .infinity, -.infinity]) func aWeightThatIsNoNumberIsSaid(value: Float) throws {
+    let model = model(), path = scratch.file("model.safetensors")
+    model.p.values[model.p.count / 2] = value
+    try model.draft.encoded().write(to: URL(fileURLWithPath: path))
+    let found = fault { _ = try Model.load(path, isVerified: false) }
+    #expect(
+      found?.kind == .invalid && found?.description.hasSuffix(" holds what is not a finite number") == true)
+  }
+
+  /// Said before memory is asked for.
+  @Test func aSizeThatNoMachineHasMemoryForIsSaid() throws {
+    let model = model(), good = try Safetensors(try model.draft.encoded(), path: "m")
+    var metadata = good.metadata
+    metadata["size"] = "4096,4096,4096"
+    let path = try scratch.put(
+      "m", [UInt8](try Safetensors.Draft([.init("", model.p)], metadata: metadata).encoded()))
+    let found = fault { _ = try Model.load(path) }
+    #expect(found?.kind == .invalid && found?.description.hasPrefix("\(path): ") == true)
+    #expect(found?.description.contains("4096×4096×4096") == true, "\(String(describing: found))")
   }
 
   @Test func whatIsNoModelIsSaid() throws {
@@ -99,6 +152,12 @@ import Testing
     let golden = "\(parityFolder)/step_k2.safetensors"
     #expect(
       fault { _ = try Model.load(golden) }
+        == Fault(
+          .invalid,
+          "\(golden): no xxh3 in its metadata, the hash that tells a damaged file: this program did not write it "
+            + "(predict --unverified takes it)"))
+    #expect(
+      fault { _ = try Model.load(golden, isVerified: false) }
         == Fault(.invalid, "\(golden): no model file of this program: its metadata lack format"))
   }
 
