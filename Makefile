@@ -17,8 +17,7 @@ demo: build  ## the main job on a synthetic data set, 2 ranks, a few minutes; en
 	@if [ -e demo/run/unfinished ] || [ ! -e demo/run/evaluation/table1.md ]; then \
 	  scripts/mpirun -n $(RANKS) $(PROGRAM) study recipes/demo.yaml --stages teacher,student,hadnet --data demo/data --run demo/run --threads 1 \
 	    $$(test -e demo/run/recipe.yaml && echo --resume); \
-	fi
-	@echo; cat demo/run/evaluation/table1.md; echo; echo "Report: demo/run/report.html"
+	else $(PROGRAM) report demo/run; fi
 
 test: dependencies  ## builds and runs every test, those under mpirun included
 	swift build $(FLAGS) --build-tests

@@ -29,18 +29,21 @@ let package = Package(
     .systemLibrary(name: "CNIfTI", providers: [.apt(["libnifti-dev"])]),
     .systemLibrary(name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
     .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
-    .target(name: "Collective", dependencies: ["CMPI"]),
+    .systemLibrary(name: "CMachine"),
+    .target(name: "Terminal"),
+    .target(name: "Collective", dependencies: ["CMPI", "CMachine", "Terminal"]),
     .target(
       name: "HADNet",
-      dependencies: ["Collective", "COpenBLAS", "CNIfTI", "CPNG", "CXXHash", "Yams"]),
+      dependencies: ["Terminal", "Collective", "CMachine", "COpenBLAS", "CNIfTI", "CPNG", "CXXHash", "Yams"]),
     .executableTarget(
       name: "hadnet-dist",
       dependencies: [
-        "HADNet", "COpenBLAS", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "HADNet", "CMachine", "COpenBLAS", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       // A link to slurm/run.sh, whose text `slurm` prints.
       resources: [.embedInCode("run.sh")]),
-    .executableTarget(name: "Ranks", dependencies: ["Collective"], path: "Tests/Ranks"),
+    .executableTarget(name: "Ranks", dependencies: ["Collective", "CMachine"], path: "Tests/Ranks"),
+    .testTarget(name: "TerminalTests", dependencies: ["Terminal"]),
     .testTarget(name: "CollectiveTests", dependencies: ["Collective", "Ranks"]),
     .testTarget(name: "HADNetTests", dependencies: ["HADNet"]),
     .testTarget(name: "CommandTests", dependencies: ["HADNet", "hadnet-dist"]),

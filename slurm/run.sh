@@ -37,17 +37,23 @@ run_step() {
     # pmix: without it the ranks do not find each other. kill-on-bad-exit: without it the others wait for ever when one
     # rank is killed, for want of memory for example. cpus-per-task: srun does not take it from sbatch.
     srun) srun --mpi=pmix --kill-on-bad-exit=1 --cpus-per-task="$threads" "$@" --threads "$threads" & ;;
-    # Slurm has given the cores; bound to one, a rank's threads would share it.
-    mpirun) mpirun --bind-to none -n "${SLURM_NTASKS:-1}" "$@" --threads "$threads" & ;;
+    # Slurm has given the cores; bound to one, a rank's threads would share it. In a session of its own no signal of a
+    # terminal reaches it.
+    mpirun) setsid mpirun --bind-to none -n "${SLURM_NTASKS:-1}" "$@" --threads "$threads" < /dev/null & ;;
     *) echo "run.sh: srun or mpirun, not $launcher" >&2; exit 64 ;;
   esac
   step=$!
   # A signal ends the wait before the step. Wait first: a step that ends at once has a code too.
   while wait $step; code=$?; kill -0 $step 2> /dev/null; do :; done
 }
-# Slurm's signals go to the step, or, with --signal=B:USR1, to this script, which passes them on.
-trap 'kill -USR1 $step' USR1
-trap 'kill -TERM $step' TERM
+# Slurm's signals go to the step, or, with --signal=B:USR1, to this script, which passes them on: as USR1 to mpirun, which
+# hands that to the ranks and would end them a moment after a TERM. `scancel JOB` sends TERM to mpirun itself: with mpirun
+# `scancel --signal=TERM --batch JOB` stops a job with a checkpoint.
+pass_on() {
+  echo "SIG$1 came: the ranks are asked for a checkpoint"
+  [[ $1 == USR1 || $launcher == mpirun ]] && kill -USR1 $step || kill -TERM $step
+}
+for name in USR1 TERM INT HUP; do trap "pass_on $name" $name; done
 # Whether the program itself says that it would fail again: usage, data, files, a check, the disk, the recipe. srun may
 # hide its code (143: it has ended the other ranks), so once the run has begun it also stands in the mark.
 is_fault() { [[ $code =~ ^(64|65|66|70|74|78)$ ]] || grep --quiet '^fault' "$mark" 2> /dev/null; }

@@ -1,8 +1,10 @@
 import CMPI
+import Glibc
 
 /// The ranks of a job, and how they talk.
 ///
-/// Every collective function is called by all ranks in the same order, and all of them leave with MPI's error
+/// One rank answers itself, and never calls MPI: so it need not have been started. Every collective function is called by
+/// all ranks in the same order, and all of them leave with MPI's error
 /// thrown rather than the program ended. Only one thread talks at a time, the courier's if there is one. Long messages
 /// go in pieces, so a length is limited by memory alone.
 public struct Communicator: @unchecked Sendable {
@@ -24,6 +26,15 @@ public struct Communicator: @unchecked Sendable {
   /// Bytes in a piece of a long message: pieces of 1 to 25 MB are the fastest, one huge message is slow, and over TCP
   /// each may need a buffer of its length.
   public static let pieceBytes = 4 << 20
+
+  /// The world of a process that is alone, without MPI.
+  init() {
+    handle = cmpi_null_comm()
+    (rank, size, localRank, localSize) = (0, 1, 0, 1)
+    var name = [CChar](repeating: 0, count: 256)
+    gethostname(&name, name.count - 1)
+    host = String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  }
 
   init(world handle: MPI_Comm) throws(MPIError) {
     try check("MPI_Comm_set_errhandler", cmpi_return_errors(handle))
@@ -47,6 +58,7 @@ public struct Communicator: @unchecked Sendable {
 
   /// Waits until all ranks are here.
   public func barrier() throws(MPIError) {
+    if size == 1 { return }
     try perform { () throws(MPIError) in try complete("MPI_Ibarrier") { MPI_Ibarrier(handle, &$0.raw) } }
   }
 
@@ -62,6 +74,7 @@ public struct Communicator: @unchecked Sendable {
   func broadcast<Scalar: MPIScalar>(
     _ values: UnsafeMutableBufferPointer<Scalar>, from root: Int = 0
   ) throws(MPIError) {
+    if size == 1 { return }
     try perform { () throws(MPIError) in
       for piece in pieces(of: values.indices, as: Scalar.self) {
         try complete("MPI_Ibcast") {
@@ -76,6 +89,7 @@ public struct Communicator: @unchecked Sendable {
   /// The array of `root`, on all ranks. The others need not know its length; what they give is ignored.
   public func broadcast<Scalar: MPIScalar>(_ array: [Scalar], from root: Int = 0) throws(MPIError) -> [Scalar]
   {
+    if size == 1 { return array }
     var length = [Int64(array.count)]
     try withPointer(to: &length) { values throws(MPIError) in try broadcast(values, from: root) }
     if rank == root {
@@ -251,6 +265,7 @@ public struct Communicator: @unchecked Sendable {
   // MARK: Parts
 
   private func reduced<Scalar: MPIScalar>(_ value: Scalar, _ operation: MPI_Op) throws(MPIError) -> Scalar {
+    if size == 1 { return value }
     var values = [value, value]
     try perform { () throws(MPIError) in
       try withPointer(to: &values) { values throws(MPIError) in
@@ -265,6 +280,7 @@ public struct Communicator: @unchecked Sendable {
 
   /// Every rank's `length`.
   private func lengths(_ length: Int) throws(MPIError) -> [Int] {
+    if size == 1 { return [length] }
     var lengths = [Int64](repeating: 0, count: size)
     lengths[rank] = Int64(length)
     try perform { () throws(MPIError) in

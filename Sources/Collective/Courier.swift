@@ -1,14 +1,8 @@
 import CMPI
+import CMachine
 import Dispatch
+import Glibc
 import Synchronization
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
 
 /// The communication thread of a rank: all MPI calls of a job of several ranks are made here, one errand after the
 /// other, in the same order on all ranks. So computing goes on meanwhile, and MPI_THREAD_SERIALIZED is enough.
@@ -74,7 +68,7 @@ public final class Courier: @unchecked Sendable {
   /// With which code the job is to end at once.
   private let end = Mutex<Int32?>(nil)
 
-  init(_ world: Communicator, _ patience: Patience) throws(MPIError) {
+  package init(_ world: Communicator, _ patience: Patience) throws(MPIError) {
     self.world = world
     watch = try StallWatch(world, patience)
     let box = Unmanaged.passRetained(self)
@@ -82,12 +76,8 @@ public final class Courier: @unchecked Sendable {
     let code = pthread_create(
       &thread, nil,
       { raw in
-        #if canImport(Darwin)
-          let courier = Unmanaged<Courier>.fromOpaque(raw).takeRetainedValue()
-        #else
-          // What pthread_create was given.
-          let courier = Unmanaged<Courier>.fromOpaque(raw!).takeRetainedValue()
-        #endif
+        // What pthread_create was given.
+        let courier = Unmanaged<Courier>.fromOpaque(raw!).takeRetainedValue()
         courier.work()
         return nil
       }, box.toOpaque())
@@ -160,6 +150,8 @@ public final class Courier: @unchecked Sendable {
   }
 
   private func work() {
+    // It adds gradients, as the computing threads do on one rank.
+    cmachine_flush_denormals()
     thread = pthread_self()
     ready.signal()
     while true {
@@ -223,6 +215,8 @@ extension Communicator {
 
   /// Waits for what was started.
   func complete(_ requests: inout [cmpi_request]) throws(MPIError) {
+    // One rank has none, and may have no MPI.
+    if requests.isEmpty { return }
     if let courier { return try courier.complete(&requests) }
     try check("MPI_Waitall", cmpi_wait_all(Int32(requests.count), &requests))
   }

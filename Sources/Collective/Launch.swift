@@ -1,12 +1,5 @@
 import CMPI
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
+import Glibc
 
 /// The program was started in a way that gives several worlds of one rank instead of one world of several.
 public struct LaunchError: Error, CustomStringConvertible, Equatable, Sendable {
@@ -56,6 +49,21 @@ public struct LaunchError: Error, CustomStringConvertible, Equatable, Sendable {
       Start it with `srun --mpi=pmix` (`srun --mpi=list` shows what this cluster has), or with mpirun.
       """)
   }
+}
+
+/// Whether this process is a world of one rank that nothing but itself has to tell MPI of: no launcher has started it,
+/// or it is in a Slurm step of one task, as the programs of an interactive shell are (`srun --pty bash`).
+func isAlone(_ variable: (String) -> String?) -> Bool {
+  let launchers = [
+    "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMI_FD", "PMI_PORT", "MPI_LOCALNRANKS", "MV2_COMM_WORLD_SIZE",
+    "PALS_RANKID", "ALPS_APP_PE", "FLUX_TASK_RANK", "JSM_NAMESPACE_RANK", "MPIRUN_RANK", "PMIX_RANK",
+    "PMIX_NAMESPACE", "PMI_RANK", "PMI_ID", "PMI_JOBID",
+  ]
+  // mpirun's daemons may be a step too, whose variables its ranks inherit.
+  if variable("OMPI_COMM_WORLD_SIZE") == nil, variable("SLURM_STEP_ID") != nil {
+    return variable("SLURM_STEP_NUM_TASKS") == "1"
+  }
+  return launchers.allSatisfy { variable($0) == nil }
 }
 
 /// The MPI library's name and version, such as "Open MPI v4.1.4".

@@ -14,6 +14,8 @@ extension Communicator {
   public func reduceScatter(
     _ vector: UnsafeMutableBufferPointer<Float>, parts: [Range<Int>]
   ) throws(MPIError) {
+    // One rank's vector is the sum.
+    if size == 1 { return }
     let own = parts[rank], counts = parts.map { Int32($0.count) }
     guard let base = vector.baseAddress else { return }
     let result = UnsafeMutableBufferPointer<Float>.allocate(capacity: Swift.max(own.count, 1))
@@ -32,6 +34,7 @@ extension Communicator {
 
   /// The sum of all ranks' vectors on every rank by MPI_Allreduce, which spins while it waits: to compare with.
   public func allreduce(_ vector: UnsafeMutableBufferPointer<Float>) throws(MPIError) {
+    if size == 1 { return }
     try perform { () throws(MPIError) in
       try check(
         "MPI_Allreduce",
@@ -45,6 +48,7 @@ extension Communicator {
     _ vector: UnsafeMutableBufferPointer<Float>, parts: [Range<Int>],
     _ scratch: UnsafeMutableBufferPointer<Float>
   ) throws(MPIError) {
+    if size == 1 { return }
     let counts = parts.map { Int32($0.count) }, starts = parts.map { Int32($0.lowerBound) }
     try perform { () throws(MPIError) in
       try check(

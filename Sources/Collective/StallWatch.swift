@@ -1,13 +1,7 @@
 import CMPI
+import Glibc
 import Synchronization
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
+import Terminal
 
 /// Who keeps the others waiting. Every rank sends rank 0 its place and how many errands it has begun, whenever one of
 /// them has changed, at most once a second; rank 0 compares.
@@ -152,11 +146,11 @@ final class StallWatch: @unchecked Sendable {
       : "waiting for \(who.prefix(4).joined(separator: "; "))"
         + (who.count > 4 ? " and \(who.count - 4) more" : "")
     if isOver { giveUp("no progress for \(Int(waited)) s, \(names)") }
-    World.complain("warning: no progress for \(Int(waited)) s, \(names)")
+    World.warn("no progress for \(Int(waited)) s, \(names)")
   }
 
   private func giveUp(_ text: String) -> Never {
-    World.complain("\(text); the job ends (--stall-limit \(Int(limits.limit)))")
+    StandardError.say("\(text); the job ends (--stall-limit \(Int(limits.limit)))", event: "stall")
     World.abort(code: 1)
   }
 

@@ -1,13 +1,7 @@
 import CMPI
 import Dispatch
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
+import Glibc
+import Terminal
 
 /// This process's MPI scope: from MPI_Init to MPI_Finalize.
 ///
@@ -21,32 +15,63 @@ public enum World {
   public static func run(
     exitCode: (any Error) -> Int32, body: (Communicator) throws -> Int32
   ) -> Int32 {
-    var size = 1
+    run(exitCode: exitCode, courier: { try Courier($0, .init()) }, body: body)
+  }
+
+  /// The same, with `makeCourier` for the communication thread of a rank of several: for tests.
+  ///
+  /// The scope has one end for errors: wherever one comes from, ranks that wait for this one are ended with it.
+  package static func run(
+    exitCode: (any Error) -> Int32, courier makeCourier: (Communicator) throws -> Courier,
+    body: (Communicator) throws -> Int32
+  ) -> Int32 {
+    var communicator: Communicator?, courier: Courier?
     do {
-      var communicator = try start()
-      size = communicator.size
+      var world = try start()
+      communicator = world
       // One rank has nobody to talk to.
-      let courier = size > 1 ? try Courier(communicator, .init()) : nil
-      communicator.courier = courier
-      do {
-        let code = try body(communicator)
-        // Whoever is late is named here. From now on nothing takes long.
-        try communicator.barrier()
-        leave(code, after: min(60, courier?.patience.limit ?? 60))
-        try courier?.finish()
-        try finish()
-        return code
-      } catch  where size > 1 {
-        let place = courier?.place.map { ", \($0)" } ?? ""
-        complain("rank \(communicator.rank) of \(size) (\(communicator.host))\(place): \(error)")
-        courier?.abort(code: exitCode(error))
-        abort(code: exitCode(error))
-      }
+      courier = world.size > 1 ? try makeCourier(world) : nil
+      world.courier = courier
+      let code = try body(world)
+      // Whoever is late is named here. From now on nothing takes long.
+      try world.barrier()
+      leave(code, after: min(60, courier?.patience.limit ?? 60))
+      try courier?.finish()
+      try finish()
+      return code
     } catch {
-      complain("\(error)")
+      let code = exitCode(error)
+      tell(error, code, communicator, courier?.place)
+      if communicator?.size ?? ranks > 1 {
+        courier?.abort(code: code)
+        abort(code: code)
+      }
       try? finish()
-      return exitCode(error)
+      return code
     }
+  }
+
+  /// How many ranks MPI has started, as long as it runs; 1 without it.
+  private static var ranks: Int {
+    var size: Int32 = 1
+    guard (try? isRunning()) == true, MPI_Comm_size(cmpi_world(), &size) == cmpi_success() else { return 1 }
+    return Int(size)
+  }
+
+  private static func tell(_ error: any Error, _ code: Int32, _ communicator: Communicator?, _ place: String?)
+  {
+    var fields = [("code", "\(code)")]
+    guard let communicator, communicator.size > 1 else {
+      return StandardError.say("\(error)", event: "fault", fields)
+    }
+    let who =
+      "rank \(communicator.rank) of \(communicator.size) (\(communicator.host))"
+      + (place.map { ", \($0)" } ?? "")
+    // In JSON both stand beside the text.
+    if StandardError.form == .text { return StandardError.say("\(who): \(error)") }
+    fields += [("rank", "\(communicator.rank)"), ("host", jsonString(communicator.host))]
+    if let place { fields.append(("place", jsonString(place))) }
+    StandardError.say("\(error)", event: "fault", fields)
   }
 
   /// Ends the process in so many seconds, should MPI_Finalize not return: its last barrier goes through the launcher,
@@ -54,9 +79,8 @@ public enum World {
   /// calls such an end a failure (1), srun does not; the batch scripts go by the mark of the run.
   private static func leave(_ code: Int32, after seconds: Double) {
     DispatchQueue.global().asyncAfter(deadline: .now() + seconds) {
-      complain(
-        "warning: MPI_Finalize has not returned for \(Int(seconds)) s; all is written, so the process ends without it"
-      )
+      warn(
+        "MPI_Finalize has not returned for \(Int(seconds)) s; all is written, so the process ends without it")
       _exit(code)
     }
   }
@@ -73,8 +97,12 @@ public enum World {
   /// Initialises MPI, once; later calls return the same world. `run` is the better way where a program has
   /// one scope.
   ///
+  /// A process that no launcher has started is alone without MPI: that would take a third of a second, and fails in a
+  /// shell within a Slurm step, whose variables it takes for its own start.
+  ///
   /// Throws `MPIError`, or `LaunchError` if the processes that were started together are not one world.
   public static func start() throws -> Communicator {
+    if isAlone(environmentVariable) { return Communicator() }
     var isInitialized: Int32 = 0
     try check("MPI_Initialized", MPI_Initialized(&isInitialized))
     if isInitialized == 0 {
@@ -113,10 +141,9 @@ public enum World {
     return isInitialized != 0 && isFinalized == 0
   }
 
-  /// Writes a message to standard error in one piece, so that ranks do not mix their lines.
-  static func complain(_ message: String) {
-    fflush(nil)
-    let line = Array((message + "\n").utf8)
-    _ = line.withUnsafeBytes { write(2, $0.baseAddress, $0.count) }
+  /// Tells what is no error.
+  static func warn(_ text: String) {
+    let isText = StandardError.form == .text
+    StandardError.say(isText ? "warning: \(text)" : text, event: "warning")
   }
 }

@@ -1,3 +1,5 @@
+import Terminal
+
 /// Something in the world outside is wrong (a file, a recipe, a disk), said to a person in one or two lines:
 /// what, where (file, case, key), and what to do where that isn't plain.
 public struct Fault: Error, CustomStringConvertible, Equatable, Sendable {
@@ -26,7 +28,9 @@ public struct Fault: Error, CustomStringConvertible, Equatable, Sendable {
 
   public init(_ kind: Kind, _ description: String) {
     self.kind = kind
-    self.description = description
+    // It may quote a name that nobody has looked at yet, of any length.
+    self.description = printable(description).split(separator: "\n", omittingEmptySubsequences: false)
+      .map { excerpt(String($0), limit: 2000) }.joined(separator: "\n")
   }
 }
 

@@ -1,5 +1,6 @@
 import Collective
 import Foundation
+import Terminal
 
 /// The cores that this process may use.
 enum Cores {
@@ -18,8 +19,9 @@ enum Cores {
   }
 
   /// Threads where none were asked for: what Slurm or OMP_NUM_THREADS say, else an equal share of the mask among
-  /// the ranks of this host that have the same one. All ranks together.
-  static func threads(_ communicator: Communicator?) throws -> Int {
+  /// the ranks of this host that have the same one. A value that is no number of threads is told to `warn` and ignored.
+  /// All ranks together.
+  static func threads(_ communicator: Communicator?, warn: (String) -> Void) throws -> Int {
     let environment = ProcessInfo.processInfo.environment
     var share = mask().count
     if let communicator {
@@ -27,12 +29,21 @@ enum Cores {
       let same = try communicator.allGather(mine).filter { $0 == mine }.count
       share = max(1, share / max(1, same))
     }
+    var threads: Int?, wrong: [String] = []
     for name in ["SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS"] {
+      guard threads == nil, let text = environment[name], !text.isEmpty else { continue }
       // OMP_NUM_THREADS may be a list, one number a level of nesting.
-      let first = environment[name]?.split(separator: ",").first.flatMap { Int($0) }
-      if let first, (1...4096).contains(first) { return first }
+      threads = text.split(separator: ",").first.flatMap { Int($0) }.flatMap {
+        (1...4096).contains($0) ? $0 : nil
+      }
+      if threads == nil { wrong.append("\(name)=\(excerpt(text))") }
     }
-    return share
+    for text in wrong {
+      warn(
+        "\(text) is no number of threads from 1 to 4096: it is ignored, and a rank has "
+          + "\(count(threads ?? share, "thread")); --threads sets them")
+    }
+    return threads ?? share
   }
 
   /// Where threads share cores, and the option of the launcher that cures it, a line each; on rank 0, while the
@@ -49,7 +60,7 @@ enum Cores {
     for (host, here) in Dictionary(grouping: places, by: \.host) {
       let asked = here.reduce(0) { $0 + $1.threads }, cores = Set(here.flatMap(\.cores)).count
       if asked > cores, here.allSatisfy({ $0.threads <= $0.cores.count }) {
-        crowded[[here.count, asked, cores], default: []].append(host)
+        crowded[[here.count, asked, cores, here.map(\.threads).max() ?? 1], default: []].append(host)
       }
     }
     return short.sorted { $0.value[0] < $1.value[0] }.map { facts, ranks in
@@ -59,7 +70,10 @@ enum Cores {
       + crowded.sorted { $0.value[0] < $1.value[0] }.map { facts, hosts in
         let others = hosts.count > 1 ? " and of \(count(hosts.count - 1, "other node"))" : ""
         return "the \(facts[0]) ranks of \(hosts.sorted()[0])\(others) have \(count(facts[1], "thread")) on "
-          + "\(count(facts[2], "core")): start fewer ranks there, or with --threads \(max(1, facts[2] / facts[0]))"
+          + "\(count(facts[2], "core")): start "
+          + (facts[0] <= facts[2]
+            ? "fewer ranks there, or with --threads \(facts[2] / facts[0])"
+            : "at most \(count(facts[2], "rank")) there" + (facts[3] > 1 ? ", with --threads 1" : ""))
       }
   }
 

@@ -198,9 +198,7 @@ struct ReportCommand: ParsableCommand {
   func run() throws {
     let folder = RunFolder(path), seeds = folder.seeds
     for seed in seeds { try RunReport(folder.seed(seed)).write() }
-    if let table = try seeds.isEmpty ? RunReport(folder).write() : SeedReport(folder).write() {
-      Output.print(table)
-    }
+    Output.printTables(try seeds.isEmpty ? RunReport(folder).write() : SeedReport(folder).write())
     Output.print("report: \(folder.report)")
   }
 }

@@ -1,7 +1,9 @@
 import ArgumentParser
+import CMachine
 import Collective
 import Foundation
 import HADNet
+import Terminal
 
 @main
 struct HADNetDist: ParsableCommand {
@@ -22,8 +24,12 @@ struct HADNetDist: ParsableCommand {
     ])
 
   static func main() {
+    StandardError.openWhatIsClosed()
     Startup.checkProcessor()
+    // Of all threads: each inherits it from the one that starts it.
+    cmachine_flush_denormals()
     Startup.chooseKernels()
+    Startup.limitBLAS()
     Startup.returnMemory()
     runCommand()
   }
@@ -42,12 +48,21 @@ struct HADNetDist: ParsableCommand {
     } catch let code as ExitCode {
       Foundation.exit(code.rawValue)
     } catch let fault as Fault {
-      complain(fault.description)
+      StandardError.say(fault.description, event: "fault", [("code", "\(fault.kind.rawValue)")])
       Foundation.exit(fault.kind.rawValue)
     } catch {
       // All ranks were typed the same: the first one says it. An earlier end of another would end it too.
-      if !isFirst { sleep(1) } else { exit(withError: error) }
-      Foundation.exit(exitCode(for: error).rawValue)
+      let code = exitCode(for: error)
+      if !isFirst {
+        sleep(1)
+      } else if code == .success {
+        exit(withError: error)
+      } else {
+        // It quotes what was typed, line for line.
+        let lines = fullMessage(for: error).split(separator: "\n").map { excerpt(String($0), limit: 1000) }
+        StandardError.say(lines.joined(separator: "\n"), event: "fault", [("code", "\(code.rawValue)")])
+      }
+      Foundation.exit(code.rawValue)
     }
   }
 
@@ -58,7 +73,6 @@ struct HADNetDist: ParsableCommand {
     return names.compactMap { environment[$0] }.first.map { $0 == "0" } ?? true
   }
 
-  static func complain(_ message: String) { FileHandle.standardError.write(Data((message + "\n").utf8)) }
 }
 
 /// Options of every command.
@@ -83,6 +97,8 @@ struct SharedOptions: ParsableArguments {
   var log = LogForm.text
 
   func validate() throws {
+    // From here on all that is said looks like that.
+    if log == .json { StandardError.form = .json }
     if let threads, !(1...4096).contains(threads) {
       throw ValidationError("--threads is \(threads); 1 to 4096 are possible")
     }
@@ -90,28 +106,20 @@ struct SharedOptions: ParsableArguments {
 
   /// The threads of this rank; all ranks together.
   func workers(_ communicator: Communicator?) throws -> Workers {
-    Workers(try threads ?? Cores.threads(communicator))
+    let bar = bar(rank: communicator?.rank ?? 0)
+    let count = try threads ?? Cores.threads(communicator, warn: bar.warn)
+    try BLAS.reserve(threads: count)
+    return Workers(count)
   }
 
   /// Says on rank 0, unless --quiet, where threads have too few cores; all ranks together.
   func warnOfCores(_ workers: Workers, _ communicator: Communicator) throws {
     let warnings = try Cores.warnings(threads: workers.count, communicator)
-    for text in warnings { bar(rank: communicator.rank).line("warning: \(text)") }
+    for text in warnings { bar(rank: communicator.rank).warn(text) }
   }
 
   /// What shows progress and messages; only rank 0 shows any.
-  func bar(rank: Int = 0) -> ProgressBar {
-    guard log == .json, !quiet, rank == 0 else { return ProgressBar(quiet: quiet || rank > 0) }
-    return ProgressBar(
-      style: .lines,
-      output: { text in
-        let message = ["message": text.trimmingCharacters(in: .newlines)]
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = .withoutEscapingSlashes
-        guard let line = try? encoder.encode(message) else { return }
-        FileHandle.standardError.write(line + Data("\n".utf8))
-      })
-  }
+  func bar(rank: Int = 0) -> ProgressBar { ProgressBar(quiet: quiet || rank > 0) }
 }
 
 /// Runs `body` inside MPI and ends the process with the code it gives, or, for an error, with the error's.

@@ -1,11 +1,12 @@
 import Foundation
 import Synchronization
+import Terminal
 
 /// The signals that ask a run to stop with a checkpoint.
 enum Interrupts {
   private static let caught = Atomic<Int32>(0)
   private static let names: [(number: Int32, name: String)] = [
-    (SIGTERM, "SIGTERM"), (SIGINT, "SIGINT"), (SIGUSR1, "SIGUSR1"), (SIGUSR2, "SIGUSR2"),
+    (SIGTERM, "SIGTERM"), (SIGINT, "SIGINT"), (SIGHUP, "SIGHUP"), (SIGUSR1, "SIGUSR1"), (SIGUSR2, "SIGUSR2"),
   ]
 
   /// Before MPI starts: it leaves handlers alone that are there.
@@ -14,6 +15,8 @@ enum Interrupts {
     caught.store(0, ordering: .relaxed)
     for (number, _) in names {
       var action = sigaction()
+      // With nohup a run outlives its terminal.
+      if number == SIGHUP, sigaction(number, nil, &action) == 0, isIgnored(action) { continue }
       action.__sigaction_handler.sa_handler = { Interrupts.caught.store($0, ordering: .relaxed) }
       // A second ^C ends the program at once.
       action.sa_flags = SA_RESTART | (number == SIGINT ? Int32(bitPattern: UInt32(SA_RESETHAND)) : 0)
@@ -24,6 +27,11 @@ enum Interrupts {
     sigemptyset(&all)
     for (number, _) in names { sigaddset(&all, number) }
     pthread_sigmask(SIG_UNBLOCK, &all, nil)
+  }
+
+  private static func isIgnored(_ action: sigaction) -> Bool {
+    // SIG_IGN, as a number: functions cannot be compared.
+    unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self) == 1
   }
 
   static var isCaught: Bool { caught.load(ordering: .relaxed) != 0 }
@@ -63,12 +71,14 @@ struct TimeLimit: Equatable {
     seconds = Double(total)
   }
 
-  /// Seconds until the end of the Slurm job this process belongs to; nil outside of one, or where nobody says.
-  static var ofSlurmJob: Double? {
+  /// Seconds until the end of the Slurm job this process belongs to; nil outside of one, or where nobody says. What is
+  /// no time is told to `warn` and ignored.
+  static func ofSlurmJob(warn: (String) -> Void) -> Double? {
     let environment = ProcessInfo.processInfo.environment
     guard let job = environment["SLURM_JOB_ID"] else { return nil }
-    if let end = environment["SLURM_JOB_END_TIME"].flatMap({ Double($0) }) {
-      return end - Date().timeIntervalSince1970
+    if let text = environment["SLURM_JOB_END_TIME"] {
+      if let left = left(until: text) { return left }
+      warn("SLURM_JOB_END_TIME=\(excerpt(text)) is no time at which this job ends: it is ignored")
     }
     // One process asks for all: any rank's wish to stop is every rank's.
     guard ["OMPI_COMM_WORLD_RANK", "SLURM_PROCID"].lazy.compactMap({ environment[$0] }).first ?? "0" == "0"
@@ -84,7 +94,13 @@ struct TimeLimit: Equatable {
     guard (try? process.run()) != nil else { return nil }
     let text = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
     process.waitUntilExit()
-    return end(text).map { $0.timeIntervalSinceNow }
+    return end(text).map { min($0.timeIntervalSinceNow, 86400 * 36500) }
+  }
+
+  /// Seconds from `now` until a time in seconds since 1970; nil where it is no time, or one that no job of today ends at:
+  /// more than a day ago, or in a hundred years.
+  static func left(until text: String, now: Double = Date().timeIntervalSince1970) -> Double? {
+    Double(text).map { $0 - now }.flatMap { (-86400...86400 * 36500).contains($0) ? $0 : nil }
   }
 
   /// The end in what `scontrol show job` prints, in this machine's time zone.

@@ -1,6 +1,7 @@
 import Collective
 import Foundation
 import HADNet
+import Terminal
 
 /// Tells what happens in a run: to the journal always, to a person as a bar or as lines. Rank 0 alone speaks.
 final class Narrator {
@@ -13,6 +14,8 @@ final class Narrator {
   private var prefix = ""
   private let bar: ProgressBar
   private let isVerbose: Bool
+  /// Whether a program reads what is told.
+  private let isJSON: Bool
   private var isJournalLost = false
   private var epochs = 0
 
@@ -22,6 +25,7 @@ final class Narrator {
   ) throws {
     isFirst = communicator.rank == 0
     isVerbose = shared.verbose
+    isJSON = isFirst && shared.log == .json && !shared.quiet
     bar = shared.bar(rank: communicator.rank)
     let hosts = try communicator.gather(communicator.host)
     start = [
@@ -33,6 +37,7 @@ final class Narrator {
     ]
     journal = isFirst ? try Journal(run.log) : nil
     try journal?.write("start", start)
+    announce("start", start)
     say(
       "\(communicator.size) rank\(communicator.size == 1 ? "" : "s") × \(workers.count) "
         + "thread\(workers.count == 1 ? "" : "s"), batch \(recipe.batch ?? communicator.size), \(BLAS.name)")
@@ -47,9 +52,16 @@ final class Narrator {
     guard isFirst else { return }
     outer = outer ?? journal
     try outer?.write("seed", ["run": .text(run.path)])
+    announce("seed", [("run", .text(run.path))])
     journal = try Journal(run.log)
     try journal?.write("start", start)
     say("seed \(seed): \(run.path)")
+  }
+
+  /// Where a program reads standard error, it is told what the journal is told.
+  private func announce(_ event: String, _ fields: [(String, JournalValue)]) {
+    guard isJSON else { return }
+    StandardError.write(jsonEvent(event, fields.map { ($0.0, $0.1.json) }) + "\n")
   }
 
   /// A line for a person.
@@ -63,37 +75,44 @@ final class Narrator {
       try? journal?.write("stop", ["place": .text(prefix + place), "cause": .text(cause)])
     }
     guard isFirst else { return }
-    HADNetDist.complain("stopped by \(cause) in \(prefix)\(place): run again with --resume")
+    StandardError.say(
+      "stopped by \(cause) in \(prefix)\(place): run again with --resume", event: "stop",
+      [("place", jsonString(prefix + place)), ("cause", jsonString(cause))])
   }
 
   /// `aloud`: whether a person hears it too; else it goes to the journal alone.
   func tell(_ event: TrainingEvent, aloud: Bool) {
-    if aloud { return tell(event) }
-    try? note(event)
+    guard isFirst, !aloud else { return tell(event) }
+    let (name, fields) = entry(event)
+    try? journal?.write(name, fields)
+    announce(name, fields)
   }
 
   func tell(_ event: TrainingEvent) {
+    guard isFirst else { return }
+    let (name, fields) = entry(event)
     // A journal that cannot be written (a full disk) must not end training; the checkpoint will say so.
     do {
-      try note(event)
+      try journal?.write(name, fields)
     } catch {
-      if !isJournalLost { bar.line("warning: \(error); training goes on without it") }
+      if !isJournalLost { bar.warn("\(error); training goes on without it") }
       isJournalLost = true
     }
-    show(event)
+    if isJSON { announce(name, fields) } else { show(event) }
   }
 
-  private func note(_ event: TrainingEvent) throws {
-    guard let journal else { return }
+  /// Its name and fields in the journal.
+  private func entry(_ event: TrainingEvent) -> (String, [(String, JournalValue)]) {
     switch event {
     case .began(let stage, let epochs, let done, let steps, let updates):
-      try journal.write(
+      return (
         "stage",
         [
-          "stage": .text(stage.rawValue), "epochs": .whole(epochs), "done": .whole(done),
-          "steps": .whole(steps), "batch": .whole(updates.batch), "updates": .whole(updates.all),
-          "updates_batch_1": .whole(updates.alone),
-        ])
+          ("stage", .text(stage.rawValue)), ("epochs", .whole(epochs)), ("done", .whole(done)),
+          ("steps", .whole(steps)), ("batch", .whole(updates.batch)), ("updates", .whole(updates.all)),
+          ("updates_batch_1", .whole(updates.alone)),
+        ]
+      )
     case .step(let stage, let epoch, let step, _, let loss, let terms, let times):
       var fields: [(String, JournalValue)] = [
         ("stage", .text(stage.rawValue)), ("epoch", .whole(epoch)), ("step", .whole(step)),
@@ -104,35 +123,38 @@ final class Narrator {
         ("compute_s", .number(times.compute)), ("exposed_s", .number(times.exposed)),
         ("data_wait_s", .number(times.dataWait)), ("bytes_sent", .whole(times.bytesSent)),
       ]
-      try journal.write("step", fields)
+      return ("step", fields)
     case .epoch(let stage, let record, let seconds, let isBest):
       var fields: [(String, JournalValue)] = [("stage", .text(stage.rawValue))]
       for (name, value) in zip(EpochRecord.columns(stage), record.values(stage)) {
         if let value { fields.append((name, name == "epoch" ? .whole(Int(value)) : .number(value))) }
       }
       fields += [("best", .flag(isBest)), ("seconds", .number(seconds))]
-      try journal.write("epoch", fields)
+      return ("epoch", fields)
     case .found(let stage, let epochs):
-      try journal.write("found", ["stage": .text(stage.rawValue), "epochs": .whole(epochs)])
+      return ("found", [("stage", .text(stage.rawValue)), ("epochs", .whole(epochs))])
     case .evaluating(let stage, let set, let cases):
-      try journal.write(
+      return (
         "evaluate",
-        ["stage": .text(stage.rawValue), "set": .text(set.rawValue), "cases": .whole(cases)])
+        [("stage", .text(stage.rawValue)), ("set", .text(set.rawValue)), ("cases", .whole(cases))]
+      )
     case .sampling(let stage, let set, let samples, let cases):
-      try journal.write(
+      return (
         "sample",
         [
-          "stage": .text(stage.rawValue), "set": .text(set.rawValue), "samples": .whole(samples),
-          "cases": .whole(cases),
-        ])
+          ("stage", .text(stage.rawValue)), ("set", .text(set.rawValue)), ("samples", .whole(samples)),
+          ("cases", .whole(cases)),
+        ]
+      )
     case .split(let table):
-      try journal.write(
+      return (
         "split",
         table.rows.flatMap {
           [($0.name, .whole($0.cases)), ("\($0.name)_patients", .whole($0.patients))]
-        } + [("left_out", .whole(table.leftOut)), ("patients_in_two_sets", .whole(table.leaks.count))])
-    case .warning(let text): try journal.write("warning", ["text": .text(text)])
-    case .note(let text): try journal.write("note", ["text": .text(text)])
+        } + [("left_out", .whole(table.leftOut)), ("patients_in_two_sets", .whole(table.leaks.count))]
+      )
+    case .warning(let text): return ("warning", [("text", .text(text))])
+    case .note(let text): return ("note", [("text", .text(text))])
     }
   }
 
@@ -172,8 +194,8 @@ final class Narrator {
       say("\(stage.method): \(samples) dropout samples of \(EvaluatedSet.count(cases, set))")
     case .split(let table):
       for line in table.lines { say(line) }
-      if let leak = table.leak { say("warning: \(leak)") }
-    case .warning(let text): say("warning: \(text)")
+      if let leak = table.leak { bar.warn(leak) }
+    case .warning(let text): bar.warn(text)
     case .note(let text): say("note: \(text)")
     }
   }

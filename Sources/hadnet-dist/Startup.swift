@@ -28,16 +28,29 @@ enum Startup {
   static func chooseKernels() {
     // The variable is set from then on, so this happens once.
     guard getenv(coreVariable) == nil, let better = BLAS.betterCore else { return }
-    setenv(coreVariable, better, 1)
-    setenv(choiceVariable, better, 1)
+    restart(with: [(coreVariable, better), (choiceVariable, better)])
+  }
+
+  /// Where the address space is limited (ulimit -v) starts the program anew without OpenBLAS's own threads, which are
+  /// never used: each takes a buffer when the library is loaded, and tries to for ever where there is none, so that the
+  /// program could not even end.
+  static func limitBLAS() {
+    var limit = rlimit()
+    guard getenv("OPENBLAS_NUM_THREADS") == nil,
+      getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0, limit.rlim_cur < UInt.max >> 1
+    else { return }
+    restart(with: [("OPENBLAS_NUM_THREADS", "1")])
+  }
+
+  /// Starts the program anew with these variables; returns without them where that is not possible.
+  private static func restart(with variables: [(String, String)]) {
+    for (name, value) in variables { setenv(name, value, 1) }
     // By its path, so that the process keeps its name.
     if let path = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe") {
       execv(path, CommandLine.unsafeArgv)
     }
     execv("/proc/self/exe", CommandLine.unsafeArgv)
-    // Not possible here: on with the kernels there are.
-    unsetenv(coreVariable)
-    unsetenv(choiceVariable)
+    for (name, _) in variables { unsetenv(name) }
   }
 
   private static var core: (name: String, isOurs: Bool)? {

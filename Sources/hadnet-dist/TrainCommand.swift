@@ -85,9 +85,12 @@ struct RunOptions: ParsableArguments {
     _ body: (Session) throws -> Void
   ) -> Never {
     Interrupts.watch()
+    var warnings: [String] = []
     let stop = StopWatch(
-      limit: timeLimit?.seconds ?? TimeLimit.ofSlurmJob, isSignalled: { Interrupts.isCaught })
+      limit: timeLimit?.seconds ?? TimeLimit.ofSlurmJob { warnings.append($0) },
+      isSignalled: { Interrupts.isCaught })
     runForCode { communicator in
+      warnings.forEach(shared.bar(rank: communicator.rank).warn)
       communicator.courier?.patience = .init(warning: stallWarning, limit: stallLimit)
       // Rank 0 reads, so that a mistake in the recipe is said once.
       var texts: [String] = [], path = "", hasBatch = true
@@ -289,13 +292,13 @@ struct StudyCommand: ParsableCommand {
         session.note("tables and report")
         folder.markFinished()
         let table = try RunReport(folder).write()
-        if seeds == 1 { Output.print(table ?? "") }
+        if seeds == 1 { Output.printTables(table) }
         session.narrator.say("report: \(folder.report)")
       }
       guard seeds > 1, session.isFirst else { return }
       session.note("tables and report over the seeds")
       session.run.markFinished()
-      Output.print(try SeedReport(session.run).write() ?? "")
+      Output.printTables(try SeedReport(session.run).write())
       session.narrator.say("report: \(session.run.report)")
     }
   }

@@ -17,6 +17,18 @@ struct LaunchTests {
     #expect(error(daemon) == nil)
   }
 
+  @Test func aPlainStartNeedsNoMPI() {
+    func alone(_ variables: [String: String]) -> Bool { isAlone { variables[$0] } }
+    #expect(alone([:]) && alone(["SLURM_JOB_ID": "1", "SLURM_NTASKS": "4", "OMPI_MCA_btl": "tcp,self"]))
+    #expect(alone(["SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "1", "PMIX_RANK": "0"]))
+    for name in ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "PALS_RANKID"] {
+      #expect(!alone([name: "1"]))
+    }
+    // srun of several, and mpirun on several nodes of a job, whose daemons are a step.
+    #expect(!alone(["SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2"]))
+    #expect(!alone(["OMPI_COMM_WORLD_SIZE": "4", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "1"]))
+  }
+
   @Test func severalInOneWorldIsRight() {
     #expect(error(["OMPI_COMM_WORLD_SIZE": "4"], size: 4) == nil)
     #expect(error(["SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4"], size: 4) == nil)

@@ -25,6 +25,10 @@ extension Commands {
       (SIGUSR2, "SIGUSR2", "student", 2, nil), (SIGTERM, "SIGTERM", "teacher", nil, 4),
       (SIGINT, "SIGINT", "hadnet", nil, 3), (SIGUSR1, "SIGUSR1", "kdnet", 2, 3),
       (SIGTERM, "SIGTERM", "uhemis", nil, 3), (SIGUSR2, "SIGUSR2", "uhved", 3, nil),
+      (SIGHUP, "SIGHUP", "student", nil, nil),
+      // mpirun itself would end the ranks a second later.
+      (SIGTERM, "SIGTERM", "adnet", 2, 3), (SIGINT, "SIGINT", "control", 3, nil),
+      (SIGHUP, "SIGHUP", "teacher", 2, 2),
     ])
     func aSignalEndsWithACheckpoint(
       signal: Int32, name: String, stage: String, ranks: Int?, then: Int?
@@ -33,10 +37,107 @@ extension Commands {
       // Until the first epoch is kept, the second has a step or two to go.
       wait(for: "\(run)/\(stage)/checkpoints/epoch-0001", job)
       job.signal(signal)
-      expectStopped(try job.outcome(), name, run)
+      let stopped = try job.outcome()
+      expectStopped(stopped, ranks == nil ? name : "SIGUSR1", run)
+      if ranks != nil {
+        #expect(stopped.errors.contains("scripts/mpirun: \(name) came: asking the ranks for a checkpoint"))
+      }
       let outcome = try Program.start(Fixture.study(run, "--resume"), ranks: then).outcome()
       #expect(outcome.code == 0, "\(outcome.errors)")
       try Fixture.expectResults(run)
+    }
+
+    private func endless(_ run: String) throws -> Job {
+      try started(run, "--set", "teacher.epochs=100000", ranks: 2)
+    }
+
+    /// What is killed can tell nobody: the ranks notice it, and stop as if they had been asked to.
+    @Test func aKilledLauncherLeavesNobodyBehind() throws {
+      let folder = try Scratch(), run = folder / "run", job = try endless(run)
+      wait(for: "\(run)/teacher/checkpoints/epoch-0001", job)
+      let ranks = job.ranks
+      try #require(ranks.count == 2)
+      job.signal(SIGKILL)
+      #expect(Job.areGone(ranks) && Job.areGone(folder))
+      #expect(exists("\(run)/unfinished") && exists("\(run)/teacher/checkpoints/latest/state.json"))
+    }
+
+    @Test func aSecondInterruptEndsAtOnce() throws {
+      let folder = try Scratch(), run = folder / "run", job = try endless(run)
+      wait(for: "\(run)/teacher/checkpoints/epoch-0001", job)
+      job.signal(SIGINT)
+      job.signal(SIGINT)
+      // Two that come together are one to the shell.
+      while job.isRunning {
+        usleep(100_000)
+        job.signal(SIGINT)
+      }
+      let outcome = try job.outcome()
+      #expect([75, 130].contains(outcome.code), "\(outcome.code)")
+      #expect(Job.areGone(folder))
+    }
+
+    /// Who has nobody to tell goes on training: the journal tells it all.
+    @Test(arguments: ["2>/dev/full", "2>&-", "<&- >&- 2>&-", "2> >(exit)"], [nil, 2])
+    func standardErrorThatCannotBeWrittenStopsNothing(redirection: String, ranks: Int?) throws {
+      let folder = try Scratch(), run = folder / "run"
+      let command = Program.command(
+        ["train"] + (try Fixture.study(run)).dropFirst().filter { $0 != "--quiet" } + ["--verbose"],
+        ranks: ranks)
+      let outcome = try Job(["bash", "-c", "exec \"$@\" \(redirection)", "bash"] + command).outcome()
+      #expect(outcome.code == 0, "\(outcome.code) \(outcome.errors)")
+      for name in ["checkpoints/epoch-0002", "checkpoints/best"] {
+        try expectSame("\(Fixture.run())/teacher/\(name)", "\(run)/teacher/\(name)")
+      }
+      #expect(!exists("\(run)/unfinished"))
+      let journal = try text("\(run)/log.jsonl")
+      #expect(
+        journal.hasPrefix("{\"time\"") && journal.components(separatedBy: "\"event\": \"step\"").count == 5)
+    }
+
+    /// A terminal that is closed under a run that does not belong to it any more.
+    @Test(arguments: [nil, 2]) func aClosedTerminalStopsNothing(ranks: Int?) throws {
+      let folder = try Scratch(), run = folder / "run"
+      let (terminal, name) = try pseudoTerminal()
+      let command = Program.command(
+        ["train"] + (try Fixture.study(run)).dropFirst().filter { $0 != "--quiet" } + ["--verbose"],
+        ranks: ranks)
+      let job = try Job(["bash", "-c", "exec \"$@\" 2> \(name)", "bash"] + command)
+      // Until something has been told there.
+      var byte: UInt8 = 0
+      #expect(read(terminal, &byte, 1) == 1)
+      close(terminal)
+      let outcome = try job.outcome()
+      #expect(outcome.code == 0, "\(outcome.code)")
+      try expectSame(
+        "\(Fixture.run())/teacher/checkpoints/epoch-0002", "\(run)/teacher/checkpoints/epoch-0002")
+    }
+
+    /// A program that reads standard error is told all that the journal is told.
+    @Test(arguments: [nil, 2]) func jsonTellsEveryEventWithItsFields(ranks: Int?) throws {
+      let folder = try Scratch(), run = folder / "run"
+      let arguments = ["train"] + (try Fixture.study(run)).dropFirst().filter { $0 != "--quiet" }
+      let outcome = try Program.start(arguments + ["--log", "json"], ranks: ranks).outcome()
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      let told = try outcome.messages.map { try json($0) }
+      let kept = try text("\(run)/log.jsonl").split(separator: "\n").map { try json(String($0)) }
+      func events(_ list: [[String: Any]]) -> [NSDictionary] {
+        list.filter { !["message", "warning"].contains($0["event"] as? String) }.map { event in
+          NSDictionary(dictionary: event.filter { $0.key != "time" })
+        }
+      }
+      #expect(events(told) == events(kept) && events(kept).count > 6)
+      #expect(told.allSatisfy { $0["time"] is String })
+      // Faults too, of the command line as well.
+      for (arguments, code) in [
+        (["train", folder / "absent.yaml"], 66), (["train", "--threads", "0", "x"], 64),
+      ] {
+        let outcome = try Program.start(arguments + ["--log", "json"], ranks: ranks).outcome()
+        #expect(outcome.code == Int32(code))
+        let fault = try json(#require(outcome.messages.first))
+        #expect(fault["event"] as? String == "fault" && fault["code"] as? Int == code)
+        #expect((fault["text"] as? String)?.isEmpty == false)
+      }
     }
 
     /// A scheduler may reach some ranks only: all stop after the same step.

@@ -1,11 +1,6 @@
 import Foundation
+import Glibc
 import Testing
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
 
 /// All suites of commands, one test after the other: each starts processes that use all cores.
 @Suite(.serialized) enum Commands {}
@@ -19,13 +14,16 @@ struct Outcome {
   let errors: String
 
   /// What was said on standard error, without Open MPI's own words about an abort: paragraphs between rules,
-  /// lines that begin with [host:process], and those of its event loop that begin with [warn].
+  /// lines that begin with [host:process], and those of its event loop that begin with [warn]; and what launchers say of
+  /// a signal that they hand on.
   var messages: [String] {
     var isRule = false, lines: [String] = []
     for line in errors.split(separator: "\n").map(String.init) {
       if line.hasPrefix("-----") {
         isRule.toggle()
-      } else if !isRule, line.firstMatch(of: /^\[([^\]]+:\d+|warn)\]/) == nil {
+      } else if !isRule,
+        line.firstMatch(of: /^(\[([^\]]+:\d+|warn)\]|mpirun: Forwarding signal|scripts\/mpirun: )/) == nil
+      {
         lines.append(line)
       }
     }
@@ -75,6 +73,8 @@ final class Job {
     process.standardInput = FileHandle.nullDevice
     process.standardOutput = try handle("output")
     process.standardError = try handle("errors")
+    // Who started the tests may ignore these, which a shell could not undo.
+    for number in [SIGINT, SIGHUP] { _ = Foundation.signal(number, SIG_DFL) }
     // A dispatch thread blocks signals, and a process inherits that from the thread that starts it.
     var none = sigset_t(), before = sigset_t()
     sigemptyset(&none)
@@ -201,6 +201,15 @@ enum Program {
   static func run(_ arguments: String..., ranks: Int? = nil) throws -> Outcome {
     try start(arguments, ranks: ranks).outcome()
   }
+}
+
+/// A terminal without a screen: the end that a person would sit at, and the path of the other.
+func pseudoTerminal() throws -> (file: Int32, path: String) {
+  let file = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC)
+  var lock: Int32 = 0, number: Int32 = 0
+  // TIOCSPTLCK and TIOCGPTN; the functions made of them are hidden from Swift.
+  try #require(file >= 0 && ioctl(file, 0x4004_5431, &lock) == 0 && ioctl(file, 0x8004_5430, &number) == 0)
+  return (file, "/dev/pts/\(number)")
 }
 
 /// Runs another program, which must end well.

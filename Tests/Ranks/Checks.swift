@@ -1,3 +1,4 @@
+import CMachine
 import Collective
 
 /// Throws if two arrays differ in a bit.
@@ -144,6 +145,27 @@ func checkSums(_ communicator: Communicator) throws {
       try checkRows(communicator, slots, filled: filled)
     }
   }
+}
+
+/// Gradients too small for a whole number of bits are 0 to every thread that adds: the computing ones of a single rank,
+/// and the communication thread of many.
+func checkDenormals(_ communicator: Communicator) throws {
+  cmachine_flush_denormals()
+  defer { cmachine_keep_denormals() }
+  let slots = Slots(4, over: communicator.size), sum = TreeSum<Float>(slots, over: communicator)
+  let run = slots.run(of: communicator.rank), partial = PartialSum<Float>(count: 9)
+  let vector = UnsafeMutableBufferPointer<Float>.allocate(capacity: 9)
+  defer { vector.deallocate() }
+  partial.begin(sum.tree(filled: 4), run: run)
+  for _ in run {
+    vector.initialize(repeating: Float(bitPattern: 70_000))
+    partial.add(vector)
+  }
+  let result = UnsafeMutableBufferPointer<Float>.allocate(capacity: 9)
+  defer { result.deallocate() }
+  result.initialize(repeating: 1)
+  try sum.reduce(partial.nodes, filled: 4, into: result)
+  try expect("sum of denormals", Array(result), [Float](repeating: 0, count: 9))
 }
 
 private func checkSum(

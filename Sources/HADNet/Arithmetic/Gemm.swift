@@ -37,6 +37,18 @@ public enum BLAS {
 }
 
 extension BLAS {
+  /// Takes the memory that products of so many threads need, once and on this thread. Throws where it is not there:
+  /// OpenBLAS would wait for it for ever, deaf to signals.
+  public static func reserve(threads: Int) throws(Fault) {
+    // And the threads themselves.
+    let stack = 8 << 20, bytes = Int(cblas_buffer_bytes())
+    if cblas_take_buffers(Int32(threads), bytes + stack) != 0 { return }
+    throw Fault(
+      .other,
+      "no memory for \(threads) thread\(threads == 1 ? "" : "s"): OpenBLAS needs \(bytes >> 20) MiB of address space for "
+        + "each; \(threads == 1 ? "raise the limit (ulimit -v)" : "take fewer --threads, or raise the limit (ulimit -v)")"
+    )
+  }
   /// The largest relative error of products made by all workers at once, against a plain loop: some builds of
   /// OpenBLAS are wrong when called from several threads, or on some CPUs.
   public static func selfTest(_ workers: Workers) -> Double {

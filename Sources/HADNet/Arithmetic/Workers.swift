@@ -1,3 +1,4 @@
+import CMachine
 import COpenBLAS
 import Dispatch
 import Synchronization
@@ -29,7 +30,7 @@ public final class Workers: @unchecked Sendable {
 
   /// Calls `body(item, worker)` once for each item in 0..<`items`, on all threads.
   public func forEach(_ items: Int, _ body: (_ item: Int, _ worker: Int) -> Void) {
-    cblas_flush_denormals()
+    cmachine_flush_denormals()
     if count == 1 || items <= 1 {
       for turn in 0..<items { body(deal?(turn, items) ?? turn, 0) }
       return
@@ -40,7 +41,7 @@ public final class Workers: @unchecked Sendable {
       // Items write to disjoint memory, and all of them have ended when this returns.
       nonisolated(unsafe) let body = body
       DispatchQueue.concurrentPerform(iterations: min(count, items)) { worker in
-        cblas_flush_denormals()
+        cmachine_flush_denormals()
         while true {
           let turn = next.wrappingAdd(1, ordering: .relaxed).oldValue
           if turn >= items { return }

@@ -1,4 +1,5 @@
 import Foundation
+import Terminal
 
 extension MethodEvaluation {
   /// Throws where a case is missing on one side.

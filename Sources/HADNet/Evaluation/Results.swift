@@ -1,4 +1,5 @@
 import Foundation
+import Terminal
 
 /// What is measured of a region of a case.
 public enum Metric: String, CaseIterable, Sendable {
@@ -329,25 +330,6 @@ private enum JSONNode: Decodable {
   subscript(key: String) -> JSONNode? { members?[key] }
 }
 
-/// A text as JSON, quotes included.
-func jsonString(_ text: String) -> String {
-  var result = "\""
-  for scalar in text.unicodeScalars {
-    switch scalar {
-    case "\"": result += "\\\""
-    case "\\": result += "\\\\"
-    case "\n": result += "\\n"
-    case "\t": result += "\\t"
-    case "\r": result += "\\r"
-    case _ where scalar.value < 0x20:
-      let digits = String(scalar.value, radix: 16)
-      result += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
-    default: result.unicodeScalars.append(scalar)
-    }
-  }
-  return result + "\""
-}
-
 /// `75`, `12.5`: a threshold as a key.
 func thresholdText(_ threshold: Double) -> String {
   Int(exactly: threshold).map(String.init) ?? "\(threshold)"
@@ -379,8 +361,14 @@ extension MethodEvaluation {
   }
 }
 
-/// A field of a CSV file, in quotes where it needs them.
+/// A text in a CSV file, in quotes where it needs them. One that a spreadsheet would take for a formula, and is no number,
+/// begins with an apostrophe, which says there that what follows is a text.
 func csvField(_ text: String) -> String {
-  guard text.contains(where: { ",\"\n\r".contains($0) }) else { return text }
+  var text = text
+  // Scalars: as a character, a carriage return may be one with the end of the line behind it.
+  if let first = text.unicodeScalars.first, "=+-@\t\r".unicodeScalars.contains(first), Double(text) == nil {
+    text = "'" + text
+  }
+  guard text.unicodeScalars.contains(where: { ",\"\n\r".unicodeScalars.contains($0) }) else { return text }
   return "\"" + text.replacing("\"", with: "\"\"") + "\""
 }

@@ -1,4 +1,5 @@
 import Foundation
+import Terminal
 
 /// Table 1 or 2 over several seeds of one study, all on the same cases: how much of a method's Dice or score, and of its
 /// distance to HAD-Net, is the luck of a seed. The paper has one seed and no such table.

@@ -1,6 +1,4 @@
-#if canImport(Glibc)
-  import Glibc
-#endif
+import Glibc
 
 /// Weighted softmax cross-entropy of one case: Σ w(y)·(−ln softmax(logits)[y]) / Σ w(y) over all voxels, as
 /// PyTorch's `mean` with `weight`.

@@ -1,6 +1,6 @@
-#if canImport(Glibc)
-  import Glibc
-#endif
+import Collective
+import Glibc
+import Terminal
 
 /// Float memory with one owner: 64-byte aligned, zeroed when made, freed with its last reference.
 ///
@@ -14,7 +14,10 @@ public final class Buffer: @unchecked Sendable {
     precondition(count >= 0, "a buffer of \(count) values")
     // Kernels read whole vectors: room for one behind the last value.
     let bytes = (count + 16) * 4, isLarge = bytes >= 1 << 22
-    let memory = UnsafeMutableRawPointer.allocate(byteCount: bytes, alignment: isLarge ? 1 << 21 : 64)
+    var memory: UnsafeMutableRawPointer?
+    guard posix_memalign(&memory, isLarge ? 1 << 21 : 64, bytes) == 0, let memory else {
+      Buffer.endForLackOfMemory(bytes)
+    }
     // Large pages: transforms write hundreds of streams at once, more than the CPU holds page addresses for.
     if isLarge { madvise(memory, bytes, Int32(MADV_HUGEPAGE)) }
     base = memory.bindMemory(to: Float.self, capacity: count + 16)
@@ -22,7 +25,16 @@ public final class Buffer: @unchecked Sendable {
     base.initialize(repeating: 0, count: count + 16)
   }
 
-  deinit { base.deallocate() }
+  deinit { free(base) }
+
+  /// There is nothing to go on with, on no rank. What is on the disk is whole.
+  private static func endForLackOfMemory(_ bytes: Int) -> Never {
+    StandardError.say(
+      "out of memory: \(bytes >> 20) MiB more are not to be had; take smaller volumes, a smaller network (k), fewer ranks "
+        + "on a node, or a node with more memory",
+      event: "fault", [("code", "\(Fault.Kind.other.rawValue)")])
+    World.abort(code: Fault.Kind.other.rawValue)
+  }
 
   public var values: UnsafeMutableBufferPointer<Float> {
     UnsafeMutableBufferPointer(start: base, count: count)

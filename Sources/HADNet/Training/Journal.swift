@@ -1,5 +1,6 @@
 import Foundation
 import Synchronization
+import Terminal
 
 /// A value in the journal.
 public enum JournalValue: Sendable, ExpressibleByStringLiteral, ExpressibleByIntegerLiteral,
@@ -16,7 +17,7 @@ public enum JournalValue: Sendable, ExpressibleByStringLiteral, ExpressibleByInt
   public init(floatLiteral value: Double) { self = .number(value) }
   public init(booleanLiteral value: Bool) { self = .flag(value) }
 
-  fileprivate var json: String {
+  public var json: String {
     switch self {
     case .text(let text): jsonString(text)
     case .whole(let value): "\(value)"
@@ -55,8 +56,7 @@ public final class Journal: Sendable {
   }
 
   public func write(_ event: String, _ fields: [(String, JournalValue)]) throws(Fault) {
-    let all = [("time", .text(Date.now.formatted(.iso8601))), ("event", .text(event))] + fields
-    let line = "{" + all.map { "\(jsonString($0.0)): \($0.1.json)" }.joined(separator: ", ") + "}\n"
+    let line = jsonEvent(event, fields.map { ($0.0, $0.1.json) }) + "\n"
     let trouble: Int32 = torn.withLock { torn in
       // One call for the whole line: lines of several threads never mix.
       let bytes = Array((torn ? "\n" + line : line).utf8)

@@ -1,5 +1,6 @@
 import Foundation
 import Synchronization
+import Terminal
 
 /// What a person at the terminal sees of a long piece of work: a bar with the time left, or plain lines. It only
 /// shows; no result depends on it.
@@ -28,21 +29,27 @@ public final class ProgressBar: Sendable {
   public let style: Style
   private let now: @Sendable () -> Double
   private let output: @Sendable (String) -> Void
+  private let columns: @Sendable () -> Int?
   private let state = Mutex(State())
 
   /// A bar where standard error is a terminal, else lines.
   public convenience init(quiet: Bool = false) {
-    self.init(style: quiet ? .quiet : isatty(STDERR_FILENO) == 1 ? .bar : .lines)
+    // Objects are read by programs.
+    let isSeen = StandardError.form == .text && TerminalWidth.isTerminal
+    self.init(style: quiet ? .quiet : isSeen ? .bar : .lines)
   }
 
-  /// `now` is in seconds from any start; `output` takes what goes to standard error.
+  /// `now` is in seconds from any start; `output` takes what goes to standard error, whose terminal is `columns` wide
+  /// at that moment.
   public init(
     style: Style,
     now: @escaping @Sendable () -> Double = { ProcessInfo.processInfo.systemUptime },
-    output: @escaping @Sendable (String) -> Void = { FileHandle.standardError.write(Data($0.utf8)) }
+    columns: @escaping @Sendable () -> Int? = { TerminalWidth.columns },
+    output: @escaping @Sendable (String) -> Void = { StandardError.write($0) }
   ) {
     self.style = style
     self.now = now
+    self.columns = columns
     self.output = output
   }
 
@@ -68,12 +75,20 @@ public final class ProgressBar: Sendable {
   }
 
   /// Writes a line that stays, e.g. one an epoch.
-  public func line(_ text: String) {
+  public func line(_ text: String) { line(text, event: "message") }
+
+  /// Writes a line that begins with "warning: ".
+  public func warn(_ text: String) { line(text, event: "warning") }
+
+  private func line(_ text: String, event: String) {
     guard style != .quiet else { return }
     state.withLock { state in
       let wasVisible = state.isVisible
       clear(&state)
-      output(text + "\n")
+      switch StandardError.form {
+      case .text: output((event == "warning" ? "warning: " : "") + printable(text) + "\n")
+      case .json: output(jsonEvent(event, [("text", jsonString(text))]) + "\n")
+      }
       if wasVisible { draw(&state) }
     }
   }
@@ -91,6 +106,9 @@ public final class ProgressBar: Sendable {
       "\(state.label) [" + String(repeating: "█", count: full) + String(repeating: "·", count: 24 - full)
     text += "] \(state.done)/\(state.total)" + left(state, time)
     if !state.detail.isEmpty { text += "  \(state.detail)" }
+    // A bar that goes beyond the line's end could not be taken back. The last column stays free: some terminals go on to
+    // the next line with it.
+    text = fitted(printable(text), columns: max(1, (columns() ?? 80) - 1))
     // Back to the first column, and clear what a longer text left behind.
     output("\r\(text)\u{1B}[K")
     state.isVisible = true

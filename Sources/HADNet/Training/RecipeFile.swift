@@ -1,4 +1,5 @@
 import Foundation
+import Terminal
 import Yams
 
 // One list of keys (the `visit` functions below) serves reading, writing and comparing, so that a key can't be
@@ -489,7 +490,7 @@ extension Node {
       isNull
         ? "empty"
         : number(Double.self) != nil || self.plain == "true" || self.plain == "false"
-          ? scalar.string : "\"\(scalar.string)\""
+          ? excerpt(scalar.string) : "\"\(excerpt(scalar.string))\""
     case .sequence(let list): "[" + list.map(\.words).joined(separator: ", ") + "]"
     case .mapping(let mapping):
       "{"
@@ -511,6 +512,11 @@ private struct RecipeTree {
   init(_ yaml: String, file: String) throws(Fault) {
     self.file = file
     let composed: Node?
+    // Editors of other systems begin a file with a byte order mark.
+    let yaml = withoutByteOrderMark(yaml)
+    if let excess = YAMLBounds.excess(yaml) {
+      throw Fault(.recipe, "\(file):\(excess.line): \(excess.words)")
+    }
     do {
       composed = try Yams.compose(yaml: yaml)
     } catch {
@@ -536,15 +542,17 @@ private struct RecipeTree {
     case .duplicatedKeysInMapping(let keys, let context):
       return Fault(
         .recipe,
-        "\(file):\(context.mark.line): \(keys.sorted().first ?? "a key") stands twice in this section")
+        "\(file):\(context.mark.line): \(excerpt(keys.sorted().first ?? "a key")) stands twice in this section"
+      )
     default: return sentence(nil, "\(error)", nil)
     }
   }
 
   /// Puts the value of `key=value` in its place.
   mutating func override(_ text: String) throws(Fault) {
+    let shown = excerpt(text)
     guard let equals = text.firstIndex(of: "="), equals > text.startIndex else {
-      throw Fault(.usage, "--set \(text): write it as key=value, e.g. --set hadnet.rate=1e-3")
+      throw Fault(.usage, "--set \(shown): write it as key=value, e.g. --set hadnet.rate=1e-3")
     }
     let key = text[..<equals].trimmingCharacters(in: .whitespaces)
     let path = key.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
@@ -553,19 +561,20 @@ private struct RecipeTree {
     if let first = inside.first {
       throw Fault(
         .recipe,
-        "--set \(text): \(key) is a section; set one of its keys, such as \(first.joined(separator: "."))")
+        "--set \(shown): \(key) is a section; set one of its keys, such as \(first.joined(separator: "."))")
     }
     let counts = RecipeValue<SplitSettings>.counts, ratio = RecipeValue<SplitSettings>.ratio
     let isOfSplit =
       path.count == 3 && path.starts(with: ["data", "split"]) && (counts + [ratio]).contains(path[2])
     guard known.contains(path) || isOfSplit else {
-      throw Fault(.recipe, "--set \(text): " + unknown(path, among: known))
+      throw Fault(.recipe, "--set \(shown): " + unknown(path, among: known))
     }
+    if let excess = YAMLBounds.excess(text) { throw Fault(.recipe, "--set \(shown): \(excess.words)") }
     let value: Node?
     do {
       value = try Yams.compose(yaml: String(text[text.index(after: equals)...]))
     } catch {
-      throw Fault(.recipe, "--set \(text): the value is not valid YAML")
+      throw Fault(.recipe, "--set \(shown): the value is not valid YAML")
     }
     RecipeTree.put(value ?? Node("null"), at: path[...], in: &root)
     if isOfSplit {
@@ -603,7 +612,9 @@ private struct RecipeTree {
 
   /// `demo.yaml:12`, or the override that put the value there.
   func place(_ path: [String], _ node: Node) -> String {
-    if let text = overrides.first(where: { $0.key.starts(with: path) })?.value { return "--set \(text)" }
+    if let text = overrides.first(where: { $0.key.starts(with: path) })?.value {
+      return "--set \(excerpt(text))"
+    }
     return node.mark.map { "\(file):\($0.line)" } ?? file
   }
 }
@@ -628,7 +639,7 @@ private struct RecipeReader: RecipeVisitor {
       let path = path + [key]
       throw Fault(
         .recipe,
-        "\(tree.place(path, found)): \(path.joined(separator: ".")) must be \(form.allowed), not \(found.words)"
+        "\(tree.place(path, found)): \(path.joined(separator: ".")) must be \(form.allowed), not \(excerpt(found.words))"
       )
     }
     value = read
@@ -640,7 +651,8 @@ private struct RecipeReader: RecipeVisitor {
     if let found, !found.isNull, found.mapping == nil {
       throw Fault(
         .recipe,
-        "\(tree.place(path, found)): \(path.joined(separator: ".")) is a section of keys, not \(found.words)")
+        "\(tree.place(path, found)): \(path.joined(separator: ".")) is a section of keys, not \(excerpt(found.words))"
+      )
     }
     var reader = RecipeReader(tree: tree, path: path, node: found)
     try section.visit(&reader)
@@ -665,7 +677,7 @@ private struct RecipeReader: RecipeVisitor {
 
 /// What to say of a key that there is none: the nearest of its section, or the same key in another section, or all.
 private func unknown(_ path: [String], among known: [[String]]) -> String {
-  let name = path.joined(separator: "."), section = path.dropLast(), key = path.last ?? ""
+  let name = excerpt(path.joined(separator: ".")), section = path.dropLast(), key = path.last ?? ""
   var siblings: [String] = []
   for other in known where other.count > section.count && other.starts(with: section) {
     let sibling = other[section.count]
@@ -674,7 +686,10 @@ private func unknown(_ path: [String], among known: [[String]]) -> String {
   if known.contains(Array(section)) { return "\(section.joined(separator: ".")) has no keys of its own" }
   // A section that isn't there itself: say so of the section, whose name is the mistake.
   if siblings.isEmpty, section.count > 0 { return unknown(Array(section), among: known) }
-  let nearest = siblings.map { (key: $0, edits: edits(from: key, to: $0)) }.min { $0.edits < $1.edits }
+  // Of a long one none is near, and the distance would take its time.
+  let nearest =
+    key.count > 80
+    ? nil : siblings.map { (key: $0, edits: edits(from: key, to: $0)) }.min { $0.edits < $1.edits }
   if let nearest, nearest.edits <= max(1, min(key.count, nearest.key.count) / 2) {
     return "\(name) is not a known key; did you mean \(nearest.key)?"
   }

@@ -6,10 +6,10 @@ public final class StopWatch {
   /// their way to the disk.
   private var step = 0.0, epochEnd = 0.0, checkpoint = 0.0, sealing = 0.0
 
-  /// `limit`: seconds from now; nil for ever.
+  /// `limit`: seconds from now; nil for ever, as are more than a hundred years.
   public init(limit: Double? = nil, isSignalled: @escaping () -> Bool = { false }) {
     self.isSignalled = isSignalled
-    end = limit.map { ContinuousClock.now + .seconds($0) }
+    end = limit.flatMap { $0 < 3.2e9 ? ContinuousClock.now + .seconds(max($0, -3.2e9)) : nil }
   }
 
   func noteStep(_ seconds: Double) { step = max(step, seconds) }
