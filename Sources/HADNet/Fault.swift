@@ -30,7 +30,16 @@ public struct Fault: Error, CustomStringConvertible, Equatable, Sendable {
     self.kind = kind
     // It may quote a name that nobody has looked at yet, of any length.
     self.description = printable(description).split(separator: "\n", omittingEmptySubsequences: false)
-      .map { excerpt(String($0), limit: 2000) }.joined(separator: "\n")
+      .map { Fault.bounded(String($0)) }.joined(separator: "\n")
+  }
+
+  /// A line without words that no path and no sentence has, nor more of them than a person reads.
+  private static func bounded(_ line: String) -> String {
+    if line.utf8.count <= 300 { return line }
+    let words = line.split(separator: " ", omittingEmptySubsequences: false).map { word in
+      word.unicodeScalars.count > 300 ? excerpt(String(word)) : String(word)
+    }
+    return excerpt(words.joined(separator: " "), limit: 2000)
   }
 }
 

@@ -1,5 +1,6 @@
 import Collective
 import HADNet
+import Terminal
 
 /// Cases that could not be done, while the others were: listed at the end, the worst of them ends the command.
 struct CaseFailures {
@@ -45,9 +46,12 @@ struct CaseFailures {
   /// Lists them on standard error, at most so many; behind several stands `sum`.
   func tell(_ sum: String, atMost most: Int = .max) {
     let lines = lines
-    for line in lines.prefix(most) { HADNetDist.complain(line) }
-    if lines.count > most { HADNetDist.complain("and \(lines.count - most) more") }
-    if lines.count > 1 { HADNetDist.complain(sum) }
+    for (line, one) in zip(lines, all).prefix(most) {
+      StandardError.say(
+        line, event: "fault", [("code", "\(one.fault.kind.rawValue)"), ("case", jsonString(one.id))])
+    }
+    if lines.count > most { StandardError.say("and \(lines.count - most) more") }
+    if lines.count > 1 { StandardError.say(sum) }
   }
 
   /// The exit code: 74, else 65, else 66, else that of the first; 0 where there is none.

@@ -13,9 +13,9 @@ struct DoctorCommand: ParsableCommand {
       Example: hadnet-dist doctor --golden Tests/Fixtures/parity/step_k2.safetensors
       """)
 
-  @Option(help: "A file of golden values; one line a group with its largest error.")
+  @Option(help: "A file of golden values; one line a group with its largest error.", completion: .file())
   var golden: String?
-  @Option(help: "Folder whose file system is checked.")
+  @Option(help: "Folder whose file system is checked.", completion: .directory)
   var folder = "."
   @OptionGroup var shared: SharedOptions
 

@@ -21,9 +21,11 @@ struct EvaluateCommand: ParsableCommand {
     var convention: LabelConvention { self == .brats2019 ? .brats2019 : .brats2023 }
   }
 
-  @Option(help: "A data set in any BraTS layout, or a folder of ID/ID_seg.nii.gz or ID_seg.nii.gz.")
+  @Option(
+    help: "A data set in any BraTS layout, or a folder of ID/ID_seg.nii.gz or ID_seg.nii.gz.",
+    completion: .directory)
   var truth: String
-  @Option(help: "Folder of ID.nii.gz.")
+  @Option(help: "Folder of ID.nii.gz.", completion: .directory)
   var predictions: String
   @Option(
     help: ArgumentHelp(
@@ -31,9 +33,9 @@ struct EvaluateCommand: ParsableCommand {
       discussion: """
         Uncertainties from 0 to 100, on the truth's grid; the folder may be that of the predictions. The truth then \
         needs ID_t1.nii.gz beside it, which is above 0 in the brain.
-        """))
+        """), completion: .directory)
   var uncertainty: String?
-  @Option(help: "File for the scores as JSON; - is standard output.")
+  @Option(help: "File for the scores as JSON; - is standard output.", completion: .file())
   var json: String?
   @Option(help: "Label convention: 2019 (ET is 4) or 2023 (ET is 3); default: by the cases' names.")
   var labels: Labels?
@@ -41,9 +43,10 @@ struct EvaluateCommand: ParsableCommand {
   var truthLabels: Labels?
   @Option(help: "That of the predictions alone.")
   var predictionLabels: Labels?
-  @Option(help: "Evaluate only the cases in this text file, a name a line.")
+  @Option(help: "Evaluate only the cases in this text file, a name a line.", completion: .file())
   var cases: String?
-  @Option(help: "Evaluate only one set of a split, FILE:SET, such as run/split.json:test.")
+  @Option(
+    help: "Evaluate only one set of a split, FILE:SET, such as run/split.json:test.", completion: .file())
   var split: String?
   @Option(help: "Steps from 0 to 100 of the thresholds of the uncertainty score; default: 40.")
   var points: Int?
@@ -160,11 +163,13 @@ struct CompareCommand: ParsableCommand {
       Example: hadnet-dist compare hadnet.json student.json adnet.json
       """)
 
-  @Argument(help: "Scores as `evaluate --json` writes them, or a run's summary.json.")
+  @Argument(
+    help: "Scores as `evaluate --json` writes them, or a run's summary.json.",
+    completion: .file(extensions: ["json"]))
   var a: String
-  @Argument(help: "Scores of other methods on the same cases.")
+  @Argument(help: "Scores of other methods on the same cases.", completion: .file(extensions: ["json"]))
   var others: [String]
-  @Option(help: "File for all numbers as JSON; - is standard output.")
+  @Option(help: "File for all numbers as JSON; - is standard output.", completion: .file())
   var json: String?
   @OptionGroup var shared: SharedOptions
 
@@ -191,7 +196,7 @@ struct ReportCommand: ParsableCommand {
     abstract: "Write tables, figures and report.html of a run, or of all its seeds, finished or not.",
     discussion: "Example: hadnet-dist report run")
 
-  @Argument(help: "The run's folder.")
+  @Argument(help: "The run's folder.", completion: .directory)
   var path: String
   @OptionGroup var shared: SharedOptions
 

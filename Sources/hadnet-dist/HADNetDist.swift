@@ -87,13 +87,17 @@ struct SharedOptions: ParsableArguments {
         that share them.
         """))
   var threads: Int?
-  @Option(help: "Folder of prepared cases that train and study share on a node; default: RUN/cache.")
+  @Option(
+    help: "Folder of prepared cases that train and study share on a node; default: RUN/cache.",
+    completion: .directory)
   var cache: String?
   @Flag(help: "Say nothing but errors and results.")
   var quiet = false
   @Flag(help: "Say what each step did.")
   var verbose = false
-  @Option(help: "How messages on standard error look: text, or json, an object a line.")
+  @Option(
+    help:
+      "How messages on standard error look: text, or json, an object a line, with every event of log.jsonl.")
   var log = LogForm.text
 
   func validate() throws {

@@ -9,7 +9,7 @@ struct PhantomCommand: ParsableCommand {
     commandName: "phantom", abstract: "Write a synthetic data set in BraTS form.",
     discussion: "Example: hadnet-dist phantom data --cases 40 --shape 48x48x48 --seed 1 --layout brats2019")
 
-  @Argument(help: "Folder to write; it must not exist or be empty.")
+  @Argument(help: "Folder to write; it must not exist or be empty.", completion: .directory)
   var out: String
   @Option(help: "Number of cases.")
   var cases = 40

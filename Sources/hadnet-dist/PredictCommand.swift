@@ -21,14 +21,16 @@ struct PredictCommand: ParsableCommand {
 
   @Option(
     help:
-      "A model file (safetensors), a checkpoint folder, or a run's stage (RUN/hadnet), of which the best is taken."
-  )
+      "A model file (safetensors), a checkpoint folder, or a run's stage (RUN/hadnet), of which the best is taken.",
+    completion: .file())
   var model: [String]
   @Flag(help: "Take a model file without the hash of its contents, as another program writes it.")
   var unverified = false
-  @Option(help: "Patients, in any BraTS layout; no truth and, for a student, no T1ce needed.")
+  @Option(
+    help: "Patients, in any BraTS layout; no truth and, for a student, no T1ce needed.",
+    completion: .directory)
   var data: String
-  @Option(help: "Folder for ID.nii.gz of each patient.")
+  @Option(help: "Folder for ID.nii.gz of each patient.", completion: .directory)
   var out: String
   @Option(help: "Dropout samples for uncertainty maps; 0: none.")
   var uncertainty = 0
@@ -81,8 +83,8 @@ struct PredictCommand: ParsableCommand {
       if let old = dataset.cases.first(where: {
         UncertaintyWriter.files($0.id, in: out).contains(where: FileManager.default.fileExists(atPath:))
       }), uncertainty == 0 {
-        bar.line(
-          "warning: \(out) has maps of uncertainties from before, of \(old.id) for one: they may be another model's"
+        bar.warn(
+          "\(out) has maps of uncertainties from before, of \(old.id) for one: they may be another model's"
         )
       }
       var written = 0
@@ -159,7 +161,7 @@ struct PredictCommand: ParsableCommand {
         if segmentMean { return }
         if try predictor.write(prepared, convention: files.convention, into: out) {
           warnings.append(
-            "warning: \(files.id): a brain of \(prepared.size) voxels, larger than the model's \(model.facts.size); "
+            "\(files.id): a brain of \(prepared.size) voxels, larger than the model's \(model.facts.size); "
               + "nothing is cut")
         }
       }
@@ -169,15 +171,15 @@ struct PredictCommand: ParsableCommand {
     }
     bar.finish()
     // Rank 0 speaks for all.
-    for text in try communicator.gather(warnings.joined(separator: "\n")) where !text.isEmpty {
-      bar.line(text)
+    for text in try communicator.gather(warnings.joined(separator: "\n")) {
+      for line in text.split(separator: "\n") { bar.warn(String(line)) }
     }
     let all = try communicator.gather(without.joined(separator: "\u{1e}")).flatMap {
       $0.split(separator: "\u{1e}")
     }
     if let first = all.min() {
-      bar.line(
-        "warning: \(all.count) patient\(all.count == 1 ? " has" : "s have") no orientation in the header (both form "
+      bar.warn(
+        "\(all.count) patient\(all.count == 1 ? " has" : "s have") no orientation in the header (both form "
           + "codes are 0), \(first) \(all.count == 1 ? "" : "for one "): the axes are taken to run right, front, up; "
           + "if they do not, the result is wrong")
     }

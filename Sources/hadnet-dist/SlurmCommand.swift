@@ -2,6 +2,7 @@ import ArgumentParser
 import Collective
 import Foundation
 import HADNet
+import Terminal
 
 struct SlurmCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -17,7 +18,7 @@ struct SlurmCommand: ParsableCommand {
   enum Task: String, ExpressibleByArgument, CaseIterable { case study, train }
   enum Launcher: String, ExpressibleByArgument, CaseIterable { case srun, mpirun }
 
-  @Argument(help: "The recipe, a YAML file.")
+  @Argument(help: "The recipe, a YAML file.", completion: .file(extensions: ["yaml", "yml"]))
   var recipe: String
   @Option(help: "Nodes of the job.")
   var nodes: Int
@@ -44,9 +45,11 @@ struct SlurmCommand: ParsableCommand {
   var stage: Stage?
   @Option(help: "Seeds of --command study, one after the other in one job.")
   var seeds: Int?
-  @Option(help: "The data set's folder; default: the recipe's data.path.")
+  @Option(help: "The data set's folder; default: the recipe's data.path.", completion: .directory)
   var data: String?
-  @Option(name: .customLong("run"), help: "The run's folder; default: runs/ and the recipe's name.")
+  @Option(
+    name: .customLong("run"), help: "The run's folder; default: runs/ and the recipe's name.",
+    completion: .directory)
   var folder: String?
   @Option(help: "The job's name; default: hadnet- and the recipe's name.")
   var name: String?
@@ -73,10 +76,16 @@ struct SlurmCommand: ParsableCommand {
         + "sbatch.",
       "Nodes × ranks × threads: \(nodes) × \(ranks) × \(threads); batch \(slots.count)"
         + (recipe.batch == nil ? ", one case a rank: fixed when the run begins." : "."),
+      updates(recipe, batch: slots.count, root),
       "A case has \(size) voxels (\(sizeIsFrom)), k is \(recipe.network.k).",
       "Memory of a rank: \(SlurmCommand.gib(memory.training, .up)) GiB to train, \(SlurmCommand.gib(kept, .down)) GiB of "
         + "prepared cases.",
     ]
+    if recipe.batch == nil, slots.count > 1 {
+      StandardError.say(
+        "warning: the recipe sets no batch, so \(slots.count) ranks make it \(slots.count), with \(slots.count) times "
+          + "fewer updates than the paper's batch of 1; --set batch=N fixes it, and the ranks with it")
+    }
     let plainName = String(recipe.name.map { SlurmCommand.isPlain("\($0)") ? $0 : "-" })
     var options = [
       "job-name=\(name ?? "hadnet-\(plainName)")", "nodes=\(nodes)", "ntasks-per-node=\(ranks)",
@@ -114,6 +123,22 @@ struct SlurmCommand: ParsableCommand {
       """, terminator: "")
   }
 
+  /// What the batch means for the training: steps an epoch and updates, beside those of the paper's batch of one case.
+  private func updates(_ recipe: Recipe, batch: Int, _ root: String) -> String {
+    let cases = SlurmCommand.trainingCases(recipe, root)
+    let known = cases.map { "\($0) training cases" } ?? "the paper's 200 training cases"
+    let count = cases ?? 200, steps = (count + batch - 1) / batch
+    let stages = command == .train ? [stage ?? .teacher] : [.teacher, .hadnet]
+    let all = stages.compactMap { stage -> String? in
+      // Methods that see windows count those, not cases.
+      guard let epochs = SlurmCommand.epochs(stage, recipe) else { return nil }
+      return "\(stage.method) \(epochs * steps) updates in \(epochs) epochs"
+        + (batch > 1 ? " (the paper's batch of 1: \(epochs * count))" : "")
+    }
+    if all.isEmpty { return "Windows, not cases, make the steps of \(stages[0].method)." }
+    return "\(known) make \(steps) step\(steps == 1 ? "" : "s") an epoch: \(all.joined(separator: ", "))."
+  }
+
   /// Bytes of a node that the job asks for, and how many of them each rank keeps for prepared cases.
   private func share(_ memory: RankMemory, ranks: Int) throws -> (wanted: Int, kept: Int) {
     let needed = ranks * memory.training
@@ -144,14 +169,15 @@ struct SlurmCommand: ParsableCommand {
       }
     }
     guard let limit = TimeLimit(time) else {
-      throw Fault(.usage, "--time is \(time); write minutes, HH:MM:SS, D-HH or D-HH:MM:SS")
+      throw Fault(.usage, "--time is \(excerpt(time)); write minutes, HH:MM:SS, D-HH or D-HH:MM:SS")
     }
     guard limit.seconds >= 300 else {
-      throw Fault(.usage, "--time is \(time); five minutes at least, as two are for the last checkpoint")
+      throw Fault(
+        .usage, "--time is \(excerpt(time)); five minutes at least, as two are for the last checkpoint")
     }
     for (option, value) in [("--partition", partition), ("--account", account), ("--name", name)] {
       if let value, !SlurmCommand.isPlain(value) {
-        throw Fault(.usage, "\(option) is '\(value)'; letters, digits and . _ , + @ - are possible")
+        throw Fault(.usage, "\(option) is '\(excerpt(value))'; letters, digits and . _ , + @ - are possible")
       }
     }
     if stage != nil, command != .train { throw Fault(.usage, "--stage needs --command train") }
@@ -196,6 +222,30 @@ struct SlurmCommand: ParsableCommand {
 
   // MARK: Sizes
 
+  /// Epochs of a stage; nil for those that see windows.
+  private static func epochs(_ stage: Stage, _ recipe: Recipe) -> Int? {
+    switch stage {
+    case .teacher: recipe.teacher.epochs
+    case .student: recipe.student.epochs
+    case .hadnet, .adnet, .control: recipe.hadnet.epochs
+    case .kdnet: recipe.kdnet.epochs
+    case .uhemis, .uhved: nil
+    }
+  }
+
+  /// The training cases of a data set that can be seen.
+  private static func trainingCases(_ recipe: Recipe, _ root: String) -> Int? {
+    guard let cases = (try? Dataset.inspect(root))?.cases, !cases.isEmpty else { return nil }
+    switch recipe.data.split {
+    case .file(let path): return (try? Split.read(path, ids: cases.map(\.id)))?.train.count
+    case .counts(let train, let validation, let test):
+      return
+        (try? Split.random(
+          cases, seed: recipe.data.splitSeed ?? recipe.seed,
+          weights: (train: train, validation: validation, test: test)))?.train.count
+    }
+  }
+
   /// The size of a case, and how it is known. Of a data set that can be seen only one header is read: a brain is not
   /// larger than its file, nor than those of BraTS 2019.
   private static func size(_ recipe: Recipe, _ root: String) -> (Size, String) {
@@ -214,10 +264,12 @@ struct SlurmCommand: ParsableCommand {
   private static func bytes(_ text: String) throws -> Int {
     guard let match = text.wholeMatch(of: /([1-9][0-9]{0,9})([KMGT]?)/.ignoresCase()),
       let number = Int(match.1), let unit = "KMGT".firstIndex(of: match.2.uppercased().first ?? "M")
-    else { throw Fault(.usage, "--memory-per-node is \(text); write it as 180G or 184320M") }
+    else { throw Fault(.usage, "--memory-per-node is \(excerpt(text)); write it as 180G or 184320M") }
     let bytes = number.multipliedReportingOverflow(
       by: 1 << (10 * (1 + "KMGT".distance(from: "KMGT".startIndex, to: unit))))
-    guard !bytes.overflow else { throw Fault(.usage, "--memory-per-node is \(text); no node has as much") }
+    guard !bytes.overflow else {
+      throw Fault(.usage, "--memory-per-node is \(excerpt(text)); no node has as much")
+    }
     return bytes.partialValue
   }
 

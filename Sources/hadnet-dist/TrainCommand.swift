@@ -7,11 +7,15 @@ extension Stage: ExpressibleByArgument {}
 
 /// What `train` and `study` have in common.
 struct RunOptions: ParsableArguments {
-  @Argument(help: "The recipe, a YAML file; default with --resume: the one in --run.")
+  @Argument(
+    help: "The recipe, a YAML file; default with --resume: the one in --run.",
+    completion: .file(extensions: ["yaml", "yml"]))
   var recipe: String?
-  @Option(help: "The data set's folder; default: the recipe's data.path.")
+  @Option(help: "The data set's folder; default: the recipe's data.path.", completion: .directory)
   var data: String?
-  @Option(name: .customLong("run"), help: "The run's folder; default: runs/ and the recipe's name.")
+  @Option(
+    name: .customLong("run"), help: "The run's folder; default: runs/ and the recipe's name.",
+    completion: .directory)
   var folder: String?
   @Flag(help: "Go on from the newest checkpoint, if there is one; also to more epochs than before.")
   var resume = false

@@ -113,6 +113,29 @@ extension Commands {
         "\(Fixture.run())/teacher/checkpoints/epoch-0002", "\(run)/teacher/checkpoints/epoch-0002")
     }
 
+    /// Under mpirun ranks have a pipe: who sits at the launcher's terminal sees the bar all the same.
+    @Test(arguments: [nil, 2]) func aTerminalGetsTheBarInItsWidth(ranks: Int?) throws {
+      let folder = try Scratch(), (terminal, name) = try pseudoTerminal()
+      var size = winsize(ws_row: 24, ws_col: 40, ws_xpixel: 0, ws_ypixel: 0)
+      try #require(ioctl(terminal, UInt(TIOCSWINSZ), &size) == 0)
+      let arguments = (try Fixture.study(folder / "run")).dropFirst().filter { $0 != "--quiet" }
+      let command = Program.command(["train"] + arguments, ranks: ranks)
+      let job = try Job(["bash", "-c", "exec \"$@\" 2> \(name)", "bash"] + command)
+      var seen: [UInt8] = [], buffer = [UInt8](repeating: 0, count: 4096)
+      // Nobody holds the other end any more once the program has ended.
+      while true {
+        let count = read(terminal, &buffer, buffer.count)
+        if count > 0 { seen += buffer[..<count] } else if !job.isRunning { break } else { usleep(5000) }
+      }
+      close(terminal)
+      #expect(try job.outcome().code == 0)
+      let shown = String(decoding: seen, as: UTF8.self)
+      let bars = shown.split(separator: "\r").filter { $0.hasPrefix("Teacher [") }
+      #expect(bars.count > 1, "\(shown)")
+      let widths = bars.map { $0.prefix { $0 != "\u{1B}" }.count }
+      #expect(widths.allSatisfy { $0 <= 39 } && widths.contains(39), "\(bars)")
+    }
+
     /// A program that reads standard error is told all that the journal is told.
     @Test(arguments: [nil, 2]) func jsonTellsEveryEventWithItsFields(ranks: Int?) throws {
       let folder = try Scratch(), run = folder / "run"
@@ -193,6 +216,21 @@ extension Commands {
     {
       let outcome = try Program.run("train", "r.yaml", "--time-limit=\(text)")
       #expect(outcome.code == 64 && outcome.errors.contains("--time-limit"), "\(outcome.errors)")
+    }
+
+    @Test(arguments: ["inf", "nan", "1e308", "-1e308", "text", "", "1"])
+    func anEndOfTheJobThatIsNoneIsTold(text: String) throws {
+      let folder = try Scratch()
+      let arguments = (try Fixture.study(folder / "run")).dropFirst().filter { $0 != "--quiet" }
+      let outcome = try Job(
+        Program.command(["train"] + arguments),
+        environment: ["SLURM_JOB_ID": "1", "SLURM_JOB_END_TIME": text]
+      ).outcome()
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      #expect(
+        outcome.messages.contains(
+          "warning: SLURM_JOB_END_TIME=\(text) is no time at which this job ends: it is ignored"),
+        "\(outcome.errors)")
     }
 
     /// Twenty kills of a random rank at random times, each time gone on with on another number of ranks.

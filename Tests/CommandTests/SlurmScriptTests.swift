@@ -67,6 +67,23 @@ extension Commands {
       #expect(try #require(Double(kept.1)) > 45)
     }
 
+    /// What the batch makes of the training, beside the paper's.
+    @Test func theHeadTellsStepsAndUpdates() throws {
+      let script = try slurm(
+        "--nodes", "1", "--data", Fixture.data(), "--set", "data.split={train: 7, validation: 3, test: 3}")
+      #expect(script.errors == "")
+      #expect(script.output.contains("# 7 training cases make 1 step an epoch: Teacher "), "\(script.output)")
+      let open = try slurm(
+        "--nodes", "4", "--cores-per-node", "64", "--data", "absent", "--set", "batch=null", "--set",
+        "hadnet.epochs=240")
+      #expect(open.output.contains("the paper's 200 training cases make 7 steps an epoch"), "\(open.output)")
+      #expect(open.output.contains("HAD-Net 1680 updates in 240 epochs (the paper's batch of 1: 48000)"))
+      #expect(
+        open.errors.contains(
+          "warning: the recipe sets no batch, so 32 ranks make it 32, with 32 times fewer"),
+        "\(open.errors)")
+    }
+
     @Test func aSmallDataSetNeedsLittle() throws {
       let outcome = try slurm("--nodes", "1", "--data", Fixture.data(), "--set", "network.k=2")
       #expect(outcome.output.contains("# A case has 32×32×32 voxels (at most, "), "\(outcome.output)")

@@ -134,7 +134,54 @@ extension Commands {
       #expect(outcome.errors.contains("warning: the 2 ranks of "), "\(outcome.errors)")
       #expect(
         outcome.errors.contains(
-          "have 2 threads on 1 core: start fewer ranks there, or with --threads 1"), "\(outcome.errors)")
+          "have 2 threads on 1 core: start at most 1 rank there\n"), "\(outcome.errors)")
+    }
+
+    /// What is no number of threads is named, and what is taken instead.
+    @Test(arguments: ["OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"], ["abc", "0", "-1", "99999999999999999999"])
+    func aNumberOfThreadsThatIsNoneIsTold(name: String, value: String) throws {
+      let command =
+        ["taskset", "-c", "0"] + Program.command(["bench", "predict", "--shape", "32x32x32", "--k", "2"])
+      let outcome = try Job(command, environment: [name: value]).outcome()
+      #expect(outcome.code == 0 && outcome.output.contains("1 thread(s)"), "\(outcome.output)")
+      #expect(
+        outcome.messages == [
+          "warning: \(name)=\(value) is no number of threads from 1 to 4096: it is ignored, and a rank has 1 thread; "
+            + "--threads sets them"
+        ], "\(outcome.errors)")
+      // Who says how many is not asked for it.
+      let given = try Job(command + ["--threads", "1"], environment: [name: value]).outcome()
+      #expect(given.code == 0 && given.errors == "", "\(given.errors)")
+    }
+
+    /// OpenBLAS would wait for its memory for ever, and the program with it.
+    @Test(arguments: [150_000, 300_000, 400_000, 1_000_000], [1, 2, 8])
+    func aLimitOfTheAddressSpaceIsToldOrEnough(kilobytes: Int, threads: Int) throws {
+      let outcome = try Job(
+        ["bash", "-c", "ulimit -v \(kilobytes); exec timeout -s KILL 60 \"$@\"", "bash"]
+          + Program.command([
+            "bench", "predict", "--shape", "32x32x32", "--k", "2", "--threads", "\(threads)",
+          ])
+      ).outcome()
+      if outcome.code != 0 {
+        expectFault(outcome, 1, ["no memory for \(threads) thread", "OpenBLAS needs 128 MiB", "ulimit -v"])
+      }
+      if kilobytes == 1_000_000, threads < 8 { #expect(outcome.code == 0, "\(outcome.errors)") }
+    }
+
+    /// A shell within a Slurm step, whose variables MPI would take for its own start.
+    @Test(arguments: [
+      ["doctor", "--threads", "1"], ["bench", "step", "--shape", "32x32x32", "--k", "2", "--threads", "1"],
+    ])
+    func commandsOnOneRankNeedNoMPI(arguments: [String]) throws {
+      let outcome = try Job(
+        Program.command(arguments),
+        environment: [
+          "SLURM_JOB_ID": "1", "SLURM_NODELIST": "n1", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "1",
+          "SLURM_STEP_NODELIST": "n1", "SLURM_PROCID": "0",
+        ]
+      ).outcome()
+      #expect(outcome.code == 0 && outcome.errors == "", "\(outcome.errors)")
     }
 
     @Test func enoughCoresAreNoMatter() throws {

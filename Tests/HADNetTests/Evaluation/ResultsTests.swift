@@ -1,6 +1,7 @@
 import Foundation
-import HADNet
 import Testing
+
+@testable import HADNet
 
 /// A method whose Dice in all regions are `dice`, for cases A, B, C, …
 func evaluation(_ method: String, _ dice: [Double]) -> MethodEvaluation {
@@ -159,6 +160,16 @@ private func sentence(_ json: String) -> Fault? {
         75quantile,0.625,0.625,0.625,0.5,1.0,0.5
 
         """)
+  }
+
+  /// A spreadsheet would run it.
+  @Test func textsOfACsvAreNoFormulas() {
+    #expect(csvField("=HYPERLINK(\"http://x\")") == "\"'=HYPERLINK(\"\"http://x\"\")\"")
+    #expect(["+1+1", "-a", "@SUM(A1)", "\ta"].map(csvField) == ["'+1+1", "'-a", "'@SUM(A1)", "'\ta"])
+    #expect(csvField("\r\nx") == "\"'\r\nx\"")
+    // Numbers, and what begins with another sign.
+    let plain = ["-0.5", "+1e-3", "-inf", "a-b", "−0.5", ""]
+    #expect(plain.map(csvField) == plain)
   }
 
   @Test func csvHasEveryMetric() {

@@ -79,11 +79,11 @@ private func lines(_ path: String) throws -> [String] {
 
 /// Collects what goes to the terminal, with a clock that is set by hand.
 private final class Terminal: Sendable {
-  let time = Mutex(0.0), output = Mutex("")
+  let time = Mutex(0.0), output = Mutex(""), width = Mutex<Int?>(nil)
 
   func progress(_ style: ProgressBar.Style) -> ProgressBar {
     ProgressBar(
-      style: style, now: { self.time.withLock { $0 } },
+      style: style, now: { self.time.withLock { $0 } }, columns: { self.width.withLock { $0 } },
       output: { text in self.output.withLock { $0 += text } })
   }
   var text: String { output.withLock { $0 } }
@@ -110,6 +110,28 @@ private final class Terminal: Sendable {
       progress.advance()
     }
     #expect(terminal.text.split(separator: "\r").count <= 6)
+  }
+
+  /// What wraps could not be taken back; the width is asked for each time.
+  @Test func theBarIsCutAtTheTerminalsWidth() {
+    let terminal = Terminal(), progress = terminal.progress(.bar)
+    terminal.width.withLock { $0 = 20 }
+    progress.start("脑 teacher", total: 4)
+    #expect(terminal.text == "\r脑 teacher [······…\u{1B}[K")
+    terminal.width.withLock { $0 = 12 }
+    terminal.time.withLock { $0 = 30 }
+    progress.advance()
+    #expect(terminal.text.hasSuffix("\r脑 teacher…\u{1B}[K"), "\(terminal.text)")
+  }
+
+  /// A case's name is the user's, or a stranger's.
+  @Test func namesCannotSteerTheTerminal() {
+    let terminal = Terminal(), progress = terminal.progress(.bar)
+    progress.start("a\u{1B}[2Jb", total: 2)
+    progress.line("c\u{9B}2Jd")
+    #expect(terminal.text.hasPrefix("\ra\\u{1B}[2Jb ["), "\(terminal.text)")
+    #expect(terminal.text.contains("\r\u{1B}[Kc\\u{9B}2Jd\n"), "\(terminal.text)")
+    #expect(Fault(.invalid, "x\u{1B}y\nz").description == "x\\u{1B}y\nz")
   }
 
   @Test func linesStandAboveTheBar() {

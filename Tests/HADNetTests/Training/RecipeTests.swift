@@ -198,6 +198,47 @@ private func mistake(_ yaml: String, _ overrides: String...) -> Fault? {
     #expect(fault?.kind == .recipe)
   }
 
+  /// Small files that would take all memory or the whole stack.
+  @Test(arguments: [
+    (
+      "a0: &a0 [1]\n"
+        + (1...9).map { level in
+          "a\(level): &a\(level) [" + Array(repeating: "*a\(level - 1)", count: 9).joined(separator: ",")
+            + "]\n"
+        }.joined(), "demo.yaml:3: more than 16 anchors and aliases (&, *): write the values out"
+    ),
+    ("name: " + String(repeating: "[", count: 100_000), "demo.yaml:1: more than 1000 lists and sections"),
+    ("name: " + String(repeating: "{a: ", count: 100_000), "demo.yaml:1: more than 1000 lists and sections"),
+    (String(repeating: "- ", count: 100_000) + "x", "demo.yaml:1: nested too deeply"),
+    ("name: x\n" + String(repeating: "? ", count: 100_000) + "x", "demo.yaml:2: nested too deeply"),
+    (
+      "name: " + String(repeating: "x", count: 2 << 20),
+      "demo.yaml:1: the file has more than 1 MB, and a recipe a few kB"
+    ),
+  ])
+  func bombsAreRefused(yaml: String, sentence: String) {
+    #expect(mistake(yaml)?.description == sentence)
+    #expect(mistake("name: x", "name=" + yaml)?.kind == .recipe)
+  }
+
+  @Test func aFewAliasesAreFine() throws {
+    let recipe = try Recipe(yaml: "teacher: &a {epochs: 7}\nstudent: *a\n# * and & in words, 3*x, a&b\n")
+    #expect(recipe.teacher.epochs == 7 && recipe.student.epochs == 7)
+  }
+
+  @Test func aByteOrderMarkIsSkipped() throws {
+    #expect(try Recipe(yaml: "\u{FEFF}name: x\n").name == "x")
+  }
+
+  @Test func whatIsQuotedIsShort() throws {
+    let long = String(repeating: "y", count: 10_000)
+    for fault in [
+      mistake("batch: \(long)"), mistake("\(long): 1"), mistake("hadnet: {\(long): 1}"),
+      mistake("hadnet: [\(long), 1]"), mistake("seed: 1", "batch=\(long)"), mistake("seed: 1", long),
+      mistake("seed: 1", "\(long)=1"),
+    ] { #expect(try #require(fault).description.count < 400, "\(fault?.description ?? "")") }
+  }
+
   @Test(arguments: [
     ("hadnet.lamda=1", "--set hadnet.lamda=1: hadnet.lamda is not a known key; did you mean lambda?"),
     ("hatnet.lambda=1", "--set hatnet.lambda=1: hatnet is not a known key; did you mean hadnet?"),
