@@ -236,14 +236,16 @@ struct SlurmCommand: ParsableCommand {
   /// The training cases of a data set that can be seen.
   private static func trainingCases(_ recipe: Recipe, _ root: String) -> Int? {
     guard let cases = (try? Dataset.inspect(root))?.cases, !cases.isEmpty else { return nil }
-    switch recipe.data.split {
-    case .file(let path): return (try? Split.read(path, ids: cases.map(\.id)))?.train.count
-    case .counts(let train, let validation, let test):
-      return
-        (try? Split.random(
-          cases, seed: recipe.data.splitSeed ?? recipe.seed,
-          weights: (train: train, validation: validation, test: test)))?.train.count
-    }
+    let seed = recipe.data.splitSeed ?? recipe.seed
+    let split =
+      switch recipe.data.split {
+      case .file(let path): try? Split.read(path, ids: cases.map(\.id))
+      case .ratio(let train, let validation, let test):
+        try? Split.random(cases, seed: seed, ratio: (train, validation, test))
+      case .counts(let train, let validation, let test):
+        try? Split.random(cases, seed: seed, counts: (train, validation, test))
+      }
+    return split?.train.count
   }
 
   /// The size of a case, and how it is known. Of a data set that can be seen only one header is read: a brain is not
