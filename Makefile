@@ -23,9 +23,9 @@ test: dependencies  ## builds and runs every test, those under mpirun included
 	swift build $(FLAGS) --build-tests
 	swift test $(FLAGS)
 
-fuzz: dependencies  ## SECONDS=60 of mutated inputs for every parser
+fuzz: dependencies  ## SECONDS=60 of mutated inputs for every parser; SEED=n for the same ones again
 	HADNET_FUZZ=1 swift build -c debug --scratch-path .build-fuzz --product Fuzz
-	scripts/fuzz $(SECONDS)
+	scripts/fuzz $(SECONDS) $(SEED)
 
 soak: build  ## interrupts a tiny study KILLS=20 times, goes on, compares the bits; SEED=n repeats the choices
 	scripts/soak $(KILLS) $(SEED)

@@ -60,6 +60,8 @@ is_fault() { [[ $code =~ ^(64|65|66|70|74|78)$ ]] || grep --quiet '^fault' "$mar
 # The program writes the mark anew when it starts, and takes it away when all is done. A fault of an earlier job may be
 # mended.
 [[ -e $mark ]] && is_new= || is_new=1
+# Another job may be at work in the folder: then this one is refused, and the mark is that job's.
+kept=$(cat "$mark" 2> /dev/null)
 mkdir -p "$folder" && echo "not started" > "$mark" || exit 74
 has_started() { ! grep --quiet '^not started' "$mark" 2> /dev/null; }
 # Stopped with a checkpoint, or by a signal that came before the ranks could handle it.
@@ -90,6 +92,7 @@ if ! has_started && ! is_stopped && [[ $is_new ]]; then
   rm -f "$mark"
   rmdir "$folder" 2> /dev/null
 elif is_fault; then
+  has_started || echo "$kept" > "$mark"
   rm -f "$idle"
 elif ! is_running; then
   # Cancelled, or put back by Slurm itself: not ours to decide.

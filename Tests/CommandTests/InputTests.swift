@@ -195,6 +195,28 @@ extension Commands {
       #expect(truth.code == 66 && truth.output.contains("1 problem:"), "\(truth.output)")
     }
 
+    @Test func whatIsAdvisedOnNegativeVoxelsWorks() throws {
+      let folder = try Scratch(), data = try Fixture.fewCases(in: folder)
+      let path = Fixture.file(data, 2, "t1"), image = try NIfTIImage.read(path)
+      var voxels = image.voxels
+      for i in voxels.indices.filter({ voxels[$0] == 0 }).prefix(20) { voxels[i] = -1 }
+      try NIfTIImage.write(
+        voxels, dimensions: image.header.dimensions, affine: image.header.affine, to: path)
+      let more = ["--stage", "student", "--set", "data.split={train: 2, validation: 1}", "--set", "batch=2"]
+      func train(_ more: [String]) throws -> Outcome {
+        let arguments = [
+          "train", try Fixture.recipe(), "--data", data, "--run", folder / "run", "--threads", "1",
+        ]
+        return try Program.start(arguments + ["--quiet", "--set", "student.epochs=1"] + more).outcome()
+      }
+      expectFault(
+        try train(more), 65, ["20 negative voxels", "negative: zero", "data.negative", "--negative"])
+      #expect(try Program.run("inspect", data, "--quiet").code == 65)
+      #expect(try Program.run("inspect", data, "--negative", "zero", "--quiet").code == 0)
+      let mended = try train(more + ["--set", "data.negative=zero"])
+      #expect(mended.code == 0, "\(mended.errors)")
+    }
+
     @Test func inspectAndTrainWarnOfTheSame() throws {
       let folder = try Scratch(), data = try Fixture.fewCases(in: folder)
       for name in ["flair", "t1ce", "t1", "t2", "seg"] {

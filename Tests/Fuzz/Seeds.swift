@@ -114,6 +114,7 @@ func seeds() throws -> [(parser: Parser, name: String, content: Data)] {
     bomb += "\(next): &\(next) [\(Array(repeating: "*\(one)", count: 9).joined(separator: ","))]\n"
   }
   add(.recipe, "aliases", bomb + "batch: *i\n")
+  add(.override, "split", "data.split={ratio: [3, 1, 1]}\0data.split.train=5\0data.allow_leak=true")
   add(.override, "two", "hadnet.rate=1e-3\0data.split={train: 3, validation: 1}")
   for (i, name) in ["epoch-0007", "epoch-0007-step-0012", "BraTS-GLI-00002-000", "=1+\u{1B}[2J"].enumerated()
   {

@@ -12,6 +12,7 @@ struct SmallCase {
   var labels: [UInt8]?
   var affines: [Modality: [Double]] = [:]
   var extents: [Modality: [Int]] = [:]
+  var forms = FormCodes.scanner
   static let brats: [Double] = [-1, 0, 0, 0, 0, -1, 0, 2, 0, 0, 1, 0, 0, 0, 0, 1]
 
   /// The same 24 values in all sequences, times 1, 2, 3, 4, with zeros around a box of 3×2×2 (x, y, z).
@@ -36,7 +37,7 @@ struct SmallCase {
       let path = scratch.file("\(id)_\(modality.rawValue).nii.gz")
       try NIfTIImage.write(
         values, dimensions: extents[modality] ?? dimensions, affine: affines[modality] ?? SmallCase.brats,
-        to: path)
+        forms: forms, to: path)
       files[modality] = path
     }
     let seg = scratch.file("\(id)_seg.nii.gz")
@@ -366,6 +367,15 @@ struct SmallCase {
       DatasetSurvey.warnings([full]) == [
         "the brain fills more than 90 % of the volume in 1 case, of E for one: the background is not 0 (flair 1e-07, "
           + "t1 1e-07, t2 1e-07); set it to 0, e.g. by the product with a brain mask"
+      ])
+    let turned = try survey("G") { small in
+      small.labels = nil
+      small.forms = FormCodes(qform: 0, sform: 0)
+    }
+    #expect(
+      DatasetSurvey.warnings([turned]) == [
+        "no orientation in headers (both form codes 0) in 1 case: G; their axes are taken to run to the right, to the "
+          + "front and up"
       ])
     let empty = try survey("F") { $0.labels = [UInt8](repeating: 0, count: 24) }
     #expect(DatasetSurvey.notes([empty, try survey("A")]) == ["1 truth without any tumour: F"])
