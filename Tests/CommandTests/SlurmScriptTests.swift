@@ -125,6 +125,22 @@ extension Commands {
         ])
     }
 
+    /// A job that is refused since another is at work in the folder must not take that one's mark for its own.
+    @Test func aRefusedJobLeavesTheMarkOfAnother() throws {
+      let bin = try folder.folder("bin"), run = try folder.folder("run")
+      try folder.put("#!/bin/sh\nexit 78\n", "bin/srun")
+      try folder.put("#!/bin/sh\necho JobState=RUNNING\n", "bin/scontrol")
+      try tool("chmod", "+x", "\(bin)/srun", "\(bin)/scontrol")
+      try folder.put("run again with --resume\n", "run/unfinished")
+      let path = ProcessInfo.processInfo.environment["PATH"] ?? ""
+      let outcome = try Job(
+        ["bash", "\(Program.root)/slurm/run.sh", "srun", run, "true"],
+        environment: ["SLURM_JOB_ID": "1", "PATH": "\(bin):\(path)"]
+      ).outcome()
+      #expect(outcome.code == 78, "\(outcome.output) \(outcome.errors)")
+      #expect(try text("\(run)/unfinished") == "run again with --resume\n")
+    }
+
     @Test func aStageIsTrained() throws {
       let outcome = try slurm("--nodes", "1", "--data", "d", "--command", "train", "--stage", "hadnet")
       #expect(outcome.output.contains(" train ") && outcome.output.contains(" --stage hadnet"))

@@ -51,18 +51,21 @@ private struct Copy {
 
   /// The file without a tensor, or with it as one of another type or shape (of whatever numbers).
   func changing(_ name: String, to entry: (type: String, extents: [Int])?) throws -> Data {
-    let header = data[8..<start], bytes = data[start...]
+    let header = data[8..<start]
+    var bytes = data[start...]
     var entries = try #require(try JSONSerialization.jsonObject(with: header) as? [String: Any])
+    // Every byte belongs to one tensor: its old ones to one that nobody asks for, those of the new one stand at the end.
+    let old = try #require(file.entries[name]).range
     entries[name] = nil
+    entries["old"] = ["dtype": "U8", "shape": [old.count], "data_offsets": [old.lowerBound, old.upperBound]]
     if let entry {
-      let size = entry.type == "F64" ? 8 : entry.type == "F32" ? 4 : 1
+      let size = (entry.type == "F64" ? 8 : entry.type == "F32" ? 4 : 1) * entry.extents.reduce(1, *)
       entries[name] = [
         "dtype": entry.type, "shape": entry.extents,
-        "data_offsets": [0, size * entry.extents.reduce(1, *)],
+        "data_offsets": [bytes.count, bytes.count + size],
       ]
+      bytes += Data(count: size)
     }
-    // Bytes that belong to no tensor are another fault.
-    entries["all"] = ["dtype": "U8", "shape": [bytes.count], "data_offsets": [0, bytes.count]]
     let changed = try JSONSerialization.data(withJSONObject: entries)
     return Data((0..<8).map { UInt8(truncatingIfNeeded: changed.count >> (8 * $0)) }) + changed + bytes
   }
