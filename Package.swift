@@ -58,11 +58,12 @@ if Context.environment["HADNET_FUZZ"] != nil {
   let sanitizers = "-sanitize=fuzzer,address"
   package.targets.append(
     .executableTarget(
-      name: "Fuzz", dependencies: ["HADNet"], path: "Tests/Fuzz", exclude: ["corpus"], swiftSettings: strict,
+      name: "Fuzz", dependencies: ["HADNet", "Terminal"], path: "Tests/Fuzz", exclude: ["corpus"],
+      swiftSettings: strict,
       linkerSettings: [
         .unsafeFlags([sanitizers, "-use-ld=lld", "-Xlinker", "-z", "-Xlinker", "muldefs"])
       ]))
-  for target in package.targets where ["Fuzz", "HADNet", "Collective"].contains(target.name) {
+  for target in package.targets where ["Fuzz", "HADNet", "Collective", "Terminal"].contains(target.name) {
     target.swiftSettings = strict + [.unsafeFlags([sanitizers])]
   }
 }

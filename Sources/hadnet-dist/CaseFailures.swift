@@ -38,7 +38,8 @@ struct CaseFailures {
   /// A line a case, each with its name.
   var lines: [String] {
     all.map { id, fault in
-      let text = fault.description.split(whereSeparator: \.isNewline).joined(separator: "; ")
+      let lines = fault.description.split(whereSeparator: \.isNewline)
+      let text = lines.map { $0.hasSuffix(";") ? $0.dropLast() : $0 }.joined(separator: "; ")
       return text.contains(id) ? text : "\(id): \(text)"
     }
   }

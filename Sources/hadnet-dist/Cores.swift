@@ -101,6 +101,8 @@ enum Cores {
       } else {
         "taskset -c and a list of \(threads) cores"
       }
-    return "start with \(way), or with --threads \(cores)"
+    // More than the machine has no launcher can give.
+    return (threads > ProcessInfo.processInfo.processorCount ? "start with " : "start with \(way), or with ")
+      + "--threads \(cores)"
   }
 }

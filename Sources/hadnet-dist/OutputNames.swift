@@ -14,7 +14,7 @@ struct OutputNames {
     var owners: [String: String] = [:]
     for (id, paths) in cases {
       for path in paths {
-        let name = (path as NSString).lastPathComponent
+        let name = Replacement.name(path)
         guard name.utf8.count <= most else {
           throw Fault(
             .invalid,
@@ -40,7 +40,7 @@ struct OutputNames {
   private static func longest(_ folder: String) -> Int {
     var there = folder
     while !FileManager.default.fileExists(atPath: there) {
-      let above = (there as NSString).deletingLastPathComponent
+      let above = Replacement.parent(there)
       if above == there || above.isEmpty { return Replacement.longestName(in: ".") }
       there = above
     }

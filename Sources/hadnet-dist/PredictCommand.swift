@@ -102,7 +102,7 @@ struct PredictCommand: ParsableCommand {
       } else {
         failures = try failures.gathered(communicator)
       }
-      if written > 0 { bar.line("\(written) segmentations by \(model.facts.method) in \(out)") }
+      if written > 0 { bar.line("\(written.named("segmentation")) by \(model.facts.method) in \(out)") }
       if communicator.rank == 0 {
         let count = failures.ids.count
         failures.tell(
@@ -139,6 +139,7 @@ struct PredictCommand: ParsableCommand {
       }
     ).check(in: out, inputs: inputs.flatMap(\.paths) + self.model)
     try Replacement.makeFolder(out)
+    Replacement.removeTemporary(from: out, olderThan: 3600)
     return (model, dataset, failures)
   }
 
@@ -149,7 +150,7 @@ struct PredictCommand: ParsableCommand {
   ) throws {
     let predictor = Predictor(model, workers)
     let mine = stride(from: communicator.rank, to: cases.count, by: communicator.size).map { cases[$0] }
-    var warnings: [String] = [], without: [String] = []
+    var warnings: [String] = [], without: [String] = [], full: [String] = []
     bar.start(segmentMean ? "read" : "predict", total: mine.count, isTold: true)
     for (i, files) in mine.enumerated() {
       communicator.courier?.note(files.id)
@@ -157,6 +158,7 @@ struct PredictCommand: ParsableCommand {
         let prepared = try store.load(files.id)
         if i + 1 < mine.count { store.prefetch(mine[i + 1].id) }
         if !prepared.placement.forms.hasOrientation { without.append(files.id) }
+        if prepared.fillsVolume { full.append(files.id) }
         // Where the mean of the samples segments, it is written with them.
         if segmentMean { return }
         if try predictor.write(prepared, convention: files.convention, into: out) {
@@ -174,13 +176,17 @@ struct PredictCommand: ParsableCommand {
     for text in try communicator.gather(warnings.joined(separator: "\n")) {
       for line in text.split(separator: "\n") { bar.warn(String(line)) }
     }
-    let all = try communicator.gather(without.joined(separator: "\u{1e}")).flatMap {
-      $0.split(separator: "\u{1e}")
+    func gathered(_ ids: [String]) throws -> [String] {
+      try communicator.gather(ids.joined(separator: "\u{1e}")).flatMap {
+        $0.split(separator: "\u{1e}").map(String.init)
+      }.sorted()
     }
-    if let first = all.min() {
+    if let text = DatasetSurvey.fullMasks(try gathered(full)) { bar.warn(text) }
+    let all = try gathered(without)
+    if let first = all.first {
       bar.warn(
         "\(all.count) patient\(all.count == 1 ? " has" : "s have") no orientation in the header (both form "
-          + "codes are 0), \(first) \(all.count == 1 ? "" : "for one "): the axes are taken to run right, front, up; "
+          + "codes are 0), \(first)\(all.count == 1 ? "" : " for one"): the axes are taken to run right, front, up; "
           + "if they do not, the result is wrong")
     }
     try communicator.barrier()

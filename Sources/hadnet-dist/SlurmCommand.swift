@@ -76,7 +76,7 @@ struct SlurmCommand: ParsableCommand {
         + "sbatch.",
       "Nodes × ranks × threads: \(nodes) × \(ranks) × \(threads); batch \(slots.count)"
         + (recipe.batch == nil ? ", one case a rank: fixed when the run begins." : "."),
-      updates(recipe, batch: slots.count, root),
+      try updates(recipe, batch: slots.count, root),
       "A case has \(size) voxels (\(sizeIsFrom)), k is \(recipe.network.k).",
       "Memory of a rank: \(SlurmCommand.gib(memory.training, .up)) GiB to train, \(SlurmCommand.gib(kept, .down)) GiB of "
         + "prepared cases.",
@@ -124,19 +124,28 @@ struct SlurmCommand: ParsableCommand {
   }
 
   /// What the batch means for the training: steps an epoch and updates, beside those of the paper's batch of one case.
-  private func updates(_ recipe: Recipe, batch: Int, _ root: String) -> String {
-    let cases = SlurmCommand.trainingCases(recipe, root)
-    let known = cases.map { "\($0) training cases" } ?? "the paper's 200 training cases"
+  private func updates(_ recipe: Recipe, batch: Int, _ root: String) throws -> String {
+    let seen = SlurmCommand.trainingCases(recipe, root)
+    if let seen, batch > seen {
+      throw Fault(
+        .recipe,
+        "a batch of \(batch) cases, and \(root) has \(seen.named("training case")): take fewer ranks, or --set batch=\(seen)"
+      )
+    }
+    var cases = seen
+    if case .counts(let train, _, _) = recipe.data.split { cases = cases ?? train }
+    let known = cases.map { $0.named("training case") } ?? "the paper's 200 training cases"
     let count = cases ?? 200, steps = (count + batch - 1) / batch
     let stages = command == .train ? [stage ?? .teacher] : [.teacher, .hadnet]
     let all = stages.compactMap { stage -> String? in
       // Methods that see windows count those, not cases.
       guard let epochs = SlurmCommand.epochs(stage, recipe) else { return nil }
-      return "\(stage.method) \(epochs * steps) updates in \(epochs) epochs"
+      return "\(stage.method) \((epochs * steps).named("update")) in \(epochs.named("epoch"))"
         + (batch > 1 ? " (the paper's batch of 1: \(epochs * count))" : "")
     }
     if all.isEmpty { return "Windows, not cases, make the steps of \(stages[0].method)." }
-    return "\(known) make \(steps) step\(steps == 1 ? "" : "s") an epoch: \(all.joined(separator: ", "))."
+    return
+      "\(known) \(cases == 1 ? "makes" : "make") \(steps) step\(steps == 1 ? "" : "s") an epoch: \(all.joined(separator: ", "))."
   }
 
   /// Bytes of a node that the job asks for, and how many of them each rank keeps for prepared cases.

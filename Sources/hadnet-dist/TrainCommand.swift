@@ -69,6 +69,12 @@ struct RunOptions: ParsableArguments {
       throw Fault(.usage, "no recipe is given; --resume --run RUN takes that of a run")
     }
     let run = RunFolder(folder), first = seeds > 1 ? run.seeds.first.map(run.seed) : run
+    if seeds == 1, !run.seeds.isEmpty {
+      throw Fault(
+        .usage,
+        "\(run.path) is a study over several seeds: give study its --seeds, such as --seeds \(run.seeds.count)"
+      )
+    }
     guard let file = first?.recipe, FileManager.default.fileExists(atPath: file) else {
       throw Fault(
         .missing,

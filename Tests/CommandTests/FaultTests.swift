@@ -117,7 +117,8 @@ extension Commands {
       let folder = try Scratch(), run = folder / "run"
       let job = try Program.start(
         Fixture.study(run) + [
-          "--set", "teacher.class_weight_decay=1e-42", "--set", "teacher.class_weight_floor=0",
+          "--set", "data.class_weights=[1e-3, 1e-3, 1e-3, 1e-3]", "--set", "teacher.class_weight_decay=1e-37",
+          "--set", "teacher.class_weight_floor=0",
         ], ranks: 2)
       let outcome = try job.outcome()
       #expect(Job.areGone(folder))

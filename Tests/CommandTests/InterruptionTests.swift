@@ -62,6 +62,16 @@ extension Commands {
       #expect(exists("\(run)/unfinished") && exists("\(run)/teacher/checkpoints/latest/state.json"))
     }
 
+    /// A closed terminal and a batch system send SIGCONT beside the signal that asks for the end.
+    @Test(arguments: [[SIGHUP, SIGCONT], [SIGCONT, SIGTERM]])
+    func aSignalStopsWithSIGCONTToo(signals: [Int32]) throws {
+      let folder = try Scratch(), run = folder / "run", job = try endless(run)
+      wait(for: "\(run)/teacher/checkpoints/epoch-0001", job)
+      for signal in signals { job.signal(signal) }
+      expectStopped(try job.outcome(), "SIGUSR1", run)
+      #expect(Job.areGone(folder))
+    }
+
     @Test func aSecondInterruptEndsAtOnce() throws {
       let folder = try Scratch(), run = folder / "run", job = try endless(run)
       wait(for: "\(run)/teacher/checkpoints/epoch-0001", job)

@@ -307,6 +307,32 @@ extension Commands {
     }
 
     /// Without a form code nothing says where left is: it is told once, and what is written says as little.
+    /// A background that is not 0 makes the whole volume brain; and with --log json all that is told are objects.
+    @Test func aMaskOfTheWholeVolumeIsTold() throws {
+      let folder = try Scratch(), data = try Fixture.fewCases(in: folder)
+      for sequence in ["flair", "t1", "t2"] {
+        let path = Fixture.file(data, 2, sequence), image = try NIfTIImage.read(path)
+        try NIfTIImage.write(
+          image.voxels.map { $0 == 0 ? 1 : $0 }, dimensions: image.header.dimensions,
+          affine: image.header.affine, to: path)
+      }
+      let outcome = try Program.run(
+        "predict", "--model", "\(Fixture.run())/student", "--data", data, "--out", folder / "out",
+        "--threads",
+        "1", "--log", "json")
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      let events = try outcome.errors.split(separator: "\n").map { try json(String($0)) }
+      let warnings = events.filter { $0["event"] as? String == "warning" }.compactMap {
+        $0["text"] as? String
+      }
+      #expect(
+        warnings.contains {
+          $0.hasPrefix(
+            "the brain fills more than 90 % of the volume in 1 case, of \(Fixture.id(2)) for one: ")
+        }, "\(outcome.errors)")
+      #expect(events.contains { $0["event"] as? String == "progress" && $0["total"] as? Int == 4 })
+    }
+
     @Test func missingOrientationIsTold() throws {
       let folder = try Scratch(), data = try Fixture.fewCases(in: folder), out = folder / "out"
       for number in [2, 3] {

@@ -90,6 +90,9 @@ extension Commands {
           ["made with other data: \(id): \(path) has changed;", "--accept-changed-data keeps the networks"])
         #expect(try text("\(run)/evaluation/table1.md") == old)
       }
+      // No picture shows another truth than the one that was scored.
+      #expect(try Program.run("report", run).code == 0)
+      #expect(try text("\(run)/report.html").contains("has changed since \(id) was scored"))
       let accepted = try study("--accept-changed-data")
       #expect(accepted.code == 0, "\(accepted.errors)")
       #expect(try text("\(run)/evaluation/table1.md") != old)
@@ -120,6 +123,8 @@ extension Commands {
       let accepted = try train("--resume", "--set", "teacher.epochs=3", "--accept-changed-data")
       #expect(accepted.code == 0, "\(accepted.errors)")
       #expect(exists("\(run)/teacher/checkpoints/epoch-0003"))
+      #expect(try Program.run("report", run).code == 0)
+      #expect(try text("\(run)/report.html").contains("Trained with data that have changed since"))
       #expect(try train("--resume", "--set", "teacher.epochs=3").code == 0)
     }
 
@@ -157,7 +162,9 @@ extension Commands {
       let table = try text("\(run)/evaluation/Teacher/cases.csv")
       let report = try Program.run("report", run)
       #expect(report.code == 0, "\(report.errors)")
-      #expect(try text("\(run)/report.html").contains("Stale: "))
+      for text in try [report.output, text("\(run)/report.html"), text("\(run)/evaluation/table1.md")] {
+        #expect(text.contains("Stale: "), "\(text)")
+      }
       let grown = try study()
       #expect(grown.code == 0 && grown.errors.contains("KD-Net+ is stale: "), "\(grown.errors)")
       #expect(try text("\(run)/evaluation/Teacher/cases.csv") != table)

@@ -70,7 +70,9 @@ extension Commands {
     /// What the batch makes of the training, beside the paper's.
     @Test func theHeadTellsStepsAndUpdates() throws {
       let script = try slurm(
-        "--nodes", "1", "--data", Fixture.data(), "--set", "data.split={train: 7, validation: 3, test: 3}")
+        "--nodes", "1", "--data", Fixture.data(), "--set", "data.split={train: 7, validation: 3, test: 3}",
+        "--set",
+        "batch=7")
       #expect(script.errors == "")
       #expect(script.output.contains("# 7 training cases make 1 step an epoch: Teacher "), "\(script.output)")
       let open = try slurm(
@@ -85,7 +87,10 @@ extension Commands {
     }
 
     @Test func aSmallDataSetNeedsLittle() throws {
-      let outcome = try slurm("--nodes", "1", "--data", Fixture.data(), "--set", "network.k=2")
+      expectFault(
+        try slurm("--nodes", "1", "--data", Fixture.data()), 78, ["a batch of 12 cases", "--set batch=7"])
+      let outcome = try slurm(
+        "--nodes", "1", "--data", Fixture.data(), "--set", "network.k=2", "--set", "batch=7")
       #expect(outcome.output.contains("# A case has 32×32×32 voxels (at most, "), "\(outcome.output)")
     }
 

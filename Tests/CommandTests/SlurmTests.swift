@@ -159,7 +159,7 @@ extension Commands {
       // Old epochs soon go, the newest one's link stays.
       for _ in 0..<20_000 where !exists("\(run)/teacher/checkpoints/latest") { usleep(3000) }
       try cluster.power(false, "n2")
-      let isOver = exists("\(run)/student")
+      let isOver = exists("\(run)/student/checkpoints")
       #expect(!isOver, "the teacher was done before the node was lost")
       // Slurm notices after 20 s, a rank that writes to the lost one at once.
       let end = Date(timeIntervalSinceNow: 90)
@@ -262,8 +262,8 @@ extension Commands {
     @Test(arguments: ["study.sbatch", "study-mpirun.sbatch"]) func aFaultIsNotStartedAgain(script: String)
       throws
     {
-      try folder.folder("run")
-      try folder.put("not a folder", "run/teacher")
+      try folder.folder("run/teacher")
+      try folder.put("not a folder", "run/teacher/checkpoints")
       let job = try submit(script)
       let facts = try cluster.facts(of: job), said = try text(log)
       #expect(facts.contains("JobState=FAILED ") && facts.contains("Restarts=0 "), "\(facts)")
@@ -273,7 +273,7 @@ extension Commands {
           && !said.contains("back into the queue"), "\(said)")
       #expect(try text("\(run)/unfinished") == "fault: exit code 74\n")
       // Mended, a new job goes on.
-      unlink("\(run)/teacher")
+      unlink("\(run)/teacher/checkpoints")
       try submit(script)
       try cluster.waitForAll()
       try Fixture.expectResults(run)

@@ -4,6 +4,26 @@ import Testing
 extension Commands {
   /// Commands beside training: phantom, inspect, report, doctor, bench, help.
   @Suite struct ToolTests {
+    @Test func aFolderMayHaveANameOfOneLetter() throws {
+      let folder = try Scratch()
+      let outcome = try Job([
+        "sh", "-c", "cd \"$0\" && exec \"$1\" phantom p --cases 1 --shape 16x16x16 --quiet", folder.path,
+        Program.path,
+      ]).outcome()
+      #expect(outcome.code == 0 && exists(folder / "p"), "\(outcome.errors)")
+    }
+
+    @Test func aPhantomThatNoMemoryHoldsIsRefused() throws {
+      let folder = try Scratch()
+      let outcome = try Job([
+        "sh", "-c", "ulimit -v 900000; exec \"$0\" phantom \"$1\" --cases 1 --shape 1024x1024x1024",
+        Program.path,
+        folder / "data",
+      ]).outcome()
+      expectFault(outcome, 64, ["1024×1024×1024", "memory", "--shape"])
+      #expect(!exists(folder / "data"))
+    }
+
     @Test(arguments: ["brats2019", "brats2021", "brats2023"])
     func inspectKnowsThePhantomsLayouts(layout: String) throws {
       let folder = try Scratch(), data = folder / "data"

@@ -153,6 +153,11 @@ public struct PreparedCase: Sendable {
   }
 
   public var size: Size { images.size }
+
+  /// Whether nearly all of the patient's volume is taken for brain.
+  public var fillsVolume: Bool {
+    DatasetSurvey.fillsVolume(mask.reduce(0) { $0 + Int($1) }, of: placement.dimensions)
+  }
 }
 
 /// A box of voxels of a grid.
@@ -422,7 +427,9 @@ struct RawCase {
     Fault(.invalid, "\(path): all voxels of the brain have the same value")
   }
 
-  static func classes(_ truth: NIfTIImage, _ convention: LabelConvention) throws -> [UInt8] {
+  static func classes(
+    _ truth: NIfTIImage, _ convention: LabelConvention, option: String? = nil
+  ) throws -> [UInt8] {
     let enhancing = Float(convention.enhancing),
       name = truth.header.path.split(separator: "/").last.map(String.init)
     var classes = [UInt8](repeating: 0, count: truth.voxels.count)
@@ -434,7 +441,8 @@ struct RawCase {
       } else if value == enhancing {
         classes[i] = 3
       } else {
-        throw Fault(.invalid, "\(truth.header.path): \(convention.refusal(of: value, in: name ?? ""))")
+        throw Fault(
+          .invalid, "\(truth.header.path): \(convention.refusal(of: value, in: name ?? "", option: option))")
       }
     }
     return classes

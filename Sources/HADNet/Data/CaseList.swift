@@ -40,7 +40,8 @@ public struct CaseList: Equatable, Sendable {
       throw Fault(.usage, "--split \(text.prefix(80)): give FILE:SET, SET being train, validation or test")
     }
     let path = String(text[..<colon]), set = text[text.index(after: colon)...]
-    guard let json = try? JSONSerialization.jsonObject(with: Data(bytes(path))) as? [String: Any],
+    let content = Data(try bytes(path))
+    guard let json = try? JSONSerialization.jsonObject(with: content) as? [String: Any],
       ["train", "validation", "val", "test"].contains(where: { json[$0] is [String] })
     else {
       throw Fault(

@@ -93,15 +93,25 @@ extension DatasetSurvey {
       }.joined()
   }
 
-  /// A background that isn't 0, or a head with its skull: all of it would be taken for brain.
   private static func fullMasks(_ cases: [CaseSurvey]) -> String? {
-    let full = cases.filter { 10 * $0.brainVoxels > 9 * $0.dimensions.reduce(1, *) }.sorted { $0.id < $1.id }
+    let full = cases.filter { fillsVolume($0.brainVoxels, of: $0.dimensions) }.sorted { $0.id < $1.id }
     guard let first = full.first else { return nil }
     let backgrounds = Modality.student.compactMap { modality in
       first.backgrounds[modality.rawValue].map { "\(modality.rawValue) \($0)" }
     }
+    return fullMasks(full.map(\.id), backgrounds: backgrounds)
+  }
+
+  static func fillsVolume(_ brainVoxels: Int, of dimensions: [Int]) -> Bool {
+    10 * brainVoxels > 9 * dimensions.reduce(1, *)
+  }
+
+  /// What is said of cases whose background isn't 0, or whose heads have their skulls: all of it would be taken for brain.
+  /// nil for none.
+  public static func fullMasks(_ ids: [String], backgrounds: [String] = []) -> String? {
+    guard let first = ids.first else { return nil }
     return
-      "the brain fills more than 90 % of the volume in \(full.count.named("case")), of \(first.id) for one: "
+      "the brain fills more than 90 % of the volume in \(ids.count.named("case")), of \(first) for one: "
       + (backgrounds.isEmpty
         ? "the skull must be stripped, and the background must be 0"
         : "the background is not 0 (\(backgrounds.joined(separator: ", "))); set it to 0, e.g. by the product with a "
@@ -173,14 +183,23 @@ public struct Inspection {
       if purpose == .train, canBeSegmented(item) { fitForPrediction += 1 }
       isRead()
     }
-    self.problems = problems + DatasetSurvey.problems(surveys)
+    if purpose == .evaluate {
+      do throws(Fault) {
+        try LabelConvention.refuseForeign((dataset.cases + dataset.incomplete).map(\.id))
+      } catch {
+        problems.append(error)
+      }
+    }
+    // Two patients of one image are segmented all the same.
+    let twice = DatasetSurvey.problems(surveys)
+    self.problems = problems + (purpose == .train ? twice : [])
     var notes = dataset.notes
     if purpose == .train, fitForPrediction > fit {
       notes.append(
         "\((fitForPrediction - fit).named("case")) that can't be trained on can be segmented: FLAIR, T1 and T2 are there "
           + "(inspect --for predict)")
     }
-    warnings = DatasetSurvey.warnings(surveys)
+    warnings = DatasetSurvey.warnings(surveys) + (purpose == .predict ? twice.map(\.description) : [])
     self.notes = notes + DatasetSurvey.notes(surveys)
     self.surveys = surveys
     self.fit = fit

@@ -79,7 +79,15 @@ public enum LabelConvention: String, Codable, Sendable {
   }
 
   /// What is said of a value that isn't one of the convention's, in a file of that name.
-  func refusal(of value: Float, in name: String) -> String {
+  ///
+  /// - Parameter option: the option that says another convention of the file, if one does.
+  func refusal(of value: Float, in name: String, option: String? = nil) -> String {
+    let other: LabelConvention = self == .brats2019 ? .brats2023 : .brats2019
+    if let option, value == Float(other.enhancing) {
+      return
+        "label \(other.enhancing) is none of \(values); if it is ET, as \(other == .brats2019 ? "up to 2021" : "from 2023 on"), "
+        + "\(option) \(other == .brats2019 ? "2019" : "2023") reads it so"
+    }
     if self == .brats2023, value == 4, name.lowercased().hasPrefix("brats-") {
       return
         "label 4 is the resection cavity (RC) of BraTS's sets of treated patients (2024 on), which can't be served "

@@ -56,9 +56,13 @@ struct Negatives {
         "\(negative.named("negative voxel")), \(share), mean \(Negatives.shown(mean)), sd \(Negatives.shown(sd)): "
         + "already normalised? Give the images from before that"
     }
+    let values = "values from \(Negatives.shown(least)) to \(Negatives.shown(largest))"
+    if percent > 5 {
+      return
+        "\(negative.named("negative voxel")), \(share), \(values): already normalised? Give the images from before that"
+    }
     return
-      "\(negative.named("negative voxel")), \(share), values from \(Negatives.shown(least)) to \(Negatives.shown(largest)); where 0 is meant, "
-      + "negative: zero makes them 0, abs takes their absolute values \(option)"
+      "\(negative.named("negative voxel")), \(share), \(values); where 0 is meant, negative: zero makes them 0 \(option)"
   }
 
   private static func shown(_ value: Float) -> String { Int(exactly: value).map(String.init) ?? "\(value)" }

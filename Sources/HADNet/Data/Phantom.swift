@@ -52,6 +52,14 @@ public enum Phantom {
       throw Fault(
         .usage, "a rim of contrast \(rim.contrast) with gaps \(rim.gaps); 0 to 10 and -1 to 1 can be made")
     }
+    // Labels, sequences and what is written, of as many cases as are made at the same time.
+    let atOnce = min(cases, ProcessInfo.processInfo.activeProcessorCount), needed = 10 * shape.voxels * atOnce
+    if let left = AvailableMemory().bytes, needed > left {
+      throw Fault(
+        .usage,
+        "\(atOnce.named("phantom")) of \(shape) voxels at once take \(AvailableMemory.shown(needed)) of memory, and "
+          + "\(AvailableMemory.shown(left)) are left: make smaller ones (--shape)")
+    }
     try Replacement.makeFolder(out)
     let state = Mutex<(done: Int, fault: (index: Int, error: any Error)?)>((0, nil))
     DispatchQueue.concurrentPerform(iterations: cases) { index in

@@ -84,8 +84,9 @@ public struct Split: Codable, Equatable, Sendable {
     guard total <= n else {
       throw Fault(
         .recipe,
-        "\(asked), \(total) in all, and there are \(n); lower the counts, or give proportions: "
-          + "{ratio: [\(trainCount), \(validationCount), \(testCount)]}")
+        "\(asked), \(total) in all, and there \(n == 1 ? "is" : "are") \(n); lower the counts"
+          + (n < 3 ? "" : ", or give proportions: {ratio: [\(trainCount), \(validationCount), \(testCount)]}")
+      )
     }
     var deck = Deck(cases, seed: seed)
     let sets = [trainCount, validationCount, testCount].count { $0 > 0 }

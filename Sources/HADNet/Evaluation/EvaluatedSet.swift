@@ -3,6 +3,8 @@ public enum EvaluatedSet: String, Sendable {
   /// Those that chose each stage's checkpoint; they are scored where the split has no test cases.
   case validation
   case test
+  /// Those that the networks have learnt from: only `evaluate --split FILE:train` scores them.
+  case training = "train"
 
   /// That of evaluations which stand in one table; nil where it is not known of any.
   static func common(_ evaluations: [MethodEvaluation]) -> EvaluatedSet? {
@@ -12,7 +14,7 @@ public enum EvaluatedSet: String, Sendable {
 
   /// `8 test cases`, `1 validation case`, and `3 cases` where the set is not known.
   public static func count(_ cases: Int, _ set: EvaluatedSet?) -> String {
-    "\(cases) \(set.map { $0.rawValue + " " } ?? "")case\(cases == 1 ? "" : "s")"
+    "\(cases) \(set.map { "\($0) " } ?? "")case\(cases == 1 ? "" : "s")"
   }
 
   /// The first field of a CSV table's header.
@@ -22,9 +24,11 @@ public enum EvaluatedSet: String, Sendable {
 
   /// What a reader of validation cases' scores must know; nil for others.
   public var caution: String? {
-    guard self == .validation else { return nil }
-    return
-      "There is no test set: the validation cases chose the checkpoints, so that all of this is optimistic, the p values "
-      + "too."
+    switch self {
+    case .test: nil
+    case .validation:
+      "These validation cases chose the checkpoints, so that all of this is optimistic, the p values too."
+    case .training: "The networks have learnt from these training cases, so that all of this is far too good."
+    }
   }
 }

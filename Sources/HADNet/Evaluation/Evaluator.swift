@@ -49,9 +49,12 @@ public struct Evaluator: Sendable {
 
   /// The same with the curves behind the uncertainty scores, of each region that has a map.
   public func evaluate(_ pair: Pair) throws -> (scores: CaseScores, curves: [Region: UncertaintyCurves]) {
-    let (truth, header) = try Segmentation.read(pair.truth, convention: pair.convention)
+    let (truth, header) = try Segmentation.read(
+      pair.truth, convention: pair.convention,
+      // What is 4 in a set of 2023's names is more likely to be a resection cavity, which its own words say.
+      option: pair.convention == .brats2019 ? "--truth-labels" : nil)
     let (prediction, own) = try Segmentation.read(
-      pair.prediction, convention: pair.predictionConvention)
+      pair.prediction, convention: pair.predictionConvention, option: "--prediction-labels")
     try Evaluator.check(own, against: header)
     // A field of distances around the regions, and the brain; maps are read on their own.
     try AvailableMemory.check(10 * header.voxels, "\(pair.id): to score \(header.extents) voxels")
@@ -228,7 +231,7 @@ extension Evaluator {
       if let other = files[id] {
         throw Fault(
           .invalid,
-          "\(folder): \(id) is there twice, as \((other as NSString).lastPathComponent) and as \(name); remove one"
+          "\(folder): \(id) is there twice, as \(Replacement.name(other)) and as \(name); remove one"
         )
       }
       files[id] = "\(folder)/\(name)"

@@ -20,12 +20,14 @@ public enum Segmentation {
 
   /// The classes of a segmentation on disk, in BraTS orientation. Throws `.invalid` for a value that the convention
   /// does not have, naming file and value.
-  public static func read(_ path: String, convention: LabelConvention) throws -> (
+  ///
+  /// - Parameter option: the option that says another convention of the file, if one does.
+  public static func read(_ path: String, convention: LabelConvention, option: String? = nil) throws -> (
     labels: LabelVolume, header: NIfTIHeader
   ) {
     let image = try NIfTIImage.read(path)
     try AvailableMemory.check(
       image.header.voxels, "\(path): a segmentation of \(image.header.extents) voxels")
-    return (LabelVolume(image.size, try RawCase.classes(image, convention)), image.header)
+    return (LabelVolume(image.size, try RawCase.classes(image, convention, option: option)), image.header)
   }
 }

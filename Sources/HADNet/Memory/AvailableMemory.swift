@@ -36,7 +36,9 @@ public struct AvailableMemory: Sendable {
     // What is small is not worth a look.
     guard needed > 1 << 20, let there = AvailableMemory().bytes, needed > there else { return }
     throw Fault(
-      .invalid, "\(what()) needs \(shown(needed)) of memory; \(shown(there)) are left for this process")
+      .invalid,
+      "\(what()) needs \(shown(needed)) of memory; \(shown(there)) are left for this process: take a machine with more, or "
+        + "raise its limit (ulimit -v, the job's memory)")
   }
 
   static func shown(_ bytes: Int) -> String {

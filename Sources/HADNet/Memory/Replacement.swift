@@ -23,6 +23,16 @@ public enum Replacement {
     }
   }
 
+  /// Removes files that a killed process has left half written in a folder, or those of them that nobody has written to for
+  /// so many seconds.
+  public static func removeTemporary(from folder: String, olderThan age: Double = 0) {
+    for name in (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? [] where isTemporary(name) {
+      var status = stat()
+      guard stat("\(folder)/\(name)", &status) == 0 else { continue }
+      if Date().timeIntervalSince1970 - Double(status.st_mtim.tv_sec) >= age { unlink("\(folder)/\(name)") }
+    }
+  }
+
   /// Whether a file has such a temporary name.
   static func isTemporary(_ name: String) -> Bool {
     name.count > 38 && name.hasPrefix(".") && name.dropFirst(37).first == "-"
@@ -64,7 +74,7 @@ public enum Replacement {
   /// Makes a folder and those above it, on the disk when this returns. Gives those that were not there, from above.
   @discardableResult
   public static func makeFolder(_ path: String) throws -> [String] {
-    let above = (path as NSString).deletingLastPathComponent
+    let above = Replacement.parent(path)
     // mkdir itself, since Foundation's errors don't say why.
     func make() throws -> Bool {
       guard mkdir(path, 0o777) == 0 else {
@@ -93,6 +103,25 @@ public enum Replacement {
     guard fsync(descriptor) == 0 || [EINVAL, ENOTSUP, EROFS].contains(errno) else {
       throw failure("write", folder, errno)
     }
+  }
+
+  /// The folder that a path lies in: `a` for `a/b`, `/` for `/a`, nothing for `a`. Foundation's own traps for a name of one
+  /// letter.
+  public static func parent(_ path: String) -> String {
+    var path = path[...]
+    while path.count > 1, path.hasSuffix("/") { path = path.dropLast() }
+    guard let slash = path.lastIndex(of: "/") else { return "" }
+    return slash == path.startIndex ? "/" : String(path[..<slash])
+  }
+
+  /// The last name of a path.
+  public static func name(_ path: String) -> String {
+    path.split(separator: "/").last.map(String.init) ?? path
+  }
+
+  static func isFile(_ path: String) -> Bool {
+    var status = stat()
+    return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
   }
 
   static func isFolder(_ path: String) -> Bool {

@@ -31,8 +31,12 @@ public struct RunReport {
     if evaluations.contains(where: { $0.metrics.contains(.score) }) {
       tables.append(try MethodTable(.score, evaluations))
     }
-    for table in tables {
-      try Replacement.write(Data(table.markdown.utf8), to: "\(run.evaluation)/\(table.content.name).md")
+    let remarks = remarks()
+    let markdown = tables.map { table in
+      table.markdown + remarks.map { "\n\($0)\n" }.joined()
+    }
+    for (table, text) in zip(tables, markdown) {
+      try Replacement.write(Data(text.utf8), to: "\(run.evaluation)/\(table.content.name).md")
       try Replacement.write(Data(table.csv.utf8), to: "\(run.evaluation)/\(table.content.name).csv")
       results.append(.table(ReportContents.Table(table)))
     }
@@ -45,13 +49,7 @@ public struct RunReport {
         results.append(.paragraph("Without pictures: \(fault.description)"))
       }
     }
-    let stale = run.stale()
-    if !stale.isEmpty {
-      results.append(
-        .paragraph(
-          "Stale: \(stale.joined(separator: ", ")). The network has been trained on; study makes them again.")
-      )
-    }
+    results += remarks.map { .paragraph($0) }
     sections.append(.init("Results", results))
     let uncertainty = try uncertaintyCharts(recipe.uncertainty, set)
     if !uncertainty.isEmpty {
@@ -87,7 +85,24 @@ public struct RunReport {
       title: "HAD-Net study: \(recipe.name)",
       subtitle: isUnfinished ? "This run is unfinished: go on with --resume." : "", sections: sections
     ).write(to: run.report)
-    return tables.isEmpty ? nil : tables.map(\.markdown).joined(separator: "\n")
+    return tables.isEmpty ? nil : markdown.joined(separator: "\n")
+  }
+
+  /// What a reader of the tables must know beside the numbers.
+  private func remarks() -> [String] {
+    var remarks: [String] = []
+    let stale = run.stale()
+    if !stale.isEmpty {
+      remarks.append(
+        "Stale: \(stale.joined(separator: ", ")). The network has been trained on; study makes them again.")
+    }
+    let accepted = RunReport.stages.filter { FileManager.default.fileExists(atPath: run.acceptedData($0)) }
+    if !accepted.isEmpty {
+      remarks.append(
+        "Trained with data that have changed since (--accept-changed-data): "
+          + "\(accepted.map(\.method).joined(separator: ", ")).")
+    }
+    return remarks
   }
 
   private func path(_ figure: String) throws -> String {
@@ -306,9 +321,15 @@ public struct RunReport {
 
   /// The cases with the most enhancing tumour, the first the most.
   private func prominent(_ cases: [CaseFiles]) throws -> [CaseFiles] {
+    let sources = RunReport.stages.compactMap { EvaluationSource(run.source($0)) }
     let counted = try cases.compactMap { files in
       try files.segmentation.map { path in
         let labels = try Segmentation.read(path, convention: files.convention).labels.classes
+        let scored = sources.lazy.compactMap { $0.truth(files.id) }.first
+        guard scored ?? String(ContentHash.of(labels).prefix(16)) == ContentHash.of(labels).prefix(16) else {
+          throw Fault(
+            .invalid, "\(path) has changed since \(files.id) was scored; study tells what can be done")
+        }
         return (et: labels.reduce(0) { $0 + ($1 == 3 ? 1 : 0) }, files: files)
       }
     }

@@ -12,7 +12,7 @@ final class BackgroundWork: Sendable {
   private let done = DispatchSemaphore(value: 0)
 
   init(_ body: @escaping @Sendable () throws -> Void) {
-    Thread.detachNewThread { [self] in
+    let work: @Sendable () -> Void = { [self] in
       let start = ContinuousClock.now
       let outcome: Outcome
       do {
@@ -24,6 +24,8 @@ final class BackgroundWork: Sendable {
       self.outcome.withLock { $0 = outcome }
       done.signal()
     }
+    // Where no thread is to be had it is done here and now.
+    if !detachThread(work) { work() }
   }
 
   var isOver: Bool { outcome.withLock { $0 != nil } }
@@ -37,4 +39,27 @@ final class BackgroundWork: Sendable {
     case nil: preconditionFailure("waited for twice")
     }
   }
+}
+
+/// Runs `body` on a thread of its own; false where there is none to be had, of which Foundation would say nothing.
+func detachThread(_ body: @escaping @Sendable () -> Void) -> Bool {
+  final class Box: Sendable {
+    let body: @Sendable () -> Void
+    init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+  }
+  let box = Unmanaged.passRetained(Box(body))
+  var thread = pthread_t()
+  let code = pthread_create(
+    &thread, nil,
+    { raw in
+      // What pthread_create was given.
+      Unmanaged<Box>.fromOpaque(raw!).takeRetainedValue().body()
+      return nil
+    }, box.toOpaque())
+  guard code == 0 else {
+    box.release()
+    return false
+  }
+  pthread_detach(thread)
+  return true
 }

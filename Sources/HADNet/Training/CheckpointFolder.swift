@@ -102,7 +102,7 @@ public struct CheckpointFolder: Sendable {
         String(decoding: $0, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
       }), Mark(name) != nil
     else { return path }
-    return (path as NSString).deletingLastPathComponent + "/\(name)"
+    return Replacement.parent(path) + "/\(name)"
   }
 
   private func target(_ name: String) -> String? {

@@ -16,7 +16,7 @@ public struct Plateau: Codable, Equatable, Sendable {
   /// What no training can have come to; nil: all is well.
   var problem: String? {
     guard patience >= 1, factor > 0, factor <= 1, best?.isFinite ?? true, (0..<patience).contains(waited),
-      scale >= 0, scale <= 1
+      scale > 0, scale <= 1
     else { return "a plateau of the rate that is none" }
     return nil
   }

@@ -129,7 +129,18 @@ public final class ProgressBar: Sendable {
         || time - state.told.time >= 30
     else { return }
     state.told = (state.done, time)
-    output("\(state.label) \(state.done)/\(state.total)" + left(state, time) + "\n")
+    let text = "\(state.label) \(state.done)/\(state.total)" + left(state, time)
+    switch StandardError.form {
+    case .text: output(printable(text) + "\n")
+    case .json:
+      output(
+        jsonEvent(
+          "progress",
+          [
+            ("of", jsonString(state.label)), ("done", "\(state.done)"), ("total", "\(state.total)"),
+            ("text", jsonString(text)),
+          ]) + "\n")
+    }
   }
 
   private func clear(_ state: inout State) {

@@ -43,7 +43,7 @@ public struct RankMemory: Equatable, Sendable {
     let others = ranks > 1 ? ", and \(ranks) ranks share this machine" : ""
     throw Fault(
       .recipe,
-      "\(stage.method): a step takes \(AvailableMemory.shown(least)) a rank for \(size) voxels (z, y, x) and k = \(k)\(others), "
+      "\(stage.method): a step takes \(AvailableMemory.shown(least)) a rank for \(size) voxels and k = \(k)\(others), "
         + "but \(AvailableMemory.shown(left)) are left: take \(ranks > 1 ? "fewer ranks a machine, " : "")a machine with more, "
         + "or a smaller network.k")
   }

@@ -84,7 +84,10 @@ public struct RunFolder: Sendable {
     }
     if let difference = recipe.difference(from: kept) {
       guard recipe.hasNoFewerEpochs(than: kept) else {
-        throw Fault(.recipe, "\(path): \(difference); epochs may grow, not shrink: choose another --run")
+        throw Fault(
+          .recipe,
+          "\(path): \(difference); epochs may grow, not shrink: leave the recipe out to go on "
+            + "with the run's own, or choose another --run")
       }
       guard resume else {
         throw Fault(
@@ -143,12 +146,9 @@ public struct RunFolder: Sendable {
       folders += [evaluation, figures] + Stage.allCases.flatMap { [evaluation($0), predictions($0)] }
       if own.count == Stage.allCases.count { folders.append(path) }
     }
-    for folder in folders {
-      for name in (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
-      where Replacement.isTemporary(name) {
-        unlink("\(folder)/\(name)")
-      }
-    }
+    for folder in folders { Replacement.removeTemporary(from: folder) }
+    // Here others may be writing: what is old is nobody's.
+    for folder in [path, cache] { Replacement.removeTemporary(from: folder, olderThan: 3600) }
   }
 
   /// What is older than a network that it was made with: stages built on another network than the run's best of that

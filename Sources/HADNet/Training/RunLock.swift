@@ -61,7 +61,7 @@ final class RunLock: Sendable {
   /// Takes the lock, or throws `.recipe` with the name of its owner. `what` it is for: "trains the teacher".
   init(_ path: String, _ what: String) throws {
     self.path = path
-    let folder = (path as NSString).deletingLastPathComponent
+    let folder = Replacement.parent(path)
     made = try Replacement.makeFolder(folder)
     owner = RunLock.here(path)
     do {
@@ -129,6 +129,9 @@ final class RunLock: Sendable {
       default: throw Replacement.failure("write", path, errno)
       }
       guard let time = time(path) else { continue }
+      if !Replacement.isFile(path) {
+        throw Fault(.storage, "\(path): the place of a lock, and no file; remove it")
+      }
       let found = FileManager.default.contents(atPath: path), holder = found.flatMap(decoded)
       let age = max(0, now - time)
       let isDead =
@@ -171,9 +174,9 @@ final class RunLock: Sendable {
   }
 
   private static func place(_ path: String) -> String {
-    guard let real = realpath((path as NSString).deletingLastPathComponent, nil) else { return path }
+    guard let real = realpath(Replacement.parent(path), nil) else { return path }
     defer { free(real) }
-    return String(cString: real) + "/" + (path as NSString).lastPathComponent
+    return String(cString: real) + "/" + Replacement.name(path)
   }
 
   // MARK: This process
@@ -238,12 +241,14 @@ final class RunLock: Sendable {
         return !state.isRunning
       }
       guard isNew else { return }
-      Thread.detachNewThread { [self] in
+      let isRunning = detachThread { [self] in
         while true {
           Thread.sleep(forTimeInterval: RunLock.interval)
           for lock in state.withLock({ $0.held.values.compactMap(\.lock) }) { lock.giveSign() }
         }
       }
+      // The next lock tries again.
+      if !isRunning { state.withLock { $0.isRunning = false } }
     }
 
     func end(_ lock: RunLock) { state.withLock { $0.held[lock.path] = nil } }

@@ -222,6 +222,11 @@ struct EvaluationSource: Equatable {
     }
   }
 
+  /// The half of the hash that a case's truth had; nil where it isn't known.
+  func truth(_ id: String) -> String? {
+    cases[id]?.split(separator: " ").first { $0.hasPrefix("seg=") }.map { String($0.dropFirst(4)) }
+  }
+
   var text: String {
     ([network, settings] + cases.sorted { $0.key < $1.key }.map { "\($0.key)\t\($0.value)" }).map {
       $0 + "\n"

@@ -202,7 +202,9 @@ public final class Trainer {
     if let problem = problem(newest.state, epochs) {
       throw Fault(
         .invalid,
-        "\(newest.folder): damaged checkpoint: state.json: \(problem); remove it to go on from the one before"
+        "\(newest.folder): damaged checkpoint: state.json: \(problem); "
+          + (checkpoints.marks().count > 1
+            ? "remove it to go on from the one before" : "remove \(checkpoints.path) to start the stage anew")
       )
     }
     try checkData(newest)

@@ -151,7 +151,8 @@ public final class TrainingData {
     if split.validation.isEmpty, let stage = stages.first(where: { $0.validationInterval(recipe) != nil }) {
       throw Fault(
         source.kind,
-        "\(source.name) gives no validation case (\(sizes)), and \(stage.rawValue) chooses its checkpoint by them"
+        "\(source.name) gives no validation case (\(sizes)), and \(stage.rawValue) chooses its checkpoint by them: "
+          + "give validation one"
       )
     }
     if evaluates, Study.judged(split).isEmpty {

@@ -34,6 +34,9 @@ import Testing
       #expect(text.contains("3 validation cases") && text.contains("is optimistic"), "\(name): \(text)")
       #expect(text.contains("the p values too") && !text.contains("3 test cases"), "\(name): \(text)")
     }
+    for (name, text) in try texts(.training) {
+      #expect(text.contains("3 training cases") && text.contains("far too good"), "\(name): \(text)")
+    }
     let tests = try StatisticsTable(evaluations(.validation)).tables.filter { $0.title.contains("minus") }
     #expect(!tests.isEmpty && tests.allSatisfy { $0.note.contains("validation cases: optimistic") })
   }

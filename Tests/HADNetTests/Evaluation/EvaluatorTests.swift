@@ -337,13 +337,15 @@ private struct Patient {
   }
 
   @Test func labelsOfAnotherConvention() throws {
-    for file in [Patient.File.seg, .prediction] {
+    for (file, option) in [(Patient.File.seg, "--truth-labels"), (.prediction, "--prediction-labels")] {
       var patient = patient
       patient.values[file]?[5] = 3
       #expect(
         patient.fault()
           == Fault(
-            .invalid, "\(patient.path(file)): label 3 is none of this data set's, which are 0, 1, 2 and 4"))
+            .invalid,
+            "\(patient.path(file)): label 3 is none of 0, 1, 2 and 4; if it is ET, as from 2023 on, \(option) 2023 reads it so"
+          ))
     }
     #expect(
       patient.fault(.brats2023)

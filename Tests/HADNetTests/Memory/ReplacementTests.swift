@@ -1,0 +1,32 @@
+import Foundation
+import Testing
+
+@testable import HADNet
+
+@Suite struct ReplacementTests {
+  @Test(arguments: [
+    ("j", "", "j"), ("j/", "", "j"), ("j/k", "j", "k"), ("/j", "/", "j"), ("/", "/", "/"), ("", "", ""),
+    ("a//b", "a/", "b"), ("/a/b.c/", "/a", "b.c"), ("é", "", "é"),
+  ])
+  func everyPathHasAFolderAndAName(path: String, folder: String, name: String) {
+    #expect(Replacement.parent(path) == folder)
+    #expect(Replacement.name(path) == name)
+  }
+
+  @Test func onlyWhatNobodyWritesToIsRemoved() throws {
+    let folder = NSTemporaryDirectory() + "hadnet-replacement-\(UUID().uuidString)"
+    try Replacement.makeFolder(folder)
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    let old = "\(folder)/.\(UUID().uuidString)-a.case", new = "\(folder)/.\(UUID().uuidString)-b.case"
+    let other = "\(folder)/.hidden"
+    for path in [old, new, other] { #expect(FileManager.default.createFile(atPath: path, contents: Data())) }
+    for path in [old, other] {
+      try FileManager.default.setAttributes(
+        [.modificationDate: Date(timeIntervalSinceNow: -7200)], ofItemAtPath: path)
+    }
+    Replacement.removeTemporary(from: folder, olderThan: 3600)
+    #expect([old, new, other].map(FileManager.default.fileExists(atPath:)) == [false, true, true])
+    Replacement.removeTemporary(from: folder)
+    #expect([new, other].map(FileManager.default.fileExists(atPath:)) == [false, true])
+  }
+}
