@@ -685,7 +685,10 @@ private func unknown(_ path: [String], among known: [[String]]) -> String {
   }
   if known.contains(Array(section)) { return "\(section.joined(separator: ".")) has no keys of its own" }
   // A section that isn't there itself: say so of the section, whose name is the mistake.
-  if siblings.isEmpty, section.count > 0 { return unknown(Array(section), among: known) }
+  // No key lies as deep as a text can have points.
+  if siblings.isEmpty, section.count > 0 {
+    return unknown(Array(section.prefix(known.map(\.count).max() ?? 1)), among: known)
+  }
   // Of a long one none is near, and the distance would take its time.
   let nearest =
     key.count > 80

@@ -13,6 +13,17 @@ private func mistake(_ yaml: String, _ overrides: String...) -> Fault? {
 }
 
 @Suite struct RecipeTests {
+  @Test func aKeyOfAnyDepthIsUnknown() {
+    let deep = String(repeating: "a.", count: 50_000) + "b=1"
+    do throws(Fault) {
+      _ = try Recipe(yaml: "name: a", overrides: [deep])
+      Issue.record("it is taken")
+    } catch {
+      #expect(error.kind == .recipe && error.description.contains("is not a known key"), "\(error)")
+      #expect(error.description.utf8.count < 1000)
+    }
+  }
+
   @Test func defaultsAreThePapersNumbers() {
     let recipe = Recipe()
     #expect(recipe.network.k == 32 && recipe.network.dropout == 0.2)
