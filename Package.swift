@@ -30,6 +30,7 @@ let package = Package(
     .systemLibrary(name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
     .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
     .systemLibrary(name: "CMachine"),
+    .target(name: "CAllocator"),
     .target(name: "Terminal"),
     .target(name: "Collective", dependencies: ["CMPI", "CMachine", "Terminal"]),
     .target(
@@ -38,7 +39,8 @@ let package = Package(
     .executableTarget(
       name: "hadnet-dist",
       dependencies: [
-        "HADNet", "CMachine", "COpenBLAS", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "HADNet", "CAllocator", "CMachine", "COpenBLAS",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       // A link to slurm/run.sh, whose text `slurm` prints.
       resources: [.embedInCode("run.sh")]),
@@ -51,7 +53,9 @@ let package = Package(
   swiftLanguageModes: [.v6]
 )
 
-for target in package.targets where target.type != .system { target.swiftSettings = strict }
+for target in package.targets where target.type != .system && target.name != "CAllocator" {
+  target.swiftSettings = strict
+}
 
 // `make fuzz`: libFuzzer over all that reads files. Its `main` and ours are both there; ours comes first.
 if Context.environment["HADNET_FUZZ"] != nil {

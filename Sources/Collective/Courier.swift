@@ -83,7 +83,9 @@ public final class Courier: @unchecked Sendable {
       }, box.toOpaque())
     guard code == 0 else {
       box.release()
-      throw MPIError("no communication thread: \(String(cString: strerror(code)))")
+      throw MPIError(
+        "no thread for communication is to be had (\(String(cString: strerror(code)))): raise the limit of processes "
+          + "(ulimit -u) or of memory (ulimit -v, the job's memory)")
     }
     ready.wait()
   }

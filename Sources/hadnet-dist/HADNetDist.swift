@@ -30,6 +30,7 @@ struct HADNetDist: ParsableCommand {
     cmachine_flush_denormals()
     Startup.chooseKernels()
     Startup.limitBLAS()
+    Startup.watchMemory()
     Startup.returnMemory()
     runCommand()
   }
@@ -48,15 +49,16 @@ struct HADNetDist: ParsableCommand {
     } catch let code as ExitCode {
       Foundation.exit(code.rawValue)
     } catch let fault as Fault {
-      StandardError.say(fault.description, event: "fault", [("code", "\(fault.kind.rawValue)")])
-      Foundation.exit(fault.kind.rawValue)
+      end(fault)
     } catch {
       // All ranks were typed the same: the first one says it. An earlier end of another would end it too.
       let code = exitCode(for: error)
       if !isFirst {
         sleep(1)
       } else if code == .success {
-        exit(withError: error)
+        // Help, or the version.
+        Output.print(fullMessage(for: error))
+        do { try Output.check() } catch { end(error) }
       } else {
         // It quotes what was typed, line for line.
         let lines = fullMessage(for: error).split(separator: "\n").map { excerpt(String($0), limit: 1000) }
@@ -64,6 +66,11 @@ struct HADNetDist: ParsableCommand {
       }
       Foundation.exit(code.rawValue)
     }
+  }
+
+  private static func end(_ fault: Fault) -> Never {
+    StandardError.say(fault.description, event: "fault", [("code", "\(fault.kind.rawValue)")])
+    Foundation.exit(fault.kind.rawValue)
   }
 
   /// Whether this is rank 0, or alone, as far as its environment tells before MPI does.

@@ -1,3 +1,4 @@
+import CAllocator
 import COpenBLAS
 import Foundation
 import HADNet
@@ -18,6 +19,11 @@ enum Startup {
   /// Volumes come and go with each case. glibc would soon keep those below 32 MiB in its heap, where what stays of each
   /// case leaves holes: over 125 cases 2 GiB of them. Arrays from 4 MiB on go back to the system at once.
   static func returnMemory() { cblas_return_memory(4 << 20) }
+
+  /// A lack of memory anywhere, in a library too, ends the job with one message.
+  static func watchMemory() {
+    callocator_on_lack { AvailableMemory.endForLack(of: Int(clamping: $0)) }
+  }
 
   private static let coreVariable = "OPENBLAS_CORETYPE"
   /// Says in the environment which core type the program itself chose.

@@ -190,6 +190,34 @@ extension Commands {
     }
 
     /// A shell within a Slurm step, whose variables MPI would take for its own start.
+    /// Wherever the memory ends, in a library or in the language's runtime, it is told in a message.
+    @Test(arguments: Array(stride(from: 300, through: 460, by: 20)))
+    func anyLimitOfMemoryEndsWithAMessage(megabytes: Int) throws {
+      let folder = try Scratch()
+      func run(_ arguments: [String], _ megabytes: Int) throws -> Outcome {
+        try Job(
+          ["bash", "-c", "ulimit -v \(megabytes << 10); exec timeout -s KILL 120 \"$@\"", "bash"]
+            + Program.command(arguments)
+        ).outcome()
+      }
+      let trained = try run(
+        [
+          "train", try Fixture.recipe(), "--data", try Fixture.data(), "--run", folder / "run", "--stage",
+          "teacher", "--threads", "1", "--quiet", "--set", "teacher.epochs=1", "--set", "network.k=8",
+        ], megabytes)
+      if trained.code != 0 {
+        #expect([1, 65, 74, 78].contains(trained.code), "\(trained.code)")
+        expectFault(trained, trained.code)
+      }
+      let report = folder / "report"
+      try FileManager.default.copyItem(atPath: try Fixture.run(), toPath: report)
+      let reported = try run(["report", report], megabytes / 2)
+      if reported.code != 0 {
+        #expect([1, 74].contains(reported.code), "\(reported.code)")
+        expectFault(reported, reported.code)
+      }
+    }
+
     @Test(arguments: [
       ["doctor", "--threads", "1"], ["bench", "step", "--shape", "32x32x32", "--k", "2", "--threads", "1"],
     ])

@@ -42,9 +42,7 @@ extension BLAS {
   public static func reserve(threads: Int) throws(Fault) {
     // And the threads themselves.
     let stack = 8 << 20, bytes = Int(cblas_buffer_bytes())
-    // Beside them the program needs some room: what it does without would be an end without a word.
-    let rest = (96 << 20) / threads
-    if cblas_take_buffers(Int32(threads), bytes + stack + rest) != 0 { return }
+    if cblas_take_buffers(Int32(threads), bytes + stack) != 0 { return }
     throw Fault(
       .other,
       "no memory for \(threads) thread\(threads == 1 ? "" : "s"): OpenBLAS needs \(bytes >> 20) MiB of address space for "

@@ -1,4 +1,6 @@
+import Collective
 import Foundation
+import Terminal
 
 /// The memory that this process may still take: the least of what the machine has left, what the process's own limits
 /// (ulimit -v, -d) leave, and what its control groups (a container, a Slurm job) leave.
@@ -25,8 +27,12 @@ public struct AvailableMemory: Sendable {
   }
 
   /// nil where nothing tells it.
-  public var bytes: Int? {
-    ([machine] + process + groups).compactMap { $0 }.min().map { max(0, $0) }
+  public var bytes: Int? { bytes(sharedBy: 1) }
+
+  /// Bytes for each of several ranks on this machine, which share all but what a process's own limits leave.
+  public func bytes(sharedBy ranks: Int) -> Int? {
+    let shared = ([machine] + groups).map { $0.map { $0 / ranks } }
+    return (shared + process).compactMap { $0 }.min().map { max(0, $0) }
   }
 
   /// Refuses what needs more bytes than there are, before they are taken: `what` needs them.
@@ -39,6 +45,16 @@ public struct AvailableMemory: Sendable {
       .invalid,
       "\(what()) needs \(shown(needed)) of memory; \(shown(there)) are left for this process: take a machine with more, or "
         + "raise its limit (ulimit -v, the job's memory)")
+  }
+
+  /// Ends the job where so many bytes are not to be had: there is nothing to go on with, on no rank. What is on the disk is
+  /// whole.
+  public static func endForLack(of bytes: Int) -> Never {
+    StandardError.say(
+      "out of memory: \(shown(max(bytes, 1 << 20))) more are not to be had; take smaller volumes, a smaller network (k), "
+        + "fewer threads or ranks on a node, or a machine with more, or raise its limit (ulimit -v, the job's memory)",
+      event: "fault", [("code", "\(Fault.Kind.other.rawValue)")])
+    World.abort(code: Fault.Kind.other.rawValue)
   }
 
   static func shown(_ bytes: Int) -> String {

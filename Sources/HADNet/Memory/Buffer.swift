@@ -1,6 +1,4 @@
-import Collective
 import Glibc
-import Terminal
 
 /// Float memory with one owner: 64-byte aligned, zeroed when made, freed with its last reference.
 ///
@@ -16,7 +14,7 @@ public final class Buffer: @unchecked Sendable {
     let bytes = (count + 16) * 4, isLarge = bytes >= 1 << 22
     var memory: UnsafeMutableRawPointer?
     guard posix_memalign(&memory, isLarge ? 1 << 21 : 64, bytes) == 0, let memory else {
-      Buffer.endForLackOfMemory(bytes)
+      AvailableMemory.endForLack(of: bytes)
     }
     // Large pages: transforms write hundreds of streams at once, more than the CPU holds page addresses for.
     if isLarge { madvise(memory, bytes, Int32(MADV_HUGEPAGE)) }
@@ -26,15 +24,6 @@ public final class Buffer: @unchecked Sendable {
   }
 
   deinit { free(base) }
-
-  /// There is nothing to go on with, on no rank. What is on the disk is whole.
-  private static func endForLackOfMemory(_ bytes: Int) -> Never {
-    StandardError.say(
-      "out of memory: \(bytes >> 20) MiB more are not to be had; take smaller volumes, a smaller network (k), fewer ranks "
-        + "on a node, or a node with more memory",
-      event: "fault", [("code", "\(Fault.Kind.other.rawValue)")])
-    World.abort(code: Fault.Kind.other.rawValue)
-  }
 
   public var values: UnsafeMutableBufferPointer<Float> {
     UnsafeMutableBufferPointer(start: base, count: count)

@@ -35,17 +35,14 @@ public struct RankMemory: Equatable, Sendable {
   /// Bytes that are taken for certain, and all at once.
   public var least: Int { vectors + volumes }
 
-  /// Refuses a stage that this machine cannot train, before its memory is taken: `left` bytes for `ranks` of them.
+  /// Refuses a stage that this machine cannot train, before its memory is taken: `left` bytes for each of the `ranks` on it.
   func check(_ stage: Stage, size: Size, k: Int, ranks: Int, left: Int?) throws(Fault) {
-    guard let left, least.multipliedReportingOverflow(by: ranks).overflow || least * ranks > left else {
-      return
-    }
-    let others = ranks > 1 ? ", and \(ranks) ranks share this machine" : ""
+    guard let left, least > left else { return }
     throw Fault(
       .recipe,
-      "\(stage.method): a step takes \(AvailableMemory.shown(least)) a rank for \(size) voxels and k = \(k)\(others), "
-        + "but \(AvailableMemory.shown(left)) are left: take \(ranks > 1 ? "fewer ranks a machine, " : "")a machine with more, "
-        + "or a smaller network.k")
+      "\(stage.method): a step takes \(AvailableMemory.shown(least)) a rank for \(size) voxels and k = \(k), but "
+        + "\(AvailableMemory.shown(left)) are left for it\(ranks > 1 ? " with \(ranks) ranks on this machine" : ""): take "
+        + "\(ranks > 1 ? "fewer ranks a machine, " : "")a machine with more, or a smaller network.k")
   }
 
   /// Bytes of one prepared case: four sequences of floats, the brain's mask, the truth.

@@ -91,7 +91,7 @@ public final class Trainer {
     try communicator.rootFirst {
       try memory.check(
         stage, size: data.commonSize, k: recipe.network.k, ranks: communicator.localSize,
-        left: AvailableMemory().bytes)
+        left: AvailableMemory().bytes(sharedBy: communicator.localSize))
     }
     var origin = Checkpoint.Origin(cases: data.contents(data.split.train + data.split.validation))
     for earlier in stage.builds {
@@ -199,7 +199,10 @@ public final class Trainer {
         "\(run.path) has a \(stage.rawValue) at epoch \(newest.state.epoch) of \(epochs): go on with --resume, or "
           + "choose another --run")
     }
-    if let problem = problem(newest.state, epochs) {
+    let problem =
+      problem(newest.state, epochs)
+      ?? (newest.files == files ? nil : "other files than a \(stage.rawValue) has")
+    if let problem {
       throw Fault(
         .invalid,
         "\(newest.folder): damaged checkpoint: state.json: \(problem); "
@@ -230,7 +233,17 @@ public final class Trainer {
     guard Set(state.updates.keys) == Set(program.trained.map(\.name)) else {
       return "updates of other networks"
     }
+    // The first is what is trained; others may be left out of a step.
+    let first = program.trained[0].name
+    guard state.updates[first] == state.step else {
+      return "\(state.updates[first] ?? 0) updates of the \(first) in \(state.step) steps"
+    }
     return nil
+  }
+
+  /// The files of this stage's checkpoints.
+  private var files: Set<String> {
+    Set(program.trained.map { "\($0.name).safetensors" } + [Trainer.momentsFile])
   }
 
   /// Where a case's images or its truth are others than those the stage was trained with: throws, or, if that is

@@ -24,6 +24,15 @@ import Testing
     #expect(bytes((page, false)) == 0)
   }
 
+  /// Ranks on one machine share what it has, and not what each process may take.
+  @Test func ofSeveralRanksEachHasItsOwnLimit() throws {
+    try put("proc/meminfo", "MemAvailable: 800 kB\n")
+    try put("proc/self/statm", "100 50 20 5 0 60 0\n")
+    let space = 100 * sysconf(Int32(_SC_PAGESIZE)) + (300 << 10)
+    let memory = AvailableMemory(root: scratch.path, limits: [(space, false)])
+    #expect(memory.bytes(sharedBy: 2) == 300 << 10 && memory.bytes(sharedBy: 4) == 200 << 10)
+  }
+
   @Test func controlGroupsAndThoseAboveThem() throws {
     try put("proc/meminfo", "MemAvailable: 8000 kB\n")
     try put("proc/self/cgroup", "0::/job/step\n")

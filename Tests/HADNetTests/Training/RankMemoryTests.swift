@@ -42,8 +42,8 @@ struct RankMemoryTests {
     }
     let size = Size(80, 96, 80), least = memory(size: size).least
     #expect(check(size, left: least) == nil && check(size, left: nil) == nil)
-    #expect(check(size, ranks: 2, left: 2 * least) == nil)
-    let alone = check(size, left: least - 1), both = check(size, ranks: 2, left: 2 * least - 1)
+    #expect(check(size, ranks: 2, left: least) == nil)
+    let alone = check(size, left: least - 1), both = check(size, ranks: 2, left: least - 1)
     #expect(
       alone?.kind == .recipe && alone?.description.contains("80×96×80 voxels") == true,
       "\(String(describing: alone))")
