@@ -96,7 +96,7 @@ struct SlurmCommand: ParsableCommand {
     if let partition { options.append("partition=\(partition)") }
     if let account { options.append("account=\(account)") }
     // The job may be submitted from any folder.
-    let run = SlurmCommand.absolute(try folder ?? RunFolder.standard(for: recipe))
+    let run = SlurmCommand.absolute(try folder ?? RunFolder.standard(for: recipe, from: self.recipe))
     var words = [
       SlurmCommand.program, command.rawValue, SlurmCommand.absolute(self.recipe), "--data",
       SlurmCommand.absolute(root), "--run", run, "--memory", SlurmCommand.gib(kept, .down), "--resume",

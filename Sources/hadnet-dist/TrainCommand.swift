@@ -118,7 +118,7 @@ struct RunOptions: ParsableArguments {
         _ = try Dataset.find(root, needsTruth: true)
         hasBatch = recipe.batch != nil
         if let seed { recipe = recipe.with(seed: seed) }
-        path = try folder ?? RunFolder.standard(for: recipe)
+        path = try folder ?? RunFolder.standard(for: recipe, from: file)
         let run = RunFolder(path), ranks = communicator.size
         // What a stage builds on is there before the stage is marked as begun.
         for earlier in stage?.builds ?? [] { _ = try run.best(earlier) }

@@ -1,6 +1,8 @@
 import Foundation
 import Testing
 
+@testable import HADNet
+
 extension Commands {
   /// What ranks do to each other: every fault ends the job in its time, named, and leaves no process behind.
   @Suite(.serialized) struct FaultTests {
@@ -162,6 +164,46 @@ extension Commands {
       let again = try Program.start(Fixture.study(run, "--resume"), ranks: 2).outcome()
       #expect(again.code == 0, "\(again.errors)")
       try Fixture.expectResults(run)
+    }
+
+    /// A checkpoint that no training of the stage has written, and what is said of it.
+    struct Forgery: Sendable, CustomStringConvertible {
+      let description: String
+      var files = ["teacher", "moments"]
+      var change: @Sendable (inout TrainingState) -> Void = { _ in }
+    }
+
+    /// With a hash that is right: only what the stage is tells them.
+    @Test(
+      arguments: [
+        .init(description: "0 updates of the teacher in 2 steps") { $0.updates["teacher"] = 0 },
+        .init(description: "updates of other networks") { $0.updates["student"] = 0 },
+        .init(description: "1 steps in 1 epochs") { ($0.step, $0.updates["teacher"]) = (1, 1) },
+        .init(description: "other files than a teacher has", files: ["teacher"]),
+        .init(description: "other files than a teacher has", files: ["teacher", "moments", "student"]),
+      ] as [Forgery])
+    func aForgedCheckpointIsNotTakenUp(forgery: Forgery) throws {
+      let folder = try Scratch(), run = folder / "run"
+      let arguments = [
+        "train", try Fixture.recipe(), "--data", try Fixture.data(), "--run", run, "--stage", "teacher",
+        "--threads", "1", "--quiet",
+      ]
+      let begun = try Program.start(arguments + ["--set", "teacher.epochs=1"]).outcome()
+      try #require(begun.code == 0, "\(begun.errors)")
+      let checkpoint = try Checkpoint("\(run)/teacher/checkpoints/epoch-0001", of: .teacher)
+      var state = checkpoint.state
+      forgery.change(&state)
+      try Checkpoint.Draft(
+        state, recipe: checkpoint.recipe, origin: checkpoint.origin,
+        files: forgery.files.map { name in
+          (
+            "\(name).safetensors",
+            { try Replacement.put(try bytes("\(checkpoint.folder)/teacher.safetensors"), to: $0, as: $1) }
+          )
+        }, to: checkpoint.folder
+      ).seal()
+      let outcome = try Program.start(arguments + ["--set", "teacher.epochs=2", "--resume"]).outcome()
+      expectFault(outcome, 65, ["\(checkpoint.folder): damaged checkpoint: state.json: \(forgery); remove "])
     }
 
     /// A file system that turns read-only, as after an error of the disk.

@@ -63,7 +63,8 @@ public struct Grid: Equatable, Sendable {
       .invalid,
       "\(name) lies elsewhere than \(otherName): their affines differ, the same voxel is up to "
         + String(format: "%.4g mm apart", farthest)
-        + (without.map { "; the header of \($0) has no orientation (both form codes are 0)" } ?? ""))
+        + (without.map { "; the header of \($0) has no orientation (both form codes are 0)" }
+          ?? "; resample one onto the other's grid"))
   }
 }
 

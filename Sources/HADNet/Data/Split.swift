@@ -203,7 +203,9 @@ public struct Split: Codable, Equatable, Sendable {
     let unknown = (split.train + split.validation + split.test).filter { !known.contains($0) }
     if let first = unknown.first {
       let others = unknown.count > 1 ? " (and \(unknown.count - 1) more)" : ""
-      throw Fault(.missing, "\(path): \(first)\(others) is not in the data set")
+      throw Fault(
+        .missing,
+        "\(path): \(first)\(others) is not in the data set; correct it there, or give the --data that has it")
     }
     return split
   }

@@ -138,6 +138,9 @@ public enum Replacement {
     let remedy =
       switch code {
       case ENOSPC, EDQUOT: "; free space there or choose another folder"
+      case _ where what == "read": ""
+      case EISDIR, ENOTDIR, EEXIST, ENOTEMPTY: "; move away what is there, or give another place"
+      case EACCES, EPERM, EROFS: "; choose a place that this user may write"
       case EFBIG: "; raise the limit on the size of files (ulimit -f)"
       default: ""
       }

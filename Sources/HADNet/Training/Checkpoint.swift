@@ -51,7 +51,10 @@ public struct Checkpoint: Sendable {
   let origin: Origin
   /// Hash of everything in it.
   public let fingerprint: String
-  private let files: [String: FileFacts]
+  private let facts: [String: FileFacts]
+
+  /// Names of its files beside state.json.
+  var files: Set<String> { Set(facts.keys) }
 
   private static func encoder() -> JSONEncoder {
     let encoder = JSONEncoder()
@@ -201,18 +204,18 @@ public struct Checkpoint: Sendable {
     recipe = contents.recipe
     origin = contents.origin
     fingerprint = envelope.xxh3
-    files = contents.files
+    facts = contents.files
   }
 
   /// Reads and checks a checkpoint: its state, every file's size and hash. Throws `.invalid` for a damaged one, for one
   /// whose state is not that of the folder's name, and for one of another stage than `stage`, where that is given.
   public init(_ folder: String, of stage: Stage? = nil) throws {
     try self.init(stateOf: folder, stage)
-    for name in files.keys.sorted() { try check(name) }
+    for name in facts.keys.sorted() { try check(name) }
   }
 
   private func check(_ name: String) throws {
-    guard let facts = files[name], let found = try? Checkpoint.facts("\(folder)/\(name)", as: name) else {
+    guard let facts = facts[name], let found = try? Checkpoint.facts("\(folder)/\(name)", as: name) else {
       throw Checkpoint.damaged(folder, "\(name) is missing")
     }
     guard found.bytes == facts.bytes else {

@@ -120,8 +120,8 @@ public struct RunFolder: Sendable {
     return batch
   }
 
-  /// Where a run goes whose folder is not given: runs/NAME. Throws `.recipe` for a name that is no folder's there.
-  public static func standard(for recipe: Recipe) throws(Fault) -> String {
+  /// Where a run goes whose folder is not given: runs/NAME. `file` has the recipe. Throws `.recipe` for a name that is no folder's there.
+  public static func standard(for recipe: Recipe, from file: String) throws(Fault) -> String {
     let name = recipe.name
     let isPlain =
       name.utf8.count <= 200 && !name.hasPrefix(".")
@@ -129,7 +129,7 @@ public struct RunFolder: Sendable {
     guard !name.isEmpty, isPlain else {
       throw Fault(
         .recipe,
-        "name: it makes no folder in runs/, which takes up to 200 bytes without / and no dot in front; give another "
+        "\(file): name: it makes no folder in runs/, which takes up to 200 bytes without / and no dot in front; give another "
           + "name, or --run DIR")
     }
     return "runs/\(name)"

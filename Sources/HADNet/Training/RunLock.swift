@@ -133,7 +133,8 @@ final class RunLock: Sendable {
         throw Fault(.storage, "\(path): the place of a lock, and no file; remove it")
       }
       let found = FileManager.default.contents(atPath: path), holder = found.flatMap(decoded)
-      let age = max(0, now - time)
+      // A time to come is as old: a living owner would have given a sign since the clock was set back.
+      let age = abs(now - time)
       let isDead =
         holder.map { isCopy($0, path) || $0.isDead(seenBy: owner, age: age, begin: begin) }
         ?? (age > patience)

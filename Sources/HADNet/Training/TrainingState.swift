@@ -77,9 +77,13 @@ public struct TrainingState: Codable, Equatable, Sendable {
       return "the history is not that of \(epoch) epochs"
     }
     for record in history {
-      let numbers = record.values(stage).compactMap { $0 } + Array(record.terms.values)
-      guard numbers.allSatisfy(\.isFinite), record.rate >= 0 else {
+      // Losses are made of single precision.
+      let largest = Double(Float.greatestFiniteMagnitude), numbers = record.values(stage).compactMap { $0 }
+      guard numbers.allSatisfy({ abs($0) <= largest }), record.rate >= 0 else {
         return "a number of epoch \(record.epoch) is none"
+      }
+      guard Set(record.terms.keys) == Set(stage.terms) else {
+        return "epoch \(record.epoch) has other terms than a \(stage.rawValue)"
       }
     }
     if let bestEpoch {

@@ -226,7 +226,8 @@ struct SmallCase {
         $0.affines[.t2] = SmallCase.brats
         $0.affines[.t2]?[3] = 0.5
       }
-        == "BraTS19_X_1: t2 lies elsewhere than flair: their affines differ, the same voxel is up to 0.5 mm apart"
+        == "BraTS19_X_1: t2 lies elsewhere than flair: their affines differ, the same voxel is up to 0.5 mm apart; "
+        + "resample one onto the other's grid"
     )
     #expect(
       try message { $0.images[.t1]?[5] = -3 }

@@ -331,11 +331,20 @@ import Testing
     let found = fault {
       try NIfTIImage.write([UInt8(1)], dimensions: [1, 1, 1], affine: SmallCase.brats, to: path)
     }
-    #expect(found == Fault(.storage, "cannot make the folder \(file): File exists"))
+    #expect(
+      found
+        == Fault(
+          .storage,
+          "cannot make the folder \(file): File exists; move away what is there, or give another place"))
     let below = fault {
       try NIfTIImage.write([UInt8(1)], dimensions: [1, 1, 1], affine: SmallCase.brats, to: "\(file)/b/a.nii")
     }
-    #expect(below == Fault(.storage, "cannot make the folder \(file)/b: Not a directory"))
+    #expect(
+      below
+        == Fault(
+          .storage,
+          "cannot make the folder \(file)/b: Not a directory; move away what is there, or give another place")
+    )
     let deep = scratch.file("p/q/r/a.nii")
     try NIfTIImage.write([UInt8(1)], dimensions: [1, 1, 1], affine: SmallCase.brats, to: deep)
     #expect(FileManager.default.fileExists(atPath: deep))

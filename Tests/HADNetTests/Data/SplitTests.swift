@@ -180,7 +180,9 @@ import Testing
       try message(#"{"train": ["A", "A"], "val": ["B"]}"#) == Fault(.invalid, "split: A is twice in train"))
     #expect(
       try message(#"{"train": ["A", "Z"], "val": ["Q"]}"#)
-        == Fault(.missing, "Z (and 1 more) is not in the data set"))
+        == Fault(
+          .missing, "Z (and 1 more) is not in the data set; correct it there, or give the --data that has it")
+    )
     #expect(try message(#"{"train": [], "val": ["A"]}"#) == Fault(.invalid, "no case to train on"))
     #expect(
       try message("[1, 2]")

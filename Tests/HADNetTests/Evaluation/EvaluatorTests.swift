@@ -181,7 +181,7 @@ private struct Patient {
         == Fault(
           .invalid,
           "\(patient.path(.prediction)) lies elsewhere than the truth: their affines differ, the same voxel is up to "
-            + "4 mm apart"))
+            + "4 mm apart; resample one onto the other's grid"))
   }
 
   @Test func truthAndPredictionMayHaveLabelsOfTheirOwn() throws {
@@ -418,7 +418,8 @@ private struct Patient {
       other.fault()
         == Fault(
           .invalid,
-          "\(patient.path(file)) lies elsewhere than the truth: their affines differ, the same voxel is up to 0.02 mm apart"
+          "\(patient.path(file)) lies elsewhere than the truth: their affines differ, the same voxel is up to 0.02 mm apart; "
+            + "resample one onto the other's grid"
         ))
     other.affines[file]?[11] = 0.01
     #expect(other.fault() == nil)

@@ -31,7 +31,12 @@ func decoded(_ file: [UInt8]) -> (width: Int, height: Int, bytes: [UInt8])? {
   }
 
   @Test func aFolderThatCannotBeMadeIsNamed() {
-    #expect(throws: Fault(.storage, "cannot make the folder /dev/null/at: Not a directory")) {
+    #expect(
+      throws: Fault(
+        .storage,
+        "cannot make the folder /dev/null/at: Not a directory; move away what is there, or give another place"
+      )
+    ) {
       try Picture(width: 1, height: 1).write(to: "/dev/null/at/all.png")
     }
   }

@@ -17,7 +17,6 @@ import Testing
     for i in 0..<epoch {
       var record = EpochRecord(epoch: i + 1, rate: 2e-4, loss: 1 / Double(i + 3))
       record.score = 0.1 * Double(i)
-      record.terms = ["one": 1 / Double(i + 7), "another": 3]
       state.history.append(record)
     }
     return state
@@ -272,6 +271,8 @@ import Testing
       .init("the history is not that of 2 epochs") { $0.history.removeLast() },
       .init("the history is not that of 2 epochs") { $0.history[1].epoch = 7 },
       .init("a number of epoch 2 is none") { $0.history[1].rate = -1 },
+      .init("a number of epoch 2 is none") { $0.history[1].loss = 1e308 },
+      .init("epoch 2 has other terms than a student") { $0.history[1].terms["l_hd"] = 1 },
       .init("the best epoch is 3") { $0.bestEpoch = 3 },
       .init("the best epoch is 0") { $0.bestEpoch = 0 },
       .init("the best score is not that of epoch 1") { ($0.bestEpoch, $0.bestScore) = (1, 5) },
