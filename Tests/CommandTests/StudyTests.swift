@@ -145,6 +145,18 @@ extension Commands {
       let again = try Program.run("report", run)
       #expect(again.code == 0 && again.output.contains(said), "\(again.errors)")
       try expectNamed()
+      // The pictures say it too: one line more than the same of test cases.
+      func heights() throws -> [Int] {
+        try ["figure2", "figure3"].map { name in
+          try bytes("\(run)/figures/\(name).png")[20..<24].reduce(0) { $0 << 8 + Int($1) }
+        }
+      }
+      let named = try heights()
+      let judged = try #require(split["validation"] as? [String])
+      let other = ["train": split["train"] ?? [], "validation": [], "test": judged]
+      try JSONSerialization.data(withJSONObject: other).write(to: URL(fileURLWithPath: "\(run)/split.json"))
+      #expect(try Program.run("report", run).code == 0)
+      #expect(try zip(named, heights()).allSatisfy { $0 > $1 }, "\(named)")
     }
 
     // MARK: Seeds

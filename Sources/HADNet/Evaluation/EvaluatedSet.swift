@@ -22,6 +22,15 @@ public enum EvaluatedSet: String, Sendable {
     set == .validation ? "Region (validation cases)" : "Region"
   }
 
+  /// What stands in a picture of such cases, which may be looked at without the page around it; nil for test cases.
+  var pictured: String? {
+    switch self {
+    case .test: nil
+    case .validation: "Validation cases: they chose the checkpoints, so that this is optimistic."
+    case .training: "Training cases: the networks have learnt from them, so that this is far too good."
+    }
+  }
+
   /// What a reader of validation cases' scores must know; nil for others.
   public var caution: String? {
     switch self {

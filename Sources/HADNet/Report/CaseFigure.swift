@@ -46,8 +46,9 @@ public struct CaseFigure: Sendable {
   private static let across = 8
 
   /// A case a row with a legend: the paper's figure 2. All cases show the same methods; where there are many, they
-  /// stand on lines of their own under the sequences and the truth.
-  public static func picture(_ cases: [CaseFigure]) -> Picture {
+  /// stand on lines of their own under the sequences and the truth. Cases of a `set` that methods are not to be judged by
+  /// are called so below.
+  public static func picture(_ cases: [CaseFigure], of set: EvaluatedSet = .test) -> Picture {
     guard let first = cases.first else { return Picture(width: 1, height: 1) }
     let sequences = ["FLAIR", "T1", "T2", "T1ce", "truth"]
     let captions = sequences + first.segmentations.map(\.method)
@@ -103,7 +104,7 @@ public struct CaseFigure: Sendable {
       picture.text(names[index], x: x + 20, y: y + 9)
       x += 40 + Picture.width(of: names[index])
     }
-    return picture
+    return picture.noted(set.pictured)
   }
 
   /// Writes ID and slice into the margin, `y` in their middle.

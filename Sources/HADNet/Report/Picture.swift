@@ -101,6 +101,24 @@ public struct Picture: Equatable, Sendable {
     }
   }
 
+  /// The picture with a note in lines below it, as wide as there is room for; as it is without a note.
+  func noted(_ note: String?) -> Picture {
+    guard let note else { return self }
+    let margin = 6, line = 20
+    var lines: [String] = []
+    for word in note.split(separator: " ") {
+      if let last = lines.last, Picture.width(of: "\(last) \(word)") <= width - 2 * margin {
+        lines[lines.count - 1] = "\(last) \(word)"
+      } else {
+        lines.append(String(word))
+      }
+    }
+    var picture = Picture(width: width, height: height + line * lines.count + margin)
+    picture.draw(self, x: 0, y: 0)
+    for (i, text) in lines.enumerated() { picture.text(text, x: margin, y: height + line * i) }
+    return picture
+  }
+
   /// How wide a text is, in pixels.
   public static func width(of text: String, scale: Int = 2) -> Int {
     text.isEmpty ? 0 : (text.count * 6 - 1) * scale

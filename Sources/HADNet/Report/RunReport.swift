@@ -287,7 +287,7 @@ public struct RunReport {
           CaseFigure(id: files.id, images: prepared.images, truth: truth, segmentations: segmentations)
         ))
     }
-    let picture = CaseFigure.picture(figures.map(\.figure))
+    let picture = CaseFigure.picture(figures.map(\.figure), of: Study.judgedSet(split))
     try picture.write(to: path("figure2.png"))
     var blocks = [
       ReportContents.Block.picture(
@@ -305,7 +305,7 @@ public struct RunReport {
       if !methods.isEmpty {
         let picture = UncertaintyFigure(
           id: files.id, images: figure.images, truth: figure.truth, methods: methods
-        ).picture()
+        ).picture(of: Study.judgedSet(split))
         try picture.write(to: path("figure3.png"))
         blocks.append(
           .picture(

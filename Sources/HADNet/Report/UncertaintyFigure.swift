@@ -70,8 +70,9 @@ public struct UncertaintyFigure: Sendable {
     z = CaseFigure.slice(truth)
   }
 
-  /// A method a row: T1ce, truth, prediction, and the prediction's ET at each threshold.
-  public func picture() -> Picture {
+  /// A method a row: T1ce, truth, prediction, and the prediction's ET at each threshold. A case of a `set` that methods are
+  /// not to be judged by is called so below.
+  public func picture(of set: EvaluatedSet = .test) -> Picture {
     let view = SliceView(images, z: z), t1ce = view.grey(.t1ce), reference = view.overlay(truth, on: t1ce)
     let captions = ["T1ce", "truth", "prediction"] + UncertaintyFigure.thresholds.map { "T = \(Int($0))" }
     let rows = methods.map { method in
@@ -107,7 +108,7 @@ public struct UncertaintyFigure: Sendable {
       picture.text(name, x: x + 20, y: y + 9)
       x += 40 + Picture.width(of: name)
     }
-    return picture
+    return picture.noted(set.pictured)
   }
 
   private func panel(_ view: SliceView, _ t1ce: Picture, _ method: Method, _ threshold: Float) -> Picture {

@@ -39,6 +39,23 @@ import Testing
     #expect(try decoded(picture.png()) != nil)
   }
 
+  /// A picture travels without the page that it stood on.
+  @Test(arguments: [EvaluatedSet.validation, .training]) func casesThatAreNoTestCasesAreCalledSo(
+    set: EvaluatedSet
+  ) throws {
+    let (images, truth) = exampleCase()
+    let figure = CaseFigure(id: "A", images: images, truth: truth, segmentations: [("Student", truth)])
+    let plain = CaseFigure.picture([figure]), named = CaseFigure.picture([figure], of: set)
+    #expect(CaseFigure.picture([figure], of: .test) == plain)
+    #expect(named.width == plain.width && named.height > plain.height)
+    let note = try #require(set.pictured)
+    #expect(note.lowercased().hasPrefix(set == .training ? "training cases" : "validation cases"))
+    var expected = Picture(width: named.width, height: named.height)
+    expected.draw(plain, x: 0, y: 0)
+    expected.text(note, x: 6, y: plain.height)
+    #expect(named == expected)
+  }
+
   /// Thirteen pictures side by side would be too small to read on a page.
   @Test func manyMethodsStandUnderTheSequences() {
     let methods = MethodTable.order + ["Control"]

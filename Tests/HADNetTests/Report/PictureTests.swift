@@ -59,6 +59,17 @@ func decoded(_ file: [UInt8]) -> (width: Int, height: Int, bytes: [UInt8])? {
     #expect(used.first == 0 && used.last == 21)
   }
 
+  @Test func aNoteStandsInAsManyLinesAsItNeeds() {
+    let picture = Picture(width: 100, height: 10, background: .white)
+    #expect(picture.noted(nil) == picture)
+    #expect(picture.noted("one two").height == 10 + 20 + 6)
+    let long = picture.noted("one two three four")
+    #expect(long.width == 100 && long.height == 10 + 3 * 20 + 6)
+    #expect((0..<100).allSatisfy { x in (0..<10).allSatisfy { long[x, $0] == .white } })
+    // A word is never cut into lines, whatever becomes of its end.
+    #expect(picture.noted("indistinguishable").height == 10 + 20 + 6)
+  }
+
   @Test func everyASCIICharacterHasDots() {
     for code in UInt8(33)..<127 {
       var picture = Picture(width: 6, height: 8)

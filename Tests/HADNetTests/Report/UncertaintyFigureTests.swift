@@ -31,13 +31,15 @@ import Testing
         map[voxel] = y % 2 == 0 ? 60 : 10
       }
     }
-    func figure(_ count: Int) -> Picture {
+    func figure(_ count: Int, of set: EvaluatedSet = .test) -> Picture {
       UncertaintyFigure(
         id: "A", images: images, truth: LabelVolume(size, truth),
         methods: (0..<count).map { .init("method \($0)", LabelVolume(size, prediction), map: map) }
-      ).picture()
+      ).picture(of: set)
     }
     let one = figure(1), two = figure(2)
+    #expect(figure(1, of: .validation) == one.noted(EvaluatedSet.validation.pictured))
+    #expect(figure(1, of: .validation).height > one.height)
     #expect(two.width == one.width && two.height - one.height > 200)
     // The brain is one grey, nine pixels a voxel's side.
     let grey = SliceView(images, z: 1).grey(.t1ce)[100, 100]
