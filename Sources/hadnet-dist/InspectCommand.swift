@@ -95,7 +95,9 @@ struct InspectCommand: ParsableCommand {
     if purpose == .train, !found.surveys.isEmpty, let survey = try? DatasetSurvey(found.surveys) {
       let fit = dataset.cases.filter { survey[$0.id] != nil }
       do {
-        let split = try Split.random(fit, seed: seed)
+        var said: [String] = []
+        let split = try Split.random(fit, seed: seed) { said.append($0) }
+        findings.warnings += said
         table = SplitTable(split, of: fit)
         findings.classWeights = survey.classWeights(split.train)
       } catch let fault as Fault {

@@ -388,6 +388,19 @@ extension Commands {
       #expect(log.contains("\"left_out\": 1") && log.contains("\"training_patients\": 2"), "\(log)")
     }
 
+    /// 7.8, 2.6 and 2.7 of 13 cases would be 14: what training warns of, inspect does.
+    @Test func sharesThatAreRoundedOtherwiseAreSaid() throws {
+      let folder = try Scratch()
+      let words = "the split has 7 training cases in place of 8: shares are rounded to whole cases"
+      let outcome = try train(
+        Fixture.data(), folder, "--stage", "student", "--set", "data.split={ratio: [200, 66, 69]}", "--set",
+        "student.epochs=1")
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      #expect(try text(folder / "run/log.jsonl").contains(words))
+      let inspected = try Program.run("inspect", Fixture.data())
+      #expect(inspected.output.contains("\nwarning: \(words)\n"), "\(inspected.output)")
+    }
+
     @Test func aPatientInTwoSetsIsRefused() throws {
       let folder = try Scratch(), data = try folder.copy(Fixture.data2023(), "data")
       // Two visits of one patient.

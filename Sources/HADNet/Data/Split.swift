@@ -34,7 +34,7 @@ public struct Split: Codable, Equatable, Sendable {
   ///
   /// Source: the paper's 200 : 66 : 69 of BraTS 2019, section 3.
   ///
-  /// - Parameter say: hears of a set that has another number of cases than its share.
+  /// - Parameter say: hears of a set that has another number of cases than its share, to the nearest whole case.
   ///
   /// Throws `.invalid` for fewer patients than sets.
   public static func random(
@@ -44,7 +44,8 @@ public struct Split: Codable, Equatable, Sendable {
     let n = cases.count, total = ratio.train + ratio.validation + ratio.test
     precondition(min(ratio.train - 1, ratio.validation, ratio.test) >= 0, "a split in the ratio \(ratio)")
     // In whole numbers, so that no rounding of floats has a say.
-    func share(_ part: Int) -> Int { part == 0 ? 0 : max(1, (2 * n * part + total) / (2 * total)) }
+    func nearest(_ part: Int) -> Int { (2 * n * part + total) / (2 * total) }
+    func share(_ part: Int) -> Int { part == 0 ? 0 : max(1, nearest(part)) }
     var validationCount = share(ratio.validation), testCount = share(ratio.test)
     while validationCount + testCount > n - 1, validationCount + testCount > 0 {
       if testCount > validationCount { testCount -= 1 } else { validationCount -= 1 }
@@ -62,7 +63,9 @@ public struct Split: Codable, Equatable, Sendable {
     let test = deck.take(testCount, leaving: ratio.validation > 0 ? 2 : 1)
     let validation = deck.take(validationCount, leaving: 1)
     let split = try Split(train: deck.rest, validation: validation, test: test)
-    split.compare(train: n - testCount - validationCount, validationCount, testCount, say)
+    split.compare(
+      (nearest(ratio.train), n - testCount - validationCount), (nearest(ratio.validation), validationCount),
+      (nearest(ratio.test), testCount), say)
     return split
   }
 
@@ -100,17 +103,24 @@ public struct Split: Codable, Equatable, Sendable {
     let validation = deck.take(validationCount, leaving: isTraining)
     let train = total == n ? deck.rest : deck.take(trainCount, leaving: 0)
     let split = try Split(train: train, validation: validation, test: test)
-    split.compare(train: trainCount, validationCount, testCount, say)
+    split.compare(
+      (trainCount, trainCount), (validationCount, validationCount), (testCount, testCount), say)
     return split
   }
 
-  private func compare(train: Int, _ validation: Int, _ test: Int, _ say: (String) -> Void) {
-    for (name, asked, ids) in [
+  /// Says where a set has another number of cases than was asked for, or than was planned, which with proportions may be
+  /// another number itself: the shares must sum up, and each set must have a case.
+  private func compare(
+    _ train: (asked: Int, planned: Int), _ validation: (asked: Int, planned: Int),
+    _ test: (asked: Int, planned: Int), _ say: (String) -> Void
+  ) {
+    for (name, share, ids) in [
       ("training", train, self.train), ("validation", validation, self.validation), ("test", test, self.test),
-    ] where asked != ids.count {
+    ] where share.asked != ids.count {
       say(
-        "the split has \(ids.count.named("\(name) case")) in place of \(asked): a patient's cases stay together"
-      )
+        "the split has \(ids.count.named("\(name) case")) in place of \(share.asked): "
+          + (ids.count == share.planned
+            ? "shares are rounded to whole cases" : "a patient's cases stay together"))
     }
   }
 

@@ -119,6 +119,42 @@ import Testing
       ])
   }
 
+  /// Proportions ask for numbers of cases too.
+  @Test func anOvershootOfAShareIsSaid() throws {
+    let cases = (0..<4).flatMap { patient in
+      (0..<2).map { CaseFiles(id: "BraTS-GLI-0000\(patient)-00\($0)", files: [:]) }
+    }
+    var said: [String] = []
+    _ = try Split.random(cases, seed: 1, ratio: (4, 3, 1)) { said.append($0) }
+    #expect(
+      said == [
+        "the split has 2 training cases in place of 4: a patient's cases stay together",
+        "the split has 4 validation cases in place of 3: a patient's cases stay together",
+        "the split has 2 test cases in place of 1: a patient's cases stay together",
+      ])
+  }
+
+  @Test func aShareThatIsRoundedOtherwiseIsSaid() throws {
+    func said(_ count: Int, _ ratio: (Int, Int, Int)) throws -> [String] {
+      var said: [String] = []
+      _ = try Split.random(cases(0, 0, count), seed: 1, ratio: ratio) { said.append($0) }
+      return said
+    }
+    #expect(try said(335, (200, 66, 69)) == [])
+    // 59.7, 19.7 and 20.6 of 100 cases would be 101.
+    #expect(
+      try said(100, (200, 66, 69)) == [
+        "the split has 59 training cases in place of 60: shares are rounded to whole cases"
+      ])
+    #expect(
+      try said(10, (98, 1, 1)) == [
+        "the split has 8 training cases in place of 10: shares are rounded to whole cases",
+        "the split has 1 validation case in place of 0: shares are rounded to whole cases",
+        "the split has 1 test case in place of 0: shares are rounded to whole cases",
+      ])
+    #expect(try said(10, (8, 2, 0)) == [])
+  }
+
   @Test func aSplitThatPartsAPatientIsRefused() throws {
     let cases = ["BraTS-GLI-00002-000", "BraTS-GLI-00002-001", "sub-1_ses-a", "sub-1_ses-b", "sub-2_ses-a"]
       .map {
