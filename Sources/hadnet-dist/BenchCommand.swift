@@ -28,12 +28,12 @@ struct BenchCommand: ParsableCommand {
 
     func validate() throws {
       guard shape.array.allSatisfy({ $0 % UNet.multiple == 0 }), min(shape.z, shape.y, shape.x) >= 32 else {
-        throw ValidationError("--shape \(shape): each side must be a multiple of 16, 32 at the least")
+        throw ValidationError("--shape \(shape.asTyped): each side must be a multiple of 16, 32 at the least")
       }
       guard (1...1024).contains(k) else { throw ValidationError("--k is \(k); 1 to 1024 are possible") }
       // A layer's input, output and gradient at full size: less than any of them takes.
       do {
-        try AvailableMemory.check(12 * k * shape.voxels, "--shape \(shape) with k = \(k)")
+        try AvailableMemory.check(12 * k * shape.voxels, "--shape \(shape.asTyped) with k = \(k)")
       } catch { throw ValidationError(error.description) }
     }
   }
@@ -42,7 +42,7 @@ struct BenchCommand: ParsableCommand {
   struct Measuring: ParsableArguments {
     @Option(help: "Repetitions; the median counts, and one run before is not counted.")
     var repeats = 3
-    @Flag(help: "Print JSON.")
+    @Flag(help: "Print JSON; a shape in it is [z, y, x], as --shape has it.")
     var json = false
     @OptionGroup var shared: SharedOptions
 
@@ -78,7 +78,8 @@ struct BenchCommand: ParsableCommand {
         guard communicator.rank == 0 else { return }
         if options.json { return try BenchCommand.printJSON(result) }
         Output.print(
-          "\(result.stage.method), \(result.shape), k = \(result.k), \(result.ranks) rank(s) × \(result.threads) thread(s), \(result.kernels)"
+          "\(result.stage.method), \(result.shape) (x, y, z), k = \(result.k), \(result.ranks) rank(s) × "
+            + "\(result.threads) thread(s), \(result.kernels)"
         )
         Output.print(String(format: "%.3f s a step, peak %.2f GiB", result.seconds, result.peakGiB))
         if result.ranks > 1 {
@@ -132,7 +133,9 @@ struct BenchCommand: ParsableCommand {
         String(
           format: "GFLOP/s on %d thread(s): multiply-adds alone %.0f (the peak), small products of %@ %.0f",
           workers.count, first.peak, first.kernels, first.products))
-      Output.print("effective GFLOP/s, in brackets as multiples of the peak; seconds below")
+      Output.print(
+        "voxels (x, y, z), channels in and out; effective GFLOP/s, in brackets as multiples of the peak; seconds below"
+      )
       for row in rows {
         func rate(_ value: Double?) -> String {
           value.map { String(format: "%7.1f (%4.2f)", $0, $0 / row.peak) } ?? "      –       "
@@ -175,7 +178,8 @@ struct BenchCommand: ParsableCommand {
         size: options.shape, k: options.k, repeats: options.repeats, samples: samples
       ).run(workers)
       if options.json { return try BenchCommand.printJSON(result) }
-      Output.print("\(result.shape), k = \(result.k), \(result.threads) thread(s), \(result.kernels)")
+      Output.print(
+        "\(result.shape) (x, y, z), k = \(result.k), \(result.threads) thread(s), \(result.kernels)")
       Output.print(
         String(
           format: "%.3f s a pass, %.3f s a sample with dropout, peak %.2f GiB", result.seconds,

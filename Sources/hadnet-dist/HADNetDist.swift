@@ -161,6 +161,8 @@ extension Size: ExpressibleByArgument {
     self.init(z, y, x)
   }
 
-  /// As it is typed, not as it is shown elsewhere.
-  public var defaultValueDescription: String { array.map(String.init).joined(separator: "x") }
+  /// In the order of an option, where messages have x, y, z.
+  var asTyped: String { array.map(String.init).joined(separator: "x") }
+
+  public var defaultValueDescription: String { asTyped }
 }

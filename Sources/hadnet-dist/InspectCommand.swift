@@ -11,7 +11,7 @@ struct InspectCommand: ParsableCommand {
     abstract: "Read every file of a data set and say what is there and what is wrong.",
     discussion: """
       Prints counts, sizes, the split that a recipe without one makes, class weights, and all that train, predict or \
-      evaluate would refuse or warn of. Exit code 66 if all that is wrong is missing or empty, 65 if something is \
+      evaluate would refuse or warn of. Sizes are along x, y, z, in JSON too; a recipe's data.size is [z, y, x]. Exit code 66 if all that is wrong is missing or empty, 65 if something is \
       damaged or inconsistent.
 
       Example: hadnet-dist inspect MICCAI_BraTS_2019_Data_Training
@@ -47,7 +47,7 @@ struct InspectCommand: ParsableCommand {
     var withTruth, withT1ce: Int
     /// Extents of the files → cases.
     var dimensions: [String: Int]
-    /// [z, y, x].
+    /// [x, y, z].
     var largestBrain: [Int]?
     var commonSize: [Int]?
     var split: [String: Int]?
@@ -87,9 +87,9 @@ struct InspectCommand: ParsableCommand {
     if !found.surveys.isEmpty {
       let boxes = found.surveys.map(\.box)
       findings.largestBrain = [
-        boxes.map(\.z).max() ?? 0, boxes.map(\.y).max() ?? 0, boxes.map(\.x).max() ?? 0,
+        boxes.map(\.x).max() ?? 0, boxes.map(\.y).max() ?? 0, boxes.map(\.z).max() ?? 0,
       ]
-      findings.commonSize = Preparation.commonSize(boxes).array
+      findings.commonSize = Preparation.commonSize(boxes).array.reversed()
     }
     // Of cases that lack nothing; where an image is there twice, the weights would count it twice.
     if purpose == .train, !found.surveys.isEmpty, let survey = try? DatasetSurvey(found.surveys) {
@@ -124,8 +124,7 @@ struct InspectCommand: ParsableCommand {
   }
 
   private func show(_ f: Findings, _ split: SplitTable?) {
-    /// [z, y, x] as a person has it.
-    func size(_ sides: [Int]) -> String { sides.reversed().map(String.init).joined(separator: "×") }
+    func size(_ sides: [Int]) -> String { sides.map(String.init).joined(separator: "×") }
     Output.print("\(f.root): \(f.cases.named("case")), layout \(f.layout)")
     let uses = [purpose == .train ? "training \(f.fit)" : nil, f.fitForPrediction.map { "prediction \($0)" }]
     Output.print(
@@ -135,7 +134,7 @@ struct InspectCommand: ParsableCommand {
       "grades         HGG \(f.highGrade), LGG \(f.lowGrade), unknown \(f.withoutGrade); with truth \(f.withTruth), "
         + "with T1ce \(f.withT1ce)")
     for (dimensions, count) in f.dimensions.sorted(by: { ($1.value, $0.key) < ($0.value, $1.key) }) {
-      Output.print("voxels         \(dimensions) in \(count.named("case"))")
+      Output.print("voxels         \(dimensions) (x, y, z) in \(count.named("case"))")
     }
     if let largest = f.largestBrain, let common = f.commonSize {
       Output.print("largest brain  \(size(largest)) (x, y, z); common size \(size(common))")

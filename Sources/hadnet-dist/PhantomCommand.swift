@@ -36,6 +36,6 @@ struct PhantomCommand: ParsableCommand {
       rim: .init(contrast: rimContrast, gaps: rimGaps)
     ) { _ in bar.advance() }
     bar.finish()
-    bar.line("\(cases.named("case")) of \(shape) voxels in \(out)")
+    bar.line("\(cases.named("case")) of \(shape) voxels (x, y, z) in \(out)")
   }
 }

@@ -163,7 +163,7 @@ struct PredictCommand: ParsableCommand {
         if segmentMean { return }
         if try predictor.write(prepared, convention: files.convention, into: out) {
           warnings.append(
-            "\(files.id): a brain of \(prepared.size) voxels, larger than the model's \(model.facts.size); "
+            "\(files.id): a brain of \(prepared.size) voxels (x, y, z), larger than the model's \(model.facts.size); "
               + "nothing is cut")
         }
       }

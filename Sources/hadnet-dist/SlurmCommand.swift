@@ -77,7 +77,7 @@ struct SlurmCommand: ParsableCommand {
       "Nodes × ranks × threads: \(nodes) × \(ranks) × \(threads); batch \(slots.count)"
         + (recipe.batch == nil ? ", one case a rank: fixed when the run begins." : "."),
       try updates(recipe, batch: slots.count, root),
-      "A case has \(size) voxels (\(sizeIsFrom)), k is \(recipe.network.k).",
+      "A case has \(size) voxels (x, y, z; \(sizeIsFrom)), k is \(recipe.network.k).",
       "Memory of a rank: \(SlurmCommand.gib(memory.training, .up)) GiB to train, \(SlurmCommand.gib(kept, .down)) GiB of "
         + "prepared cases.",
     ]

@@ -321,7 +321,8 @@ extension Commands {
       for kind in ["step", "conv", "predict"] {
         let outcome = try Program.run("bench", kind, "--shape", "4096x4096x4096", "--k", "2")
         #expect(
-          outcome.code == 64 && outcome.errors.contains("4096×4096×4096 with k = 2 needs"), "\(outcome)")
+          outcome.code == 64 && outcome.errors.contains("--shape 4096x4096x4096 with k = 2 needs"),
+          "\(outcome)")
       }
     }
 
@@ -339,7 +340,7 @@ extension Commands {
       try #require(
         try Program.run("phantom", big, "--cases", "3", "--shape", "48x48x48", "--quiet").code == 0)
       let outcome = try train(big, folder, ranks: 2, "--set", "data.size=[32, 32, 32]")
-      expectFault(outcome, 78, ["data.size 32×32×32", Fixture.id(1)])
+      expectFault(outcome, 78, ["data.size 32×32×32", Fixture.id(1), ", in a recipe along z, y, x"])
     }
 
     // MARK: Splits

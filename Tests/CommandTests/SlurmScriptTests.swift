@@ -91,7 +91,8 @@ extension Commands {
         try slurm("--nodes", "1", "--data", Fixture.data()), 78, ["a batch of 12 cases", "--set batch=7"])
       let outcome = try slurm(
         "--nodes", "1", "--data", Fixture.data(), "--set", "network.k=2", "--set", "batch=7")
-      #expect(outcome.output.contains("# A case has 32×32×32 voxels (at most, "), "\(outcome.output)")
+      #expect(
+        outcome.output.contains("# A case has 32×32×32 voxels (x, y, z; at most, "), "\(outcome.output)")
     }
 
     /// The part of slurm/run.sh that is shared is the end of the script.

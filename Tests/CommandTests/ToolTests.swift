@@ -45,6 +45,34 @@ extension Commands {
       #expect((found["problems"] as? [String])?.isEmpty == true)
     }
 
+    /// Files have x first, as every viewer; options and the recipe have z first, as the paper.
+    @Test func sizesAreToldAsXYZ() throws {
+      let folder = try Scratch(), data = folder / "data"
+      let made = try Program.run("phantom", data, "--cases", "3", "--shape", "32x48x64")
+      #expect(made.errors.contains("3 cases of 64×48×32 voxels (x, y, z) in "), "\(made.errors)")
+      let plain = try Program.run("inspect", data)
+      #expect(plain.output.contains("voxels         64×48×32 (x, y, z) in 3 cases"), "\(plain.output)")
+      let found = try json(try Program.run("inspect", data, "--json").output)
+      #expect(found["dimensions"] as? [String: Int] == ["64×48×32": 3])
+      let largest = try #require(found["largest_brain"] as? [Int])
+      let common = try #require(found["common_size"] as? [Int])
+      #expect(largest[0] > largest[1] && largest[1] > largest[2], "\(largest)")
+      #expect(common == [64, 48, 32])
+      let told = largest.map(String.init).joined(separator: "×")
+      #expect(plain.output.contains("largest brain  \(told) (x, y, z); common size 64×48×32"))
+
+      let bench = ["bench", "predict", "--k", "2", "--repeats", "1", "--samples", "1", "--threads", "1"]
+      let shape = ["--shape", "32x48x64"]
+      let words = try Program.start(bench + shape).outcome()
+      #expect(words.output.hasPrefix("64×48×32 (x, y, z), k = 2"), "\(words.output)")
+      // What is typed is quoted as it was typed, and JSON has that order.
+      let measured = try json(try Program.start(bench + shape + ["--json"]).outcome().output)
+      #expect(measured["shape"] as? [Int] == [32, 48, 64])
+      let refused = try Program.start(bench + ["--shape", "32x48x60"]).outcome()
+      #expect(
+        refused.code == 64 && refused.errors.contains("--shape 32x48x60: each side"), "\(refused.errors)")
+    }
+
     @Test func phantomsOfASeedAreEqual() throws {
       let folder = try Scratch()
       for name in ["a", "b"] {

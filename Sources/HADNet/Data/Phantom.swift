@@ -57,7 +57,7 @@ public enum Phantom {
     if let left = AvailableMemory().bytes, needed > left {
       throw Fault(
         .usage,
-        "\(atOnce.named("phantom")) of \(shape) voxels at once take \(AvailableMemory.shown(needed)) of memory, and "
+        "\(atOnce.named("phantom")) of \(shape) voxels (x, y, z) at once take \(AvailableMemory.shown(needed)) of memory, and "
           + "\(AvailableMemory.shown(left)) are left: make smaller ones (--shape)")
     }
     try Replacement.makeFolder(out)

@@ -40,7 +40,7 @@ public struct RankMemory: Equatable, Sendable {
     guard let left, least > left else { return }
     throw Fault(
       .recipe,
-      "\(stage.method): a step takes \(AvailableMemory.shown(least)) a rank for \(size) voxels and k = \(k), but "
+      "\(stage.method): a step takes \(AvailableMemory.shown(least)) a rank for \(size) voxels (x, y, z) and k = \(k), but "
         + "\(AvailableMemory.shown(left)) are left for it\(ranks > 1 ? " with \(ranks) ranks on this machine" : ""): take "
         + "\(ranks > 1 ? "fewer ranks a machine, " : "")a machine with more, or a smaller network.k")
   }

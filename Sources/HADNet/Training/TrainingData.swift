@@ -90,7 +90,7 @@ public final class TrainingData {
       throw Fault(
         .recipe,
         "data.size \(size) (x, y, z) is smaller than the brain of \(large.id), \(large.box) voxels; the data set needs "
-          + "data.size: \(survey.commonSize.array)")
+          + "data.size: \(survey.commonSize.array), in a recipe along z, y, x")
     }
 
     let cases = dataset.cases
