@@ -62,8 +62,14 @@ struct SlurmCommand: ParsableCommand {
     guard let root = data ?? recipe.data.path else {
       throw Fault(.usage, "no data set: give --data DIR, or data.path in \(self.recipe)")
     }
-    let (ranks, threads) = try layout(cores: coresPerNode ?? Cores.mask().count, batch: recipe.batch)
-    let slots = Slots(recipe.batch ?? nodes * ranks, over: nodes * ranks)
+    // The job may be submitted from any folder.
+    let run = SlurmCommand.absolute(try folder ?? RunFolder.standard(for: recipe, from: self.recipe))
+    // A run that has begun keeps its batch, whatever it is resumed on.
+    let begun = recipe.batch == nil ? try RunFolder(run).begunBatch() : nil
+    let (ranks, threads) = try layout(
+      cores: coresPerNode ?? Cores.mask().count, batch: recipe.batch ?? begun, begun: begun == nil ? nil : run
+    )
+    let slots = Slots(recipe.batch ?? begun ?? nodes * ranks, over: nodes * ranks)
     let (size, sizeIsFrom) = SlurmCommand.size(recipe, root)
     let memories = (command == .study ? Stage.allCases : [stage ?? .teacher]).map {
       RankMemory($0, recipe, size: size, slots: slots, threads: threads)
@@ -75,13 +81,16 @@ struct SlurmCommand: ParsableCommand {
       "\(command.rawValue) of the recipe \(self.recipe), printed by hadnet-dist \(HADNetDist.version); submit it with "
         + "sbatch.",
       "Nodes × ranks × threads: \(nodes) × \(ranks) × \(threads); batch \(slots.count)"
-        + (recipe.batch == nil ? ", one case a rank: fixed when the run begins." : "."),
+        + (recipe.batch != nil
+          ? "."
+          : begun != nil
+            ? ", with which the run in \(run) began." : ", one case a rank: fixed when the run begins."),
       try updates(recipe, batch: slots.count, root),
       "A case has \(size) voxels (x, y, z; \(sizeIsFrom)), k is \(recipe.network.k).",
       "Memory of a rank: \(SlurmCommand.gib(memory.training, .up)) GiB to train, \(SlurmCommand.gib(kept, .down)) GiB of "
         + "prepared cases.",
     ]
-    if recipe.batch == nil, slots.count > 1 {
+    if recipe.batch == nil, begun == nil, slots.count > 1 {
       StandardError.say(
         "warning: the recipe sets no batch, so \(slots.count) ranks make it \(slots.count), with \(slots.count) times "
           + "fewer updates than the paper's batch of 1; --set batch=N fixes it, and the ranks with it")
@@ -95,8 +104,6 @@ struct SlurmCommand: ParsableCommand {
     ]
     if let partition { options.append("partition=\(partition)") }
     if let account { options.append("account=\(account)") }
-    // The job may be submitted from any folder.
-    let run = SlurmCommand.absolute(try folder ?? RunFolder.standard(for: recipe, from: self.recipe))
     var words = [
       SlurmCommand.program, command.rawValue, SlurmCommand.absolute(self.recipe), "--data",
       SlurmCommand.absolute(root), "--run", run, "--memory", SlurmCommand.gib(kept, .down), "--resume",
@@ -195,8 +202,9 @@ struct SlurmCommand: ParsableCommand {
 
   private static func isPlain(_ text: String) -> Bool { text.wholeMatch(of: /[A-Za-z0-9._,+@\-]+/) != nil }
 
-  /// Ranks of a node and threads of a rank. Every rank has a case of the batch at least.
-  private func layout(cores: Int, batch: Int?) throws -> (ranks: Int, threads: Int) {
+  /// Ranks of a node and threads of a rank. Every rank has a case of the batch at least; `begun` is the run that began
+  /// with that batch.
+  private func layout(cores: Int, batch: Int?, begun: String?) throws -> (ranks: Int, threads: Int) {
     if let threads, threads > cores {
       throw Fault(
         .usage, "--threads \(threads) are more than the \(cores) cores of a node (--cores-per-node)")
@@ -205,8 +213,10 @@ struct SlurmCommand: ParsableCommand {
       let ranks = nodes * (ranksPerNode ?? 1)
       throw Fault(
         .recipe,
-        "\(ranks) ranks share a batch of \(batch) case\(batch == 1 ? "" : "s"); start at most \(batch) "
-          + "rank\(batch == 1 ? "" : "s"), or set batch: \(ranks)"
+        "\(ranks) ranks share a batch of \(batch.named("case"))"
+          + (begun.map { ", with which the run in \($0) began" } ?? "")
+          + "; start at most \(batch.named("rank")), or "
+          + (begun == nil ? "set batch: \(ranks)" : "choose another --run")
       )
     }
     guard let ranks = ranksPerNode else {

@@ -86,6 +86,41 @@ extension Commands {
         "\(open.errors)")
     }
 
+    /// A recipe that leaves the batch open, and a run that has taken one.
+    @Test func aBegunRunKeepsItsBatch() throws {
+      let run = folder / "run"
+      func begin(_ run: String) throws {
+        try FileManager.default.createDirectory(atPath: run, withIntermediateDirectories: true)
+        for name in ["recipe.yaml", "split.json"] {
+          try FileManager.default.copyItem(atPath: "\(Fixture.run())/\(name)", toPath: "\(run)/\(name)")
+        }
+      }
+      func script(_ more: String...) throws -> Outcome {
+        try Program.start(
+          ["slurm", recipe, "--data", "data", "--cores-per-node", "16", "--run", run, "--set", "batch=null"]
+            + more
+        ).outcome()
+      }
+      let fresh = try script("--nodes", "2")
+      #expect(fresh.output.contains("#SBATCH --ntasks-per-node=2\n"), "\(fresh.output)")
+      #expect(fresh.output.contains("batch 4, one case a rank: fixed when the run begins."))
+      #expect(fresh.errors.contains("the recipe sets no batch"), "\(fresh.errors)")
+      try begin(run)
+      let begun = try script("--nodes", "1")
+      #expect(begun.code == 0 && begun.errors == "", "\(begun.errors)")
+      #expect(
+        begun.output.contains("1 × 2 × 8; batch 4, with which the run in \(run) began.\n"), "\(begun.output)")
+      #expect(try script("--nodes", "4").output.contains("#SBATCH --ntasks-per-node=1\n"))
+      expectFault(
+        try script("--nodes", "5"), 78,
+        ["5 ranks share a batch of 4 cases, with which the run in \(run) began", "choose another --run"])
+      // Of a study over several seeds, the first's.
+      try FileManager.default.removeItem(atPath: run)
+      try begin("\(run)/seed-3")
+      let seeds = try script("--nodes", "1", "--seeds", "2")
+      #expect(seeds.output.contains("batch 4, with which the run in \(run) began.\n"), "\(seeds.output)")
+    }
+
     @Test func aSmallDataSetNeedsLittle() throws {
       expectFault(
         try slurm("--nodes", "1", "--data", Fixture.data()), 78, ["a batch of 12 cases", "--set batch=7"])

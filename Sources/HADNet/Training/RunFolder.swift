@@ -102,6 +102,12 @@ public struct RunFolder: Sendable {
     return recipe
   }
 
+  /// The batch with which the run here began, or the first of several seeds; nil where none has begun.
+  public func begunBatch() throws(Fault) -> Int? {
+    guard let run = hasBegun ? self : seeds.first.map(seed) else { return nil }
+    return try Recipe.load(run.recipe).batch
+  }
+
   /// Cases in a step: what the recipe says, else one a rank. Throws where there are fewer than ranks.
   ///
   /// - Parameter isFixed: whether the run has begun with it.

@@ -41,9 +41,7 @@ extension RunFolder {
     }
     var recipe = recipe
     let begun = seeds
-    if recipe.batch == nil, let first = begun.first {
-      recipe.batch = try Recipe.load(seed(first).recipe).batch
-    }
+    if recipe.batch == nil { recipe.batch = try begunBatch() }
     recipe.batch = try RunFolder.batch(recipe.batch, ranks: ranks, isFixed: !begun.isEmpty)
     // All of them now: days may pass before the last one's turn.
     for seed in begun { _ = try self.seed(seed).open(recipe.with(seed: seed), ranks: ranks, resume: resume) }
