@@ -43,7 +43,7 @@ struct EvaluateCommand: ParsableCommand {
   var truthLabels: Labels?
   @Option(help: "That of the predictions alone.")
   var predictionLabels: Labels?
-  @Option(help: "Evaluate only the cases in this text file, a name a line.", completion: .file())
+  @Option(help: "Evaluate only the cases in this text file or pipe, a name a line.", completion: .file())
   var cases: String?
   @Option(
     help: "Evaluate only one set of a split, FILE:SET, such as run/split.json:test.", completion: .file())
@@ -101,14 +101,13 @@ struct EvaluateCommand: ParsableCommand {
       let evaluator = Evaluator(
         distance: .init(direction: hd95Direction, empty: hd95Empty),
         thresholds: .init(points: points ?? usual.points, filters: filters?.values ?? usual.filters))
-      let (pairs, set) = try communicator.rootFirst {
-        let only = try cases.map(CaseList.lines) ?? split.map(CaseList.split)
-        let pairs = try Evaluator.pairs(
+      let only = try caseList(communicator)
+      let pairs = try communicator.rootFirst {
+        try Evaluator.pairs(
           truth: truth, predictions: predictions, uncertainty: uncertainty,
           convention: (truthLabels ?? labels)?.convention,
           predictionConvention: (predictionLabels ?? labels)?.convention,
           only: only)
-        return (pairs, only?.set)
       }
       let bar = shared.bar(rank: communicator.rank)
       bar.start(
@@ -137,7 +136,7 @@ struct EvaluateCommand: ParsableCommand {
       guard communicator.rank == 0 else { return 0 }
       var all = MethodEvaluation(
         method: predictions, settings: evaluator.settings(hasMaps: uncertainty != nil))
-      all.settings?.set = set
+      all.settings?.set = only?.set
       for part in parts where !part.isEmpty {
         let evaluation = try MethodEvaluation(json: Data(part.utf8), file: predictions, method: predictions)
         all.cases.merge(evaluation.cases) { first, _ in first }
@@ -146,6 +145,14 @@ struct EvaluateCommand: ParsableCommand {
       if let json { try Files.write(all.json, to: json) }
       return 0
     }
+  }
+
+  /// The cases that were named; nil for all. Rank 0 reads them: a pipe can be read once.
+  private func caseList(_ communicator: Communicator) throws -> CaseList? {
+    if cases == nil, split == nil { return nil }
+    let list = try communicator.rank == 0 ? cases.map(CaseList.lines) ?? split.map(CaseList.split) : nil
+    let bytes = try communicator.broadcast([UInt8](try JSONEncoder().encode(list)))
+    return try JSONDecoder().decode(CaseList?.self, from: Data(bytes))
   }
 }
 

@@ -8,7 +8,7 @@ extension Stage: ExpressibleByArgument {}
 /// What `train` and `study` have in common.
 struct RunOptions: ParsableArguments {
   @Argument(
-    help: "The recipe, a YAML file; default with --resume: the one in --run.",
+    help: "The recipe, a YAML file or pipe; default with --resume: the one in --run.",
     completion: .file(extensions: ["yaml", "yml"]))
   var recipe: String?
   @Option(help: "The data set's folder; default: the recipe's data.path.", completion: .directory)
@@ -48,15 +48,17 @@ struct RunOptions: ParsableArguments {
     }
   }
 
-  /// All ranks run the same program on the same recipe, or the job ends.
-  private func agree(_ communicator: Communicator) throws {
+  /// All ranks run the same program on the same recipe, or the job ends. `text` is the recipe that rank 0 has read.
+  private func agree(_ communicator: Communicator, _ text: String) throws {
     do {
       try communicator.agree(on: "the program's version", HADNetDist.version)
       try communicator.agree(on: "OpenBLAS's kernels, which decide the last bits", BLAS.core)
-      // Rank 0's copy counts; a node that does not see the file has none that could differ.
+      // Rank 0's copy counts; a node that does not see the file has none that could differ, and a pipe is rank 0's alone.
       guard let recipe else { return }
-      let first = try communicator.broadcast(Recipe.contentHash(recipe, overrides: set) ?? "")
-      try communicator.agree(on: "the recipe \(recipe)", Recipe.contentHash(recipe, overrides: set) ?? first)
+      let first = try communicator.broadcast(Recipe.contentHash(of: text, overrides: set))
+      let own = InputFile.isRegular(recipe) && communicator.rank > 0 ? try? Recipe.text(recipe) : nil
+      try communicator.agree(
+        on: "the recipe \(recipe)", own.map { Recipe.contentHash(of: $0, overrides: set) } ?? first)
     } catch let disagreement as Disagreement {
       throw Fault(.recipe, disagreement.description)
     }
@@ -103,12 +105,13 @@ struct RunOptions: ParsableArguments {
       warnings.forEach(shared.bar(rank: communicator.rank).warn)
       communicator.courier?.patience = .init(warning: stallWarning, limit: stallLimit)
       // Rank 0 reads, so that a mistake in the recipe is said once.
-      var texts: [String] = [], path = "", hasBatch = true
+      var texts: [String] = [], path = "", hasBatch = true, text = ""
       var locks: RunLocks?
       defer { locks?.release() }
       if communicator.rank == 0 {
         let file = try self.recipe ?? kept(seeds)
-        var recipe = try Recipe.load(file, overrides: set)
+        text = try Recipe.text(file)
+        var recipe = try Recipe(yaml: text, file: file, overrides: set)
         guard let root = data ?? recipe.data.path else {
           throw Fault(.usage, "no data set: give --data DIR, or data.path in \(file)")
         }
@@ -130,7 +133,7 @@ struct RunOptions: ParsableArguments {
           : [run.open(recipe, ranks: ranks, stage: stage, resume: resume, locks: locks)]
         texts = recipes.map(\.yaml)
       }
-      try agree(communicator)
+      try agree(communicator, text)
       // A recipe quotes such a character.
       texts = try communicator.broadcast(texts.joined(separator: "\u{1e}")).split(separator: "\u{1e}").map(
         String.init)

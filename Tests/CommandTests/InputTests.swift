@@ -278,6 +278,35 @@ extension Commands {
         try train(try Fixture.data(), folder, recipe: try folder.put("", "empty.yaml")), 66, ["empty.yaml"])
     }
 
+    /// A recipe, and the split that it names, from another program: read once, by rank 0.
+    @Test(arguments: [nil, 2]) func aRecipeMayBeAPipe(ranks: Int?) throws {
+      let folder = try Scratch(), run = folder / "run", pipe = folder / "pipe", split = folder / "split"
+      for path in [pipe, split] { try tool("mkfifo", path) }
+      func train(_ recipe: String, _ before: String, _ after: String = "") throws -> Outcome {
+        try Job(
+          ["bash", "-c", "\(before) \"$@\" \(after)", "bash"]
+            + Program.command(
+              [
+                "train", recipe, "--data", try Fixture.data(), "--run", run, "--threads", "1", "--quiet",
+                "--set",
+                "teacher.epochs=1", "--set", "data.split=\(split)", "--resume",
+              ], ranks: ranks)
+        ).outcome()
+      }
+      let given = "\(try Fixture.run())/split.json", recipe = try Fixture.recipe()
+      let outcome = try train(pipe, "cat '\(recipe)' > '\(pipe)' & cat '\(given)' > '\(split)' &")
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      #expect(try bytes("\(run)/split.json") == bytes(given))
+      #expect(exists("\(run)/teacher/checkpoints/epoch-0001"))
+      // The split is the run's own now.
+      if ranks == nil {
+        let again = try train("/dev/stdin", "cat '\(recipe)' |")
+        #expect(again.code == 0, "\(again.errors)")
+      }
+      let endless = try train("/dev/zero", "")
+      expectFault(endless, 78, ["/dev/zero:1", "more than 1 MB"])
+    }
+
     @Test func faultySetting() throws {
       let folder = try Scratch(), data = try Fixture.data()
       expectFault(try train(data, folder, "--set", "hadnet.rat=1"), 78, ["hadnet.rat", "did you mean rate?"])

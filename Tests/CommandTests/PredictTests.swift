@@ -535,6 +535,49 @@ extension Commands {
       #expect(both.code == 64, "\(both.errors)")
     }
 
+    /// What a shell or another program has made is no file, and can be read once.
+    @Test(arguments: [nil, 2]) func listsMayBePipes(ranks: Int?) throws {
+      let folder = try Scratch(), predictions = "\(try Fixture.run())/evaluation/HAD-Net/predictions"
+      let list = try folder.put(try ids(predictions).joined(separator: "\n"), "cases.txt")
+      let split = "\(try Fixture.run())/split.json", pipe = folder / "pipe"
+      try tool("mkfifo", pipe)
+      func evaluate(_ options: String...) throws -> Outcome {
+        let command = Program.command(
+          [
+            "evaluate", "--truth", try Fixture.data(), "--predictions", predictions, "--quiet", "--json",
+            folder / "scores.json",
+          ], ranks: ranks)
+        // A shell of its own for each redirection.
+        return try Job(
+          ["bash", "-c", "list=$1 split=$2 pipe=$3; shift 3; \(options.joined(separator: " "))", "bash"]
+            + [list, split, pipe] + command
+        ).outcome()
+      }
+      var ways = [("cat \"$list\" > \"$pipe\" & exec \"$@\" --cases \"$pipe\"", false)]
+      ways.append(("cat \"$split\" > \"$pipe\" & exec \"$@\" --split \"$pipe:test\"", true))
+      // mpirun hands on none of these.
+      if ranks == nil {
+        ways += [
+          ("exec \"$@\" --cases <(cat \"$list\")", false),
+          ("cat \"$list\" | \"$@\" --cases /dev/stdin", false),
+          ("exec \"$@\" --cases /dev/stdin < \"$list\"", false),
+          ("exec \"$@\" --split <(cat \"$split\"):test", true),
+        ]
+      }
+      for (way, isSplit) in ways {
+        let outcome = try evaluate(way)
+        #expect(outcome.code == 0, "\(way): \(outcome.errors)")
+        #expect(outcome.output.hasPrefix("3 \(isSplit ? "test " : "")cases"), "\(outcome.output)")
+      }
+      expectFault(try evaluate("exec \"$@\" --cases /dev/zero"), 65, ["/dev/zero", "more than 256 MB"])
+      expectFault(try evaluate("exec \"$@\" --cases /dev/fd/77"), 66, ["/dev/fd/77", "no such file"])
+      let compared = try Job([
+        "bash", "-c",
+        "exec '\(Program.path)' compare '\(folder.path)/scores.json' <(cat '\(folder.path)/scores.json')",
+      ]).outcome()
+      #expect(compared.code == 0, "\(compared.errors)")
+    }
+
     /// All that can't be scored is named at once, and no mean is told of the others.
     @Test(arguments: [nil, 2]) func everyCaseThatCannotBeScoredIsNamed(ranks: Int?) throws {
       let folder = try Scratch(), (truth, predictions) = try sides(folder), ids = try ids(predictions)

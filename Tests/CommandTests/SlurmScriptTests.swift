@@ -231,6 +231,11 @@ extension Commands {
       expectFault(try slurm("--nodes", "1"), 64, ["no data set: give --data DIR"])
       expectFault(
         try Program.run("slurm", folder / "absent.yaml", "--nodes", "1"), 66, ["there is no such recipe"])
+      let piped = try Job(
+        ["bash", "-c", "exec \"$@\" < <(cat '\(recipe)')", "bash"]
+          + Program.command(["slurm", "/dev/stdin", "--nodes", "1", "--data", "data"])
+      ).outcome()
+      expectFault(piped, 64, ["/dev/stdin is a pipe: the job reads the recipe later"])
     }
   }
 }

@@ -1,7 +1,7 @@
 import Foundation
 
 /// Names of some cases of a data set, such as those of a test set.
-public struct CaseList: Equatable, Sendable {
+public struct CaseList: Codable, Equatable, Sendable {
   /// Where they stand, for messages.
   public let source: String
   /// In order, each once.
@@ -16,9 +16,9 @@ public struct CaseList: Equatable, Sendable {
     guard !ids.isEmpty else { throw Fault(.missing, "\(source) names no case") }
   }
 
-  /// A text file with a name a line.
+  /// A text file or pipe with a name a line.
   public static func lines(_ path: String) throws -> CaseList {
-    guard let text = String(bytes: try bytes(path), encoding: .utf8) else {
+    guard let text = String(bytes: try InputFile.bytes(path), encoding: .utf8) else {
       throw Fault(.invalid, "\(path): not a text file in UTF-8")
     }
     let lines = text.split(whereSeparator: \.isNewline)
@@ -26,7 +26,7 @@ public struct CaseList: Equatable, Sendable {
     return try CaseList(source: path, ids: lines.filter { !$0.isEmpty })
   }
 
-  /// One set of a split's file, given as FILE:SET: `run/split.json:test`.
+  /// One set of a split's file or pipe, given as FILE:SET: `run/split.json:test`.
   ///
   /// Throws `.usage` where no set is named, `.missing` where file or set is not there or the set is empty, `.invalid`
   /// where the file is no split.
@@ -40,7 +40,7 @@ public struct CaseList: Equatable, Sendable {
       throw Fault(.usage, "--split \(text.prefix(80)): give FILE:SET, SET being train, validation or test")
     }
     let path = String(text[..<colon]), set = text[text.index(after: colon)...]
-    let content = Data(try bytes(path))
+    let content = Data(try InputFile.bytes(path))
     guard let json = try? JSONSerialization.jsonObject(with: content) as? [String: Any],
       ["train", "validation", "val", "test"].contains(where: { json[$0] is [String] })
     else {
@@ -53,13 +53,5 @@ public struct CaseList: Equatable, Sendable {
     return try CaseList(
       source: "\(set) of \(path)", ids: ids,
       set: EvaluatedSet(rawValue: set == "val" ? "validation" : "\(set)"))
-  }
-
-  private static func bytes(_ path: String) throws -> [UInt8] {
-    guard !Replacement.isFolder(path) else { throw Fault(.missing, "\(path) is a folder; a file is needed") }
-    guard let data = FileManager.default.contents(atPath: path) else {
-      throw Fault(.missing, "\(path): no such file")
-    }
-    return [UInt8](data)
   }
 }

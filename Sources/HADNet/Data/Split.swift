@@ -194,9 +194,7 @@ public struct Split: Codable, Equatable, Sendable {
   /// Throws `.missing` where the file or a case it names is not there, `.invalid` where it has another form, a
   /// case is in two lists, or there is none to train on.
   public static func read(_ path: String, ids: some Collection<String>) throws -> Split {
-    guard let data = FileManager.default.contents(atPath: path) else {
-      throw Fault(.missing, "\(path): no such file")
-    }
+    let data = Data(try InputFile.bytes(path))
     guard let lists = try? lists(JSONDecoder(), data) else {
       throw Fault(
         .invalid, "\(path): not a split: expected JSON {\"train\": […], \"validation\": […], \"test\": […]}")

@@ -197,9 +197,7 @@ extension MethodEvaluation {
       throw Fault(.missing, "\(path): there is no such file")
     }
     if Replacement.isFolder(path) { throw Fault(.missing, "\(path) is a folder; a file of scores is needed") }
-    guard let bytes = FileManager.default.contents(atPath: path) else {
-      throw Fault(.storage, "\(path) can't be read")
-    }
+    let bytes = Data(try InputFile.bytes(path))
     if bytes.isEmpty { throw Fault(.missing, "\(path) is empty") }
     let name = method ?? URL(fileURLWithPath: path).deletingPathExtension().lastPathComponent
     return try MethodEvaluation(json: bytes, file: path, method: name)

@@ -11,16 +11,19 @@ extension Recipe {
   ///
   /// Throws the first mistake found, with the line, the key's path and what is allowed there.
   public static func load(_ path: String, overrides: [String] = []) throws(Fault) -> Recipe {
+    try Recipe(yaml: text(path), file: path, overrides: overrides)
+  }
+
+  /// A recipe's text, which may come from a pipe: of what is longer than a recipe can be, the beginning.
+  public static func text(_ path: String) throws(Fault) -> String {
     guard FileManager.default.fileExists(atPath: path) else {
       throw Fault(.missing, "\(path): there is no such recipe")
     }
-    guard let bytes = FileManager.default.contents(atPath: path) else {
-      throw Fault(.storage, "\(path) can't be read")
-    }
+    let bytes = try InputFile.prefix(path, YAMLBounds.bytes + 1)
     guard let text = String(validating: bytes, as: UTF8.self) else {
       throw Fault(.recipe, "\(path) is not a text file in UTF-8")
     }
-    return try Recipe(yaml: text, file: path, overrides: overrides)
+    return text
   }
 
   /// Reads a recipe from text; `file` is its name in errors.
@@ -35,11 +38,9 @@ extension Recipe {
   /// The whole recipe as YAML, every key in a fixed order; reading it gives an equal recipe.
   public var yaml: String { RecipeWriter(self).text }
 
-  /// A hash of a recipe's file and what is changed of it; nil where it cannot be read.
-  public static func contentHash(_ path: String, overrides: [String]) -> String? {
-    FileManager.default.contents(atPath: path).map {
-      String(ContentHash.of(Array($0) + Array(overrides.joined(separator: "\n").utf8)).prefix(8))
-    }
+  /// A hash of a recipe's text and what is changed of it.
+  public static func contentHash(of text: String, overrides: [String]) -> String {
+    String(ContentHash.of(Array((text + overrides.joined(separator: "\n")).utf8)).prefix(8))
   }
 
   /// A hash of all that is in the recipe but the data set's folder, which may differ between two machines, and the

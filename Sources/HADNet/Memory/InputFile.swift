@@ -1,0 +1,65 @@
+import Foundation
+
+/// Text that a user gives: a file, or a pipe (`<(…)`, /dev/stdin), which is read once, and by one process.
+public enum InputFile {
+  /// More than any list of cases, split or evaluation has.
+  static let most = 256 << 20
+
+  /// All bytes of a file or pipe.
+  ///
+  /// Throws `.missing` where there is none, or a folder, `.storage` where it can't be read, and `.invalid` where it has
+  /// more than `most` bytes.
+  static func bytes(_ path: String, atMost most: Int = most) throws(Fault) -> [UInt8] {
+    let bytes = try prefix(path, most + 1)
+    guard bytes.count <= most else { throw Fault(.invalid, "\(path) has more than \(most >> 20) MB") }
+    return bytes
+  }
+
+  /// The first `count` bytes, or all where there are fewer.
+  static func prefix(_ path: String, _ count: Int) throws(Fault) -> [UInt8] {
+    if Replacement.isFolder(path) { throw Fault(.missing, "\(path) is a folder; a file is needed") }
+    let descriptor = opened(path)
+    guard descriptor >= 0 else {
+      let code = errno
+      if code != ENOENT, code != ENOTDIR { throw unreadable(path, code) }
+      let hint = path.hasPrefix("/dev/fd/") ? ": mpirun hands on no such pipe, give it a name (mkfifo)" : ""
+      throw Fault(.missing, "\(path): no such file\(hint)")
+    }
+    defer { close(descriptor) }
+    var bytes: [UInt8] = []
+    let piece = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 16, alignment: 16)
+    defer { piece.deallocate() }
+    while bytes.count < count {
+      let some = read(descriptor, piece.baseAddress, min(piece.count, count - bytes.count))
+      let code = errno
+      if some < 0 && code == EINTR { continue }
+      guard some >= 0 else { throw unreadable(path, code) }
+      if some == 0 { break }
+      bytes += piece[..<some]
+    }
+    return bytes
+  }
+
+  /// Whether every process that opens the path reads the same.
+  public static func isRegular(_ path: String) -> Bool {
+    var status = stat()
+    return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
+  }
+
+  /// A descriptor to read from, below 0 where there is none. What this process has open already is not opened anew: that
+  /// is not possible of a socket, and may not be allowed.
+  private static func opened(_ path: String) -> Int32 {
+    let own =
+      path == "/dev/stdin" ? 0 : path.hasPrefix("/dev/fd/") ? Int32(path.dropFirst("/dev/fd/".count)) : nil
+    if let own, !isRegular(path) {
+      let copy = fcntl(own, F_DUPFD_CLOEXEC, 0)
+      if copy < 0 { errno = ENOENT }
+      return copy
+    }
+    return open(path, O_RDONLY | O_CLOEXEC)
+  }
+
+  private static func unreadable(_ path: String, _ code: Int32) -> Fault {
+    Fault(.storage, "\(path) can't be read: \(String(cString: strerror(code)))")
+  }
+}
