@@ -101,6 +101,44 @@ extension Commands {
       #expect(try study().code == 0)
     }
 
+    /// The page and the tables over several seeds remark what those of each seed do, and have the split.
+    @Test func theReportOfSeveralSeedsRemarksWhatTheirsDo() throws {
+      let folder = try Scratch(), run = folder / "run", data = try folder.copy(Fixture.data(), "data")
+      func study(_ more: String...) throws {
+        let outcome = try Program.start(
+          Fixture.study(
+            run, "--seeds", "2", "--stages", "teacher", "--set", "uncertainty.samples=0", "--set",
+            "teacher.epochs=1") + ["--data", data] + more
+        ).outcome()
+        #expect(outcome.code == 0, "\(outcome.errors)")
+      }
+      /// What the page has beside the reports of the seeds.
+      func page() throws -> String {
+        #expect(try Program.run("report", run).code == 0)
+        return try text("\(run)/report.html")
+      }
+      try study()
+      let before = try page()
+      #expect(before.contains(">Split</h2>") && before.contains("<td>7</td>"), "\(before)")
+      for words in ["Stale: ", "has changed since", "Trained with data"] { #expect(!before.contains(words)) }
+      let tested = try split("\(run)/seed-3", "test")[1], path = try change(data, tested)
+      let words = "Seeds 3, 4: \(path) has changed since \(tested) was scored; study tells what can be done."
+      #expect(try page().contains(words))
+      #expect(try text("\(run)/evaluation/table1.md").contains(words))
+      _ = try change(data, try split("\(run)/seed-3", "train")[0])
+      try study("--accept-changed-data")
+      let accepted = try page()
+      #expect(!accepted.contains("has changed since"))
+      #expect(
+        accepted.contains(
+          "Seeds 3, 4: Trained with data that have changed since (--accept-changed-data): Teacher."))
+      // Scores of one seed are of another network.
+      let source = "\(run)/seed-4/evaluation/Teacher/source"
+      let lines = try text(source).split(separator: "\n").dropFirst()
+      try Data((["other"] + lines).joined(separator: "\n").utf8).write(to: URL(fileURLWithPath: source))
+      #expect(try page().contains("Seed 4: Stale: the scores of Teacher."))
+    }
+
     @Test func aTruthThatChangesBetweenStopAndResumeIsTold() throws {
       let folder = try Scratch(), run = folder / "run", data = try folder.copy(Fixture.data(), "data")
       func train(_ more: String...) throws -> Outcome {

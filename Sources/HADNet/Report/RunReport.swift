@@ -89,7 +89,7 @@ public struct RunReport {
   }
 
   /// What a reader of the tables must know beside the numbers.
-  private func remarks() -> [String] {
+  func remarks() -> [String] {
     var remarks: [String] = []
     let stale = run.stale()
     if !stale.isEmpty {
@@ -105,13 +105,40 @@ public struct RunReport {
     return remarks
   }
 
+  /// A case that was scored with another truth than there is now, in words; nil where there is none, or the data set is no
+  /// longer to be found. `hashes` has those of truths that were read before.
+  func changedTruth(_ hashes: inout [String: String]) -> String? {
+    guard let root = try? Recipe.load(run.recipe).data.path,
+      let cases = try? Dataset.find(root, needsTruth: true).cases
+    else { return nil }
+    let sources = RunReport.stages.compactMap { EvaluationSource(run.source($0)) }
+    for files in cases {
+      let scored = Set(sources.compactMap { $0.truth(files.id) })
+      guard !scored.isEmpty, let path = files.segmentation else { continue }
+      if hashes[path] == nil {
+        hashes[path] = (try? Segmentation.read(path, convention: files.convention)).map {
+          RunReport.hash($0.labels.classes)
+        }
+      }
+      if let now = hashes[path], scored != [now] { return RunReport.changed(path, files.id) }
+    }
+    return nil
+  }
+
+  /// As much of a truth's hash as is kept with its scores.
+  private static func hash(_ classes: [UInt8]) -> String { String(ContentHash.of(classes).prefix(16)) }
+
+  private static func changed(_ path: String, _ id: String) -> String {
+    "\(path) has changed since \(id) was scored; study tells what can be done"
+  }
+
   private func path(_ figure: String) throws -> String {
     try Replacement.makeFolder(run.figures)
     return "\(run.figures)/\(figure)"
   }
 
   /// Cases, patients and grades of each set; nothing where the run has not come so far.
-  private func splitBlocks() -> [ReportContents.Block] {
+  func splitBlocks() -> [ReportContents.Block] {
     let known = TrainingData.kept(in: run)
     guard !known.isEmpty, let split = try? Split.read(run.split, ids: known.map(\.id)) else { return [] }
     let table = SplitTable(split, of: known.map { ($0.id, $0.patient, $0.grade) })
@@ -326,9 +353,8 @@ public struct RunReport {
       try files.segmentation.map { path in
         let labels = try Segmentation.read(path, convention: files.convention).labels.classes
         let scored = sources.lazy.compactMap { $0.truth(files.id) }.first
-        guard scored ?? String(ContentHash.of(labels).prefix(16)) == ContentHash.of(labels).prefix(16) else {
-          throw Fault(
-            .invalid, "\(path) has changed since \(files.id) was scored; study tells what can be done")
+        guard scored == nil || scored == RunReport.hash(labels) else {
+          throw Fault(.invalid, RunReport.changed(path, files.id))
         }
         return (et: labels.reduce(0) { $0 + ($1 == 3 ? 1 : 0) }, files: files)
       }

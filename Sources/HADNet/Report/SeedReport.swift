@@ -32,8 +32,10 @@ public struct SeedReport {
       tables.append(try SeedTable(.score, done))
     }
     var results: [ReportContents.Block] = [], each: [ReportContents.Block] = []
-    for table in tables {
-      for (text, type) in [(table.markdown, "md"), (table.csv, "csv")] {
+    let remarks = remarks(done.map(\.seed))
+    let markdown = tables.map { table in table.markdown + remarks.map { "\n\($0)\n" }.joined() }
+    for (table, markdown) in zip(tables, markdown) {
+      for (text, type) in [(markdown, "md"), (table.csv, "csv")] {
         try Replacement.write(Data(text.utf8), to: "\(run.evaluation)/\(table.content.name).\(type)")
       }
       results.append(.table(ReportContents.Table(table)))
@@ -45,20 +47,42 @@ public struct SeedReport {
     } else {
       try Replacement.write(Data(SeedTable.json(tables).utf8), to: "\(run.evaluation)/seeds.json")
     }
+    results += remarks.map { .paragraph($0) }
     if !undone.isEmpty {
       each.append(
         .paragraph("Unfinished: \(undone.map { "seed \($0)" }.joined(separator: ", ")) (not in the tables)."))
     }
     each.append(.links(seeds.map { ("Report of seed \($0)", "seed-\($0)/report.html") }))
+    // All seeds have the same.
+    let split = seeds.first.map { RunReport(run.seed($0)).splitBlocks() } ?? []
     let isUnfinished = FileManager.default.fileExists(atPath: run.unfinished)
     try ReportContents(
       title: "HAD-Net study: \(recipe.name), \(seeds.count) seeds",
       subtitle: isUnfinished ? "This study is unfinished: go on with --resume." : "",
       sections: [
         .init("Results", results), .init("Seeds", each),
-        .init("Settings", [.text(title: "recipe.yaml of the first seed", recipe.yaml)]),
+      ] + (split.isEmpty ? [] : [.init("Split", split)]) + [
+        .init("Settings", [.text(title: "recipe.yaml of the first seed", recipe.yaml)])
       ]
     ).write(to: run.report)
-    return tables.isEmpty ? nil : tables.map(\.markdown).joined(separator: "\n")
+    return tables.isEmpty ? nil : markdown.joined(separator: "\n")
+  }
+
+  /// What is remarked of the runs in the tables, each remark with the seeds that it is of.
+  private func remarks(_ seeds: [UInt64]) -> [String] {
+    var hashes: [String: String] = [:], remarks: [(text: String, seeds: [UInt64])] = []
+    for seed in seeds {
+      let report = RunReport(run.seed(seed))
+      for text in report.remarks() + (report.changedTruth(&hashes).map { [$0 + "."] } ?? []) {
+        if let known = remarks.firstIndex(where: { $0.text == text }) {
+          remarks[known].seeds.append(seed)
+        } else {
+          remarks.append((text, [seed]))
+        }
+      }
+    }
+    return remarks.map { text, seeds in
+      "Seed\(seeds.count == 1 ? "" : "s") \(seeds.map(String.init).joined(separator: ", ")): \(text)"
+    }
   }
 }
