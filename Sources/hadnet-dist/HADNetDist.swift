@@ -98,7 +98,7 @@ struct SharedOptions: ParsableArguments {
     help: "Folder of prepared cases that train and study share on a node; default: RUN/cache.",
     completion: .directory)
   var cache: String?
-  @Flag(help: "Say nothing but errors and results.")
+  @Flag(help: "Say nothing but errors, warnings and results.")
   var quiet = false
   @Flag(help: "Say what each step did.")
   var verbose = false
@@ -123,14 +123,14 @@ struct SharedOptions: ParsableArguments {
     return Workers(count)
   }
 
-  /// Says on rank 0, unless --quiet, where threads have too few cores; all ranks together.
+  /// Says on rank 0 where threads have too few cores; all ranks together.
   func warnOfCores(_ workers: Workers, _ communicator: Communicator) throws {
     let warnings = try Cores.warnings(threads: workers.count, communicator)
     for text in warnings { bar(rank: communicator.rank).warn(text) }
   }
 
   /// What shows progress and messages; only rank 0 shows any.
-  func bar(rank: Int = 0) -> ProgressBar { ProgressBar(quiet: quiet || rank > 0) }
+  func bar(rank: Int = 0) -> ProgressBar { ProgressBar(quiet: quiet, silent: rank > 0) }
 }
 
 /// Runs `body` inside MPI and ends the process with the code it gives, or, for an error, with the error's.

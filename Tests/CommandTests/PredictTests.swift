@@ -322,6 +322,11 @@ extension Commands {
         "--threads",
         "1", "--log", "json")
       #expect(outcome.code == 0, "\(outcome.errors)")
+      let quiet = try predict("student", data, folder / "quiet")
+      #expect(
+        quiet.messages.count == 1
+          && quiet.errors.hasPrefix("warning: the brain fills more than 90 % of the volume in 1 case"),
+        "\(quiet.errors)")
       let events = try outcome.errors.split(separator: "\n").map { try json(String($0)) }
       let warnings = events.filter { $0["event"] as? String == "warning" }.compactMap {
         $0["text"] as? String
@@ -359,6 +364,9 @@ extension Commands {
       }
       // Where there is no terminal, lines tell how far it is.
       #expect(outcome.messages.contains { $0.hasPrefix("predict 1/2, ") }, "\(outcome.errors)")
+      // A result that may be wrong is told in quiet mode, too, and nothing else.
+      let quiet = try predict("student", data, out, ranks: 2)
+      #expect(quiet.code == 0 && quiet.messages == warnings, "\(quiet.errors)")
     }
 
     /// A thousand million voxels of one byte, in a file without blocks: they are refused before memory is taken.

@@ -31,13 +31,14 @@ struct Outcome {
   }
 }
 
-/// Expects one message of a line or two that has all of `words`, and the exit code.
+/// Expects one message of a line or two that has all of `words`, beside warnings, and the exit code.
 func expectFault(
   _ outcome: Outcome, _ code: Int32, _ words: [String] = [],
   sourceLocation: SourceLocation = #_sourceLocation
 ) {
   #expect(outcome.code == code, "\(outcome.errors)", sourceLocation: sourceLocation)
-  let messages = outcome.messages
+  // Of a machine with few cores, for one.
+  let messages = outcome.messages.filter { !$0.hasPrefix("warning: ") }
   #expect((1...2).contains(messages.count), "\(outcome.errors)", sourceLocation: sourceLocation)
   for word in words {
     #expect(

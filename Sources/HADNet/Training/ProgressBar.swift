@@ -10,8 +10,10 @@ public final class ProgressBar: Sendable {
     case bar
     /// Lines alone, for a file or a batch job.
     case lines
-    /// Nothing.
+    /// Warnings alone.
     case quiet
+    /// Nothing: another rank speaks.
+    case silent
   }
 
   private struct State {
@@ -33,10 +35,10 @@ public final class ProgressBar: Sendable {
   private let state = Mutex(State())
 
   /// A bar where standard error is a terminal, else lines.
-  public convenience init(quiet: Bool = false) {
+  public convenience init(quiet: Bool = false, silent: Bool = false) {
     // Objects are read by programs.
     let isSeen = StandardError.form == .text && TerminalWidth.isTerminal
-    self.init(style: quiet ? .quiet : isSeen ? .bar : .lines)
+    self.init(style: silent ? .silent : quiet ? .quiet : isSeen ? .bar : .lines)
   }
 
   /// `now` is in seconds from any start; `output` takes what goes to standard error, whose terminal is `columns` wide
@@ -77,11 +79,11 @@ public final class ProgressBar: Sendable {
   /// Writes a line that stays, e.g. one an epoch.
   public func line(_ text: String) { line(text, event: "message") }
 
-  /// Writes a line that begins with "warning: ".
+  /// Writes a line that begins with "warning: "; in quiet, too.
   public func warn(_ text: String) { line(text, event: "warning") }
 
   private func line(_ text: String, event: String) {
-    guard style != .quiet else { return }
+    if style == .silent || (style == .quiet && event != "warning") { return }
     state.withLock { state in
       let wasVisible = state.isVisible
       clear(&state)

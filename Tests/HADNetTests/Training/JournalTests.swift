@@ -178,6 +178,17 @@ private final class Terminal: Sendable {
     #expect(terminal.text.isEmpty)
   }
 
+  /// Whoever asks for quiet does not ask for wrong results; of several ranks one speaks.
+  @Test func warningsAreToldInQuiet() {
+    let terminal = Terminal(), progress = terminal.progress(.quiet)
+    progress.start("x", total: 2)
+    progress.warn("no orientation")
+    #expect(terminal.text == "warning: no orientation\n")
+    let other = Terminal()
+    other.progress(.silent).warn("no orientation")
+    #expect(other.text.isEmpty)
+  }
+
   @Test func durationsAreShort() {
     #expect(
       [0, 59.4, 200, 7500, 273_600, .infinity].map(ProgressBar.duration)
