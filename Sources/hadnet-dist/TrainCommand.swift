@@ -65,7 +65,7 @@ struct RunOptions: ParsableArguments {
   }
 
   /// The recipe that the run has, or, of a study over several seeds, its first seed.
-  private func kept(_ seeds: Int) throws -> String {
+  private func keptRecipe(_ seeds: Int) throws -> String {
     // Not while options are parsed, where a mistyped one would be told as this.
     guard resume, let folder else {
       throw Fault(.usage, "no recipe is given; --resume --run RUN takes that of a run")
@@ -91,9 +91,9 @@ struct RunOptions: ParsableArguments {
   ///   - seeds: how many; more than one have a folder each.
   ///   - seed: the only one, on the split of the recipe's own; nil: the recipe's.
   ///   - stage: the only one that is trained; nil: a study of `stages`.
-  ///   - stages: those that are trained.
+  ///   - stages: those that a study is asked for; nil: with --resume those that its run was asked for, else all.
   func start(
-    seeds: Int = 1, seed: UInt64? = nil, stage: Stage? = nil, stages: [Stage],
+    seeds: Int = 1, seed: UInt64? = nil, stage: Stage? = nil, stages: [Stage]? = nil,
     _ body: (Session) throws -> Void
   ) -> Never {
     Interrupts.watch()
@@ -106,10 +106,11 @@ struct RunOptions: ParsableArguments {
       communicator.courier?.patience = .init(warning: stallWarning, limit: stallLimit)
       // Rank 0 reads, so that a mistake in the recipe is said once.
       var texts: [String] = [], path = "", hasBatch = true, text = ""
+      var kept: [Stage]?, chosen: [Stage] = []
       var locks: RunLocks?
       defer { locks?.release() }
       if communicator.rank == 0 {
-        let file = try self.recipe ?? kept(seeds)
+        let file = try self.recipe ?? keptRecipe(seeds)
         text = try Recipe.text(file)
         var recipe = try Recipe(yaml: text, file: file, overrides: set)
         guard let root = data ?? recipe.data.path else {
@@ -125,27 +126,39 @@ struct RunOptions: ParsableArguments {
         let run = RunFolder(path), ranks = communicator.size
         // What a stage builds on is there before the stage is marked as begun.
         for earlier in stage?.builds ?? [] { _ = try run.best(earlier) }
+        if stage == nil, stages == nil, resume {
+          kept = run.askedStages ?? run.seeds.first.flatMap { run.seed($0).askedStages }
+        }
+        chosen = stage.map { [$0] } ?? stages ?? kept ?? Stage.allCases
         // Before anything is written that another job may be writing. Each of several seeds has locks of its own.
-        locks = try RunLocks(run, seeds > 1 ? [] : stages, evaluates: stage == nil)
+        locks = try RunLocks(run, seeds > 1 ? [] : chosen, evaluates: stage == nil)
         let recipes =
           try seeds > 1
           ? run.open(recipe, seeds: seeds, ranks: ranks, resume: resume)
           : [run.open(recipe, ranks: ranks, stage: stage, resume: resume, locks: locks)]
         texts = recipes.map(\.yaml)
+        if let stage { try run.ask(alsoFor: stage) } else { try run.ask(for: stages ?? kept) }
       }
       try agree(communicator, text)
       // A recipe quotes such a character.
       texts = try communicator.broadcast(texts.joined(separator: "\u{1e}")).split(separator: "\u{1e}").map(
         String.init)
       path = try communicator.broadcast(path)
+      chosen = try communicator.broadcast(chosen.map(\.rawValue).joined(separator: " ")).split(separator: " ")
+        .compactMap { Stage(rawValue: String($0)) }
       let session = try Session(
-        texts.map { try Recipe(yaml: $0, file: "\(path)/recipe.yaml") }, RunFolder(path), communicator, stop,
-        self, locks)
+        texts.map { try Recipe(yaml: $0, file: "\(path)/recipe.yaml") }, RunFolder(path), chosen,
+        isAsked: (stages ?? kept) != nil, communicator, stop, self, locks)
       let run = session.run, narrator = session.narrator
       if communicator.rank == 0, !hasBatch, let batch = session.recipes[0].batch {
         narrator.say(
           "the recipe sets no batch: it is \(batch), one case a rank when this run began, and stays that"
             + (batch > 1 ? "; the paper's is 1 (--set batch=1, on one rank, in another --run)" : ""))
+      }
+      if let kept {
+        narrator.say(
+          "the run was asked for \(kept.map(\.rawValue).joined(separator: ", ")) and goes on with that; --stages changes it"
+        )
       }
       if communicator.rank == 0 { try run.markUnfinished(stage) }
       do {
@@ -174,7 +187,11 @@ struct Session {
   /// The run's, or of each seed.
   let recipes: [Recipe]
   let run: RunFolder
+  /// Those that are trained.
+  let stages: [Stage]
   let narrator: Narrator
+  /// Whether a study is of `stages` alone.
+  private let isAsked: Bool
   private let communicator: Communicator
   private let workers: Workers
   private let stop: StopWatch
@@ -184,9 +201,11 @@ struct Session {
 
   /// All ranks together.
   init(
-    _ recipes: [Recipe], _ run: RunFolder, _ communicator: Communicator, _ stop: StopWatch,
-    _ options: RunOptions, _ locks: RunLocks?
+    _ recipes: [Recipe], _ run: RunFolder, _ stages: [Stage], isAsked: Bool, _ communicator: Communicator,
+    _ stop: StopWatch, _ options: RunOptions, _ locks: RunLocks?
   ) throws {
+    self.stages = stages
+    self.isAsked = isAsked
     self.locks = locks
     self.recipes = recipes
     self.run = run
@@ -204,15 +223,14 @@ struct Session {
 
   /// Opens the folder of one of the recipes, the run's own or a seed's, and reads the data set for what is to be done
   /// with it; all ranks together.
-  func study(_ recipe: Recipe, for stages: [Stage], evaluates: Bool) throws -> (
-    study: Study, folder: RunFolder
-  ) {
+  func study(_ recipe: Recipe, evaluates: Bool) throws -> (study: Study, folder: RunFolder) {
     var folder = run, locks = locks
     if recipes.count > 1 {
       folder = run.seed(recipe.seed)
       if isFirst {
         locks = try RunLocks(folder, stages, evaluates: evaluates)
         _ = try run.open(seed: recipe, ranks: communicator.size, locks: locks)
+        try folder.ask(for: isAsked ? stages : nil)
         try folder.markUnfinished()
       }
       try narrator.begin(seed: recipe.seed, folder)
@@ -246,8 +264,8 @@ struct TrainCommand: ParsableCommand {
   var stage = Stage.teacher
 
   func run() throws {
-    options.start(stage: stage, stages: [stage]) { session in
-      let (study, folder) = try session.study(session.recipes[0], for: [stage], evaluates: false)
+    options.start(stage: stage) { session in
+      let (study, folder) = try session.study(session.recipes[0], evaluates: false)
       try study.train(stage, resume: options.resume)
       guard session.isFirst else { return }
       let stale = folder.stale()
@@ -271,8 +289,14 @@ struct StudyCommand: ParsableCommand {
       """)
 
   @OptionGroup var options: RunOptions
-  @Option(help: "Stages that are trained and compared, with what they build on; such as hadnet,kdnet.")
-  var stages = StageList(stages: Stage.allCases)
+  @Option(
+    help: ArgumentHelp(
+      "Stages that are trained and compared, with what they build on; such as hadnet,kdnet.",
+      discussion: """
+        Default: with --resume those that the run was last asked for, else all: \
+        \(Stage.allCases.map(\.rawValue).joined(separator: ",")).
+        """))
+  var stages: StageList?
   @Option(
     help: ArgumentHelp(
       "Repeat the study with so many seeds, from the recipe's on, on the same split of cases.",
@@ -294,13 +318,13 @@ struct StudyCommand: ParsableCommand {
   }
 
   func run() throws {
-    options.start(seeds: seeds, seed: seed, stages: stages.stages) { session in
+    options.start(seeds: seeds, seed: seed, stages: stages?.stages) { session in
       for recipe in session.recipes {
-        let (study, folder) = try session.study(recipe, for: stages.stages, evaluates: true)
+        let (study, folder) = try session.study(recipe, evaluates: true)
         defer { study.release() }
-        try study.checkScores(stages.stages)
-        for stage in stages.stages { try study.train(stage, resume: options.resume) }
-        try study.evaluate(stages.stages)
+        try study.checkScores(session.stages)
+        for stage in session.stages { try study.train(stage, resume: options.resume) }
+        try study.evaluate(session.stages)
         guard session.isFirst else { continue }
         session.note("tables and report")
         folder.markFinished()
@@ -325,8 +349,6 @@ extension TimeLimit: ExpressibleByArgument {
 struct StageList: ExpressibleByArgument {
   let stages: [Stage]
 
-  init(stages: [Stage]) { self.stages = stages }
-
   init?(argument: String) {
     let named = argument.split(separator: ",", omittingEmptySubsequences: false).map {
       Stage(rawValue: String($0))
@@ -335,6 +357,4 @@ struct StageList: ExpressibleByArgument {
     let wanted = Set(named.compactMap { $0 }.flatMap { [$0] + $0.builds })
     stages = Stage.allCases.filter { wanted.contains($0) }
   }
-
-  var defaultValueDescription: String { stages.map(\.rawValue).joined(separator: ",") }
 }

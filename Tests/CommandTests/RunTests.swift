@@ -220,6 +220,78 @@ extension Commands {
       #expect(try !text("\(run)/report.html").contains("Stale: "))
     }
 
+    /// --resume alone goes on with what the study was asked for, and --stages changes that.
+    @Test(arguments: [nil, 2]) func aRunKeepsTheStagesThatItWasAskedFor(ranks: Int?) throws {
+      let folder = try Scratch(), run = folder / "run"
+      func study(_ more: String...) throws -> Outcome {
+        try Program.start(
+          ["study", "--run", run, "--resume", "--threads", "1"] + more, ranks: ranks
+        ).outcome()
+      }
+      func trained() -> [String] { Fixture.stages.filter { exists("\(run)/\($0)/checkpoints") } }
+      func table() throws -> String {
+        String(try text("\(run)/evaluation/table1.md").split(separator: "\n")[0].filter { $0 != " " })
+      }
+      let first = try Program.start(
+        Fixture.study(run, "--stages", "teacher", "--set", "uncertainty.samples=0")
+      ).outcome()
+      #expect(first.code == 0, "\(first.errors)")
+      // As if it had been stopped before.
+      try FileManager.default.removeItem(atPath: "\(run)/evaluation")
+      let resumed = try study()
+      #expect(resumed.code == 0, "\(resumed.errors)")
+      #expect(
+        resumed.errors.contains("the run was asked for teacher and goes on with that; --stages changes it"),
+        "\(resumed.errors)")
+      #expect(trained() == ["teacher"])
+      #expect(try table() == "||Teacher|")
+      let more = try study("--stages", "kdnet")
+      #expect(more.code == 0 && trained() == ["teacher", "kdnet"], "\(more.errors)")
+      // A stage that is trained on its own is wanted too.
+      let alone = try train(
+        run, "--stage", "student", "--set", "hadnet.gate=0.5", "--set", "uncertainty.samples=0")
+      #expect(try alone.outcome().code == 0)
+      let last = try study()
+      #expect(
+        last.code == 0 && last.errors.contains("asked for teacher, student, kdnet and goes on"),
+        "\(last.errors)")
+      #expect(trained() == ["teacher", "student", "kdnet"])
+      #expect(try table() == "||Teacher|Student|KD-Net+|")
+    }
+
+    @Test func eachSeedKeepsTheStagesThatWereAskedFor() throws {
+      let folder = try Scratch(), run = folder / "run"
+      let quick = ["--set", "uncertainty.samples=0", "--set", "teacher.epochs=1"]
+      let first = try Program.start(Fixture.study(run, "--seeds", "2", "--stages", "teacher") + quick)
+        .outcome()
+      #expect(first.code == 0, "\(first.errors)")
+      try FileManager.default.removeItem(atPath: "\(run)/seed-4")
+      for folder in [run, "\(run)/seed-4"] {
+        let isAll = folder == run
+        let outcome = try Program.start(
+          ["study", "--run", folder, "--resume", "--threads", "1"] + (isAll ? ["--seeds", "2"] : [])
+        ).outcome()
+        #expect(
+          outcome.code == 0 && outcome.errors.contains("asked for teacher and goes on"), "\(outcome.errors)")
+        for seed in [3, 4] {
+          #expect(exists("\(run)/seed-\(seed)/teacher/checkpoints/epoch-0001"))
+          #expect(!exists("\(run)/seed-\(seed)/student"))
+        }
+      }
+    }
+
+    /// Jobs of one stage each ask for no study: the one behind them does all.
+    @Test func aStudyBehindJobsOfStagesDoesAll() throws {
+      let folder = try Scratch(), run = folder / "run"
+      for stage in ["teacher", "student"] {
+        let one = try train(run, "--stage", stage, "--set", "hadnet.gate=0.5").outcome()
+        #expect(one.code == 0, "\(one.errors)")
+      }
+      let study = try Program.start(Fixture.study(run, "--resume")).outcome()
+      #expect(study.code == 0, "\(study.errors)")
+      try Fixture.expectResults(run)
+    }
+
     @Test func aRunOfOneRankIsNotWidened() throws {
       let folder = try Scratch(), run = folder / "run"
       func train(_ more: String..., ranks: Int? = nil) throws -> Outcome {

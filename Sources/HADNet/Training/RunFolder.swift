@@ -1,4 +1,5 @@
 import Foundation
+import Terminal
 
 /// The folder of a run, and where things lie in it.
 public struct RunFolder: Sendable {
@@ -14,6 +15,8 @@ public struct RunFolder: Sendable {
   /// They depend on the least side of the box that is cropped out.
   public func landmarks(leastSide: Int) -> String { "\(path)/landmarks-\(leastSide).json" }
   public var unfinished: String { "\(path)/unfinished" }
+  /// The stages that a study was asked for, a line each; absent where it was asked for all.
+  var asked: String { "\(path)/stages" }
   public var cache: String { "\(path)/cache" }
   public var evaluation: String { "\(path)/evaluation" }
   public var figures: String { "\(path)/figures" }
@@ -177,6 +180,36 @@ public struct RunFolder: Sendable {
       }
     }
     return stale
+  }
+
+  // MARK: What was asked for
+
+  /// The stages that a study here was last asked for, in their order, with those that were trained on their own since; nil
+  /// where it was all of them.
+  public var askedStages: [Stage]? {
+    guard let text = FileManager.default.contents(atPath: asked) else { return nil }
+    let names = String(decoding: text, as: UTF8.self).split(whereSeparator: \.isNewline).map(String.init)
+    let stages = Stage.allCases.filter { names.contains($0.rawValue) }
+    return stages.isEmpty ? nil : stages
+  }
+
+  /// Keeps what a study is asked for, for `--resume`; nil: all stages.
+  public func ask(for stages: [Stage]?) throws {
+    guard let stages else {
+      unlink(asked)
+      return
+    }
+    try Replacement.write(Data(stages.map { "\($0.rawValue)\n" }.joined().utf8), to: asked)
+  }
+
+  /// Adds a stage that is trained on its own. Jobs of other stages may do so at the same moment: a line each.
+  public func ask(alsoFor stage: Stage) throws {
+    guard let stages = askedStages, !stages.contains(stage) else { return }
+    let file = open(asked, O_WRONLY | O_APPEND | O_CLOEXEC)
+    guard file >= 0 else { throw Replacement.failure("write", asked, errno) }
+    defer { close(file) }
+    let code = writeAll(Array("\(stage.rawValue)\n".utf8), to: file)
+    if code != 0 { throw Replacement.failure("write", asked, code) }
   }
 
   // MARK: Marks

@@ -23,6 +23,25 @@ import Testing
     #expect(!exists(folder.unfinished(.student)) && !exists(folder.unfinished))
   }
 
+  @Test func theStagesThatWereAskedForAreKept() throws {
+    defer { try? FileManager.default.removeItem(atPath: folder.path) }
+    #expect(folder.askedStages == nil)
+    // Of all stages, which nobody chose, none is added.
+    try folder.ask(alsoFor: .kdnet)
+    #expect(folder.askedStages == nil)
+    try folder.ask(for: [.teacher, .student])
+    for _ in 1...2 { try folder.ask(alsoFor: .kdnet) }
+    #expect(folder.askedStages == [.teacher, .student, .kdnet])
+    #expect(try String(contentsOfFile: folder.asked, encoding: .utf8) == "teacher\nstudent\nkdnet\n")
+    try Replacement.write(Data("uhved\nof another version\nteacher".utf8), to: folder.asked)
+    #expect(folder.askedStages == [.teacher, .uhved])
+    try Replacement.write(Data(), to: folder.asked)
+    #expect(folder.askedStages == nil)
+    try folder.ask(for: [.student])
+    try folder.ask(for: nil)
+    #expect(folder.askedStages == nil && !exists(folder.asked))
+  }
+
   /// What a stopped job of one stage has left goes too.
   @Test func aStudysEndTakesAllMarks() throws {
     defer { try? FileManager.default.removeItem(atPath: folder.path) }
