@@ -10,6 +10,8 @@ struct CaseFailures {
 
   mutating func add(_ id: String, _ fault: Fault) { all.append((id, fault)) }
 
+  mutating func add(_ others: CaseFailures) { all += others.all }
+
   /// Runs `body` and notes its fault; nil then. What is no fault of the world is thrown on.
   mutating func of<Result>(_ id: String, _ body: () throws -> Result) throws -> Result? {
     do {

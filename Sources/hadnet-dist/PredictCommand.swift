@@ -13,8 +13,8 @@ struct PredictCommand: ParsableCommand {
       A student or HAD-Net needs FLAIR, T1 and T2 only. With --uncertainty each patient gets three maps more, \
       ID_unc_whole, ID_unc_core and ID_unc_enhance, of 0 (certain) to 100.
 
-      A patient that can't be segmented does not keep the others from it: what went wrong is listed at the end, and the \
-      exit code is the worst (74, else 65, else 66).
+      A patient that can't be segmented, or whose uncertainty can't be had, does not keep the others from it: what went \
+      wrong is listed at the end, and the exit code is the worst (74, else 65, else 66).
 
       Example: hadnet-dist predict --model run/hadnet --data patients --out segmentations --uncertainty 100
       """)
@@ -87,7 +87,7 @@ struct PredictCommand: ParsableCommand {
           "\(out) has maps of uncertainties from before, of \(old.id) for one: they may be another model's"
         )
       }
-      var written = 0
+      var written = 0, unmapped: Set<String> = []
       if !dataset.cases.isEmpty {
         let writer = try uncertaintyWriter(model, communicator, workers)
         try segment(model, dataset.cases, store, communicator, workers, bar, &failures)
@@ -96,18 +96,34 @@ struct PredictCommand: ParsableCommand {
         written = left.count
         if let writer, !left.isEmpty {
           bar.start("uncertainty", total: left.count, isTold: true)
-          try writer.write(left, from: store, into: out, progress: { bar.advance(by: $0) })
+          var found = CaseFailures()
+          try writer.write(
+            left, from: store, into: out,
+            failed: { id, fault in
+              // Without the mean the segmentation is there.
+              found.add(
+                id,
+                segmentMean
+                  ? fault : Fault(fault.kind, "\(id) has no maps of uncertainties: \(fault.description)"))
+              if fault.kind == .storage { try Files.probe(out) }
+            }, progress: { bar.advance(by: $0) })
           bar.finish()
+          found = try found.gathered(communicator)
+          failures.add(found)
+          if segmentMean { written -= found.ids.count } else { unmapped = found.ids }
         }
       } else {
         failures = try failures.gathered(communicator)
       }
       if written > 0 { bar.line("\(written.named("segmentation")) by \(model.facts.method) in \(out)") }
       if communicator.rank == 0 {
-        let count = failures.ids.count
-        failures.tell(
-          "\(count) of \(count + written) patients could not be segmented"
-            + (written > 0 ? "; the others are in \(out)" : ""))
+        let count = failures.ids.subtracting(unmapped).count, all = count + written
+        let parts = [
+          count > 0 ? "\(count) of \(all) patients could not be segmented" : nil,
+          unmapped.isEmpty ? nil : "\(unmapped.count) of \(all) patients have no maps of uncertainties",
+          written > unmapped.count ? "the others are in \(out)" : nil,
+        ]
+        failures.tell(parts.compactMap(\.self).joined(separator: "; "))
       }
       return failures.code
     }

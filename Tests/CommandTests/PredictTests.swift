@@ -241,6 +241,90 @@ extension Commands {
       #expect(exists("\(out)/\(Fixture.id(2)).nii.gz") && !exists("\(out)/\(Fixture.id(1)).nii.gz"))
     }
 
+    /// What goes wrong with one patient's samples does not keep the others from theirs.
+    @Test(
+      arguments: [nil, 2], [[], ["--segment-mean"], ["--scale", "dataset"]])
+    func othersHaveTheirMapsWhereSomeFail(ranks: Int?, options: [String]) throws {
+      let folder = try Scratch(), data = try Fixture.fewCases(in: folder), out = folder / "out"
+      let samples = ["--uncertainty", "2"] + options
+      func run(_ out: String) throws -> Outcome {
+        let model = "\(try Fixture.run())/student/checkpoints/best"
+        return try Program.start(
+          ["predict", "--model", model, "--data", data, "--out", out, "--quiet", "--threads", "1"] + samples,
+          ranks: ranks
+        ).outcome()
+      }
+      #expect(try run(folder / "all").code == 0)
+      // A folder stands where the map belongs.
+      for number in [2, 3] { try folder.folder("out/\(Fixture.id(number))_unc_core.nii.gz/in-the-way") }
+      let outcome = try run(out)
+      #expect(outcome.code == 74 && outcome.messages.count == 3, "\(outcome.errors)")
+      for (line, number) in zip(outcome.messages, [2, 3]) {
+        #expect(line.contains("\(Fixture.id(number))_unc_core.nii.gz"), "\(line)")
+        #expect(
+          line.hasPrefix("\(Fixture.id(number)) has no maps") == (options.first != "--segment-mean"),
+          "\(line)")
+      }
+      let what =
+        options.first == "--segment-mean" ? "could not be segmented" : "have no maps of uncertainties"
+      #expect(
+        outcome.messages.last == "2 of 4 patients \(what); the others are in \(out)", "\(outcome.errors)")
+      #expect(!exists("\(out)/unscaled"))
+      for number in [1, 4] {
+        let names = ["", "_unc_whole", "_unc_core", "_unc_enhance"].map {
+          "\(Fixture.id(number))\($0).nii.gz"
+        }
+        for name in names { #expect(try bytes("\(out)/\(name)") == bytes(folder / "all/\(name)"), "\(name)") }
+      }
+      #expect(exists("\(out)/\(Fixture.id(2)).nii.gz") == (options.first != "--segment-mean"))
+    }
+
+    /// A file that can't be read any more when its samples' turn has come: on the rank that draws them, or, of the last of
+    /// three patients, on both.
+    @Test(arguments: [nil, 2], [2, 3]) func aFileThatVanishesBeforeItsSamplesIsListed(
+      ranks: Int?, number: Int
+    )
+      throws
+    {
+      let folder = try Scratch(), data = try Fixture.fewCases(in: folder), out = folder / "out"
+      let last = URL(fileURLWithPath: Fixture.file(data, 4, "t2")).deletingLastPathComponent()
+      try FileManager.default.removeItem(at: last)
+      let file = Fixture.file(data, number, "t2"), segmentation = "\(out)/\(Fixture.id(number)).nii.gz"
+      // No memory for prepared cases, so that they are read again.
+      try folder.put(
+        """
+        #define _GNU_SOURCE
+        #include <dlfcn.h>
+        #include <errno.h>
+        #include <stdio.h>
+        #include <string.h>
+        #include <unistd.h>
+        long sysconf(int name) {
+          if (name == _SC_PHYS_PAGES) return 16;
+          return ((long (*)(int))dlsym(RTLD_NEXT, "sysconf"))(name);
+        }
+        FILE *fopen(const char *path, const char *mode) {
+          if (!strcmp(path, "\(file)") && !access("\(segmentation)", F_OK)) { errno = EIO; return NULL; }
+          return ((FILE *(*)(const char *, const char *))dlsym(RTLD_NEXT, "fopen"))(path, mode);
+        }
+
+        """, "vanishes.c")
+      try tool("cc", "-shared", "-fPIC", "-o", folder / "vanishes.so", folder / "vanishes.c")
+      let outcome = try Job(
+        Program.command(
+          [
+            "predict", "--model", "\(Fixture.run())/student", "--data", data, "--out", out, "--quiet",
+            "--threads",
+            "1", "--uncertainty", "12",
+          ], ranks: ranks), environment: ["LD_PRELOAD": folder / "vanishes.so"]
+      ).outcome()
+      #expect(outcome.code == 74, "\(outcome.errors)")
+      #expect(
+        outcome.messages.count == 1 && outcome.messages[0].hasPrefix("\(Fixture.id(number)) has no maps of")
+          && outcome.messages[0].contains(file), "\(outcome.errors)")
+      #expect(try contents(out).count == 3 + 2 * 3)
+    }
+
     /// All sequences of a case in one folder, under another name.
     private func put(_ name: String, _ number: Int, into folder: Scratch, _ place: String) throws {
       let data = try Fixture.data()

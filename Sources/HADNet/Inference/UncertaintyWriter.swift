@@ -65,10 +65,13 @@ public final class UncertaintyWriter {
   ///
   /// - Parameters:
   ///   - between: is called by all ranks together between cases, and may throw to stop.
+  ///   - failed: hears, on one rank, of a case that can't be done, which is left out then, and may throw to stop; nil:
+  ///     its fault is thrown. All ranks have one or none.
   ///   - progress: is told how many more cases are done.
   public func write(
     _ cases: [CaseFiles], from store: CaseStore, into folder: String, skipsDone: Bool = false,
-    between: () throws -> Void = {}, progress: (Int) -> Void = { _ in }
+    between: () throws -> Void = {}, failed: ((_ id: String, Fault) throws -> Void)? = nil,
+    progress: (Int) -> Void = { _ in }
   ) throws {
     // Maps that wait for the range of all cases lie apart.
     let isWhole = settings.scale == .dataset
@@ -86,28 +89,50 @@ public final class UncertaintyWriter {
     for start in stride(from: 0, to: left.count, by: communicator.size) {
       try between()
       let round = Array(left[start..<min(start + communicator.size, left.count)])
-      try draw(round, from: store, into: first, segmentations: folder)
+      try draw(round, from: store, into: first, segmentations: folder, failed)
       progress(round.count)
     }
     if isWhole, try communicator.any(FileManager.default.fileExists(atPath: first)) {
-      try rescale(cases, from: store, first, into: folder)
+      try rescale(cases, from: store, first, into: folder, failed)
     }
     try communicator.barrier()
   }
 
+  /// Gives the fault of `body` where the others go on without the case; else throws it.
+  private func fault(isTold: Bool, _ body: () throws -> Void) throws -> Fault? {
+    do {
+      try body()
+      return nil
+    } catch let fault as Fault where isTold {
+      return fault
+    }
+  }
+
   /// At most as many cases as ranks.
   private func draw(
-    _ cases: [CaseFiles], from store: CaseStore, into folder: String, segmentations: String
+    _ cases: [CaseFiles], from store: CaseStore, into folder: String, segmentations: String,
+    _ failed: ((String, Fault) throws -> Void)?
   ) throws {
     let shares = SampleDeal.shares(cases: cases.count, samples: settings.samples, ranks: communicator.size)
     let wantsEntropies = settings.measure == .expected || settings.measure == .mutual
-    var sums: [Int: (PreparedCase, SampleSums)] = [:]
+    var sums: [Int: (PreparedCase, SampleSums)] = [:], faults: [Int: Fault] = [:]
     for share in shares[communicator.rank] {
-      let prepared = try store.load(cases[share.item].id)
-      try sampler.checkMemory(for: prepared)
-      var sum = SampleSums(prepared.size, samples: settings.samples, entropies: wantsEntropies)
-      sampler.add(share.samples, of: prepared, to: &sum)
-      sums[share.item] = (prepared, sum)
+      faults[share.item] = try fault(isTold: failed != nil) {
+        let prepared = try store.load(cases[share.item].id)
+        try sampler.checkMemory(for: prepared)
+        var sum = SampleSums(prepared.size, samples: settings.samples, entropies: wantsEntropies)
+        sampler.add(share.samples, of: prepared, to: &sum)
+        sums[share.item] = (prepared, sum)
+      }
+    }
+    if let failed {
+      // No rank waits for samples of a case that another one has none of; the first of those tells it.
+      let marks = try communicator.allGather(cases.indices.map { faults[$0] == nil ? UInt8(0) : 1 })
+      for item in cases.indices {
+        guard let teller = marks.firstIndex(where: { $0[item] == 1 }) else { continue }
+        sums[item] = nil
+        if teller == communicator.rank, let fault = faults[item] { try failed(cases[item].id, fault) }
+      }
     }
     for item in cases.indices {
       let ranks = shares.indices.filter { shares[$0].contains { $0.item == item } }
@@ -118,12 +143,21 @@ public final class UncertaintyWriter {
         continue
       }
       for other in ranks.dropFirst() { try sum.receive(from: other, over: communicator) }
-      var maps = UncertaintyMaps(sum, settings.measure, workers)
-      if settings.scale == .case { maps = maps.stretched(maps.range(in: prepared.mask) ?? 0...100) }
-      try write(maps, prepared, into: folder)
-      if settings.segmentsMean {
-        try prepared.placement.write(
-          sum.labels, convention: cases[item].convention, to: "\(segmentations)/\(prepared.id).nii.gz")
+      let fault = try fault(isTold: failed != nil) {
+        var maps = UncertaintyMaps(sum, settings.measure, workers)
+        if settings.scale == .case { maps = maps.stretched(maps.range(in: prepared.mask) ?? 0...100) }
+        try write(maps, prepared, into: folder)
+        if settings.segmentsMean {
+          try prepared.placement.write(
+            sum.labels, convention: cases[item].convention, to: "\(segmentations)/\(prepared.id).nii.gz")
+        }
+      }
+      if let fault {
+        // Those that wait for the range of all cases would count.
+        if settings.scale == .dataset {
+          for file in UncertaintyWriter.files(prepared.id, in: folder) { unlink(file) }
+        }
+        try failed?(prepared.id, fault)
       }
     }
   }
@@ -136,18 +170,31 @@ public final class UncertaintyWriter {
 
   /// Stretches the range that all cases have together to 0…100.
   private func rescale(
-    _ cases: [CaseFiles], from store: CaseStore, _ unscaled: String, into folder: String
+    _ cases: [CaseFiles], from store: CaseStore, _ unscaled: String, into folder: String,
+    _ failed: ((String, Fault) throws -> Void)?
   ) throws {
-    let mine = stride(from: communicator.rank, to: cases.count, by: communicator.size).map { cases[$0] }
+    var mine = stride(from: communicator.rank, to: cases.count, by: communicator.size).map { cases[$0] }
+    if failed != nil {
+      // What failed before has been told.
+      mine.removeAll { files in
+        !UncertaintyWriter.files(files.id, in: unscaled).allSatisfy(FileManager.default.fileExists(atPath:))
+      }
+    }
     func each(_ body: (PreparedCase, UncertaintyMaps) throws -> Void) throws {
       for files in mine {
-        let prepared = try store.load(files.id)
-        let maps = try UncertaintyWriter.files(files.id, in: unscaled).map { path in
-          let map = try NIfTIImage.read(path)
-          try map.header.grid.check(path, against: prepared.placement.grid, files.id)
-          return prepared.placement.crop(map.voxels, fill: 0)
+        let fault = try fault(isTold: failed != nil) {
+          let prepared = try store.load(files.id)
+          let maps = try UncertaintyWriter.files(files.id, in: unscaled).map { path in
+            let map = try NIfTIImage.read(path)
+            try map.header.grid.check(path, against: prepared.placement.grid, files.id)
+            return prepared.placement.crop(map.voxels, fill: 0)
+          }
+          try body(prepared, UncertaintyMaps(prepared.size, maps))
         }
-        try body(prepared, UncertaintyMaps(prepared.size, maps))
+        if let fault {
+          mine.removeAll { $0.id == files.id }
+          try failed?(files.id, fault)
+        }
       }
     }
     var low = Double.infinity, high = -Double.infinity

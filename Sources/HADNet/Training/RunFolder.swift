@@ -205,7 +205,7 @@ public struct RunFolder: Sendable {
   /// Adds a stage that is trained on its own. Jobs of other stages may do so at the same moment: a line each.
   public func ask(alsoFor stage: Stage) throws {
     guard let stages = askedStages, !stages.contains(stage) else { return }
-    let file = open(asked, O_WRONLY | O_APPEND | O_CLOEXEC)
+    let file = Foundation.open(asked, O_WRONLY | O_APPEND | O_CLOEXEC)
     guard file >= 0 else { throw Replacement.failure("write", asked, errno) }
     defer { close(file) }
     let code = writeAll(Array("\(stage.rawValue)\n".utf8), to: file)

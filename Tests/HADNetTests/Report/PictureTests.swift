@@ -1,6 +1,6 @@
 import CPNG
 import Foundation
-import HADNet
+@testable import HADNet
 import Testing
 
 /// A PNG's pixels as RGB, as libpng reads them.
