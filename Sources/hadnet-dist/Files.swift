@@ -7,13 +7,13 @@ enum Files {
   static func write(_ text: String, to path: String) throws {
     // Behind what was printed, also where that goes to a file.
     if ["-", "/dev/stdout"].contains(path) { return Output.print(text, terminator: "") }
-    try Replacement.write(Data(text.utf8), to: path)
+    try AtomicFile.write(Data(text.utf8), to: path)
   }
 
   /// Tries what checkpoints need of a folder: write, sync, rename.
   static func probe(_ folder: String) throws {
     let path = "\(folder)/.hadnet-dist-probe-\(getpid())"
-    try Replacement.write(Data("probe".utf8), to: path)
+    try AtomicFile.write(Data("probe".utf8), to: path)
     unlink(path)
   }
 }

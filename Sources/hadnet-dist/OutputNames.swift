@@ -14,7 +14,7 @@ struct OutputNames {
     var owners: [String: String] = [:]
     for (id, paths) in cases {
       for path in paths {
-        let name = Replacement.name(path)
+        let name = AtomicFile.name(path)
         guard name.utf8.count <= most else {
           throw Fault(
             .invalid,
@@ -40,11 +40,11 @@ struct OutputNames {
   private static func longest(_ folder: String) -> Int {
     var there = folder
     while !FileManager.default.fileExists(atPath: there) {
-      let above = Replacement.parent(there)
-      if above == there || above.isEmpty { return Replacement.longestName(in: ".") }
+      let above = AtomicFile.parent(there)
+      if above == there || above.isEmpty { return AtomicFile.longestName(in: ".") }
       there = above
     }
-    return Replacement.longestName(in: there)
+    return AtomicFile.longestName(in: there)
   }
 }
 

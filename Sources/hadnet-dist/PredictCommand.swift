@@ -154,8 +154,8 @@ struct PredictCommand: ParsableCommand {
         return (item.id, ["\(out)/\(item.id).nii.gz"] + maps)
       }
     ).check(in: out, inputs: inputs.flatMap(\.paths) + self.model)
-    try Replacement.makeFolder(out)
-    Replacement.removeTemporary(from: out, olderThan: 3600)
+    try AtomicFile.makeFolder(out)
+    AtomicFile.removeTemporary(from: out, olderThan: 3600)
     return (model, dataset, failures)
   }
 

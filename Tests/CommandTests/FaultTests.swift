@@ -198,7 +198,7 @@ extension Commands {
         files: forgery.files.map { name in
           (
             "\(name).safetensors",
-            { try Replacement.put(try bytes("\(checkpoint.folder)/teacher.safetensors"), to: $0, as: $1) }
+            { try AtomicFile.put(try bytes("\(checkpoint.folder)/teacher.safetensors"), to: $0, as: $1) }
           )
         }, to: checkpoint.folder
       ).seal()

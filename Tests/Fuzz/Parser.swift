@@ -59,7 +59,7 @@ enum Parser: UInt8, CaseIterable {
 
   private static let folder = {
     let path = "/dev/shm/hadnet-fuzz-\(getpid())"
-    do { try Replacement.makeFolder(path) } catch { preconditionFailure("\(error)") }
+    do { try AtomicFile.makeFolder(path) } catch { preconditionFailure("\(error)") }
     atexit { try? FileManager.default.removeItem(atPath: "/dev/shm/hadnet-fuzz-\(getpid())") }
     return path
   }()
@@ -162,8 +162,8 @@ enum Parser: UInt8, CaseIterable {
 
   private static func grades(_ input: Data) throws {
     let folder = "\(folder)/data", home = "\(folder)/BraTS20_Training_001"
-    if !Replacement.isFolder(home) {
-      try Replacement.makeFolder(home)
+    if !AtomicFile.isFolder(home) {
+      try AtomicFile.makeFolder(home)
       try Data().write(to: URL(fileURLWithPath: "\(home)/BraTS20_Training_001_t1.nii"))
     }
     try input.write(to: URL(fileURLWithPath: "\(folder)/name_mapping.csv"))
@@ -185,6 +185,6 @@ enum Parser: UInt8, CaseIterable {
     _ = CheckpointFolder.Mark(text)
     _ = LabelConvention(caseName: text)
     _ = csvField(text) + escaped(text) + jsonString(text)
-    _ = Replacement.isTemporary(text)
+    _ = AtomicFile.isTemporary(text)
   }
 }

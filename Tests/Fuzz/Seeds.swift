@@ -6,7 +6,7 @@ import Foundation
 /// taken badly.
 func seeds() throws -> [(parser: Parser, name: String, content: Data)] {
   let scratch = "/dev/shm/hadnet-seeds-\(getpid())"
-  try Replacement.makeFolder(scratch)
+  try AtomicFile.makeFolder(scratch)
   defer { try? FileManager.default.removeItem(atPath: scratch) }
   var seeds: [(parser: Parser, name: String, content: Data)] = []
   func add(_ parser: Parser, _ name: String, _ content: Data) { seeds.append((parser, name, content)) }

@@ -17,6 +17,27 @@ func clamped(_ x: Lanes, _ bound: Float) -> Lanes {
   return y.replacing(with: low, where: y .< low)
 }
 
+/// A short copy without the cost of a call.
+@inline(__always)
+func copyValues(_ from: UnsafePointer<Float>, into to: UnsafeMutablePointer<Float>, _ count: Int) {
+  var i = 0
+  let source = UnsafeRawPointer(from), target = UnsafeMutableRawPointer(to)
+  while i + 8 <= count {
+    let v = source.loadUnaligned(fromByteOffset: 4 * i, as: SIMD8<Float>.self)
+    target.storeBytes(of: v, toByteOffset: 4 * i, as: SIMD8<Float>.self)
+    i += 8
+  }
+  if i + 4 <= count {
+    let v = source.loadUnaligned(fromByteOffset: 4 * i, as: SIMD4<Float>.self)
+    target.storeBytes(of: v, toByteOffset: 4 * i, as: SIMD4<Float>.self)
+    i += 4
+  }
+  while i < count {
+    to[i] = from[i]
+    i += 1
+  }
+}
+
 /// Turns eight vectors, rows of an 8 × 8 matrix, into its columns.
 @inline(__always)
 private func transpose(_ r: (Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes))

@@ -1,17 +1,10 @@
 /// Where the time of a step goes: seconds by phase of the step and kind of work.
 public final class Profile {
-  public enum Phase: String, CaseIterable, Sendable {
-    case teacher = "teacher forward"
-    case student = "student forward"
-    case judge = "discriminator on both"
-    case loss = "losses"
-    case through = "back through discriminator"
-    case studentBackward = "student backward"
-    case discriminatorBackward = "discriminator backward"
-    case encoders = "encoders and fusion"
-    case decoders = "decoders, forward and back"
-    case encodersBackward = "encoders backward"
-    case update = "reduction and updates"
+  /// A part of a step, told apart by its name; the names are those of the steps.
+  public struct Phase: RawRepresentable, Hashable, Sendable {
+    public let rawValue: String
+
+    public init(rawValue: String) { self.rawValue = rawValue }
   }
 
   public enum Kind: String, CaseIterable, Sendable {

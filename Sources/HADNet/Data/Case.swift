@@ -154,6 +154,9 @@ public struct PreparedCase: Sendable {
 
   public var size: Size { images.size }
 
+  /// Bytes of a case of `size` voxels: four sequences of floats, the brain's mask, the truth.
+  public static func bytes(_ size: Size) -> Int { size.voxels * (4 * Modality.allCases.count + 2) }
+
   /// Whether nearly all of the patient's volume is taken for brain.
   public var fillsVolume: Bool {
     DatasetSurvey.fillsVolume(mask.reduce(0) { $0 + Int($1) }, of: placement.dimensions)

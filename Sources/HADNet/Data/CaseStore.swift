@@ -231,8 +231,8 @@ enum CaseFile {
     var start = magic
     for word in [version, UInt32(json.count)] { withUnsafeBytes(of: word.littleEndian) { start += $0 } }
     for word in [hash.low64, hash.high64] { withUnsafeBytes(of: word.littleEndian) { start += $0 } }
-    try Replacement.write(path) { temporary in
-      guard let file = fopen(temporary, "wb") else { throw Replacement.failure("write", path, errno) }
+    try AtomicFile.write(path) { temporary in
+      guard let file = fopen(temporary, "wb") else { throw AtomicFile.failure("write", path, errno) }
       errno = 0
       var isWhole = true
       func put(_ bytes: UnsafeRawBufferPointer) {
@@ -245,7 +245,7 @@ enum CaseFile {
       if !classes.isEmpty { classes.withUnsafeBytes(put) }
       let failed = errno
       guard fclose(file) == 0, isWhole else {
-        throw Replacement.failure("write", path, failed != 0 ? failed : errno)
+        throw AtomicFile.failure("write", path, failed != 0 ? failed : errno)
       }
     }
   }

@@ -314,7 +314,7 @@ private struct Scan {
     // A folder named like its file (NAME_flair.nii/…) belongs to the case above it.
     let home =
       folder != root && NIfTIImage.stem(folder) != nil
-      ? Replacement.parent(folder) : folder
+      ? AtomicFile.parent(folder) : folder
     found["\(home)|\(id)", default: Found(id: id, folder: home)].files[suffix.role, default: []].append(path)
   }
 
@@ -323,7 +323,7 @@ private struct Scan {
   mutating func addOddSegmentations() {
     for (folder, path) in odd {
       let here = found.keys.filter { found[$0]?.folder == folder }
-      let name = Replacement.name(path).lowercased()
+      let name = AtomicFile.name(path).lowercased()
       guard here.count == 1, let key = here.first, name.contains("seg"),
         found[key]?.files[.segmentation] == nil
       else { continue }

@@ -277,10 +277,10 @@ final class NIfTIStream {
 
   convenience init(_ path: String) throws {
     var status = stat()
-    guard stat(path, &status) == 0 else { throw Replacement.failure("read", path, errno) }
+    guard stat(path, &status) == 0 else { throw AtomicFile.failure("read", path, errno) }
     guard status.st_mode & S_IFMT != S_IFDIR else { throw Fault(.invalid, "\(path): a folder, not a file") }
     guard status.st_size > 0 else { throw Fault(.missing, "\(path): the file is empty") }
-    guard let file = fopen(path, "rb") else { throw Replacement.failure("read", path, errno) }
+    guard let file = fopen(path, "rb") else { throw AtomicFile.failure("read", path, errno) }
     try self.init(file, bytes: Int(status.st_size), name: path)
   }
 
@@ -291,7 +291,7 @@ final class NIfTIStream {
     bytes.withUnsafeBytes { memory.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }  // not empty
     guard let file = fmemopen(memory, bytes.count, "rb") else {
       memory.deallocate()
-      throw Replacement.failure("read", name, errno)
+      throw AtomicFile.failure("read", name, errno)
     }
     try self.init(file, bytes: bytes.count, name: name, memory: memory)
   }
@@ -350,7 +350,7 @@ final class NIfTIStream {
 
   private func plain(_ bytes: UnsafeMutableRawBufferPointer) throws -> Int {
     let got = fread(bytes.baseAddress, 1, bytes.count, file)
-    guard ferror(file) == 0 else { throw Replacement.failure("read", path, errno) }
+    guard ferror(file) == 0 else { throw AtomicFile.failure("read", path, errno) }
     return got
   }
 
@@ -603,17 +603,17 @@ extension NIfTIImage {
     var header = header(dimensions, affine, forms, Voxel.datatype)
     if let range { (header.cal_min, header.cal_max) = (range.lowerBound, range.upperBound) }
     let isCompressed = path.lowercased().hasSuffix(".gz")
-    try Replacement.write(path) { temporary in
+    try AtomicFile.write(path) { temporary in
       errno = 0
       var file = znzopen(temporary, isCompressed ? "wb\(compression)" : "wb", isCompressed ? 1 : 0)
-      guard file != nil else { throw Replacement.failure("write", path, errno) }
+      guard file != nil else { throw AtomicFile.failure("write", path, errno) }
       let extender: [UInt8] = [0, 0, 0, 0]
       var written = withUnsafeBytes(of: &header) { znzwrite($0.baseAddress, 1, $0.count, file) }
       written += extender.withUnsafeBytes { znzwrite($0.baseAddress, 1, $0.count, file) }
       written += voxels.withUnsafeBytes { znzwrite($0.baseAddress, 1, $0.count, file) }
       let failed = errno
       guard Xznzclose(&file) == 0, written == 352 + voxels.count * MemoryLayout<Voxel>.stride else {
-        throw Replacement.failure("write", path, failed != 0 ? failed : errno)
+        throw AtomicFile.failure("write", path, failed != 0 ? failed : errno)
       }
     }
   }

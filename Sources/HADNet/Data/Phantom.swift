@@ -60,7 +60,7 @@ public enum Phantom {
         "\(atOnce.named("phantom")) of \(shape) voxels (x, y, z) at once take \(AvailableMemory.shown(needed)) of memory, and "
           + "\(AvailableMemory.shown(left)) are left: make smaller ones (--shape)")
     }
-    try Replacement.makeFolder(out)
+    try AtomicFile.makeFolder(out)
     let state = Mutex<(done: Int, fault: (index: Int, error: any Error)?)>((0, nil))
     DispatchQueue.concurrentPerform(iterations: cases) { index in
       if state.withLock({ $0.fault != nil }) { return }

@@ -234,6 +234,6 @@ public struct Split: Codable, Equatable, Sendable {
   public func write(_ path: String) throws {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-    try Replacement.write(try encoder.encode(self) + Data("\n".utf8), to: path)
+    try AtomicFile.write(try encoder.encode(self) + Data("\n".utf8), to: path)
   }
 }

@@ -231,7 +231,7 @@ extension Evaluator {
       if let other = files[id] {
         throw Fault(
           .invalid,
-          "\(folder): \(id) is there twice, as \(Replacement.name(other)) and as \(name); remove one"
+          "\(folder): \(id) is there twice, as \(AtomicFile.name(other)) and as \(name); remove one"
         )
       }
       files[id] = "\(folder)/\(name)"

@@ -196,7 +196,7 @@ extension MethodEvaluation {
     guard FileManager.default.fileExists(atPath: path) else {
       throw Fault(.missing, "\(path): there is no such file")
     }
-    if Replacement.isFolder(path) { throw Fault(.missing, "\(path) is a folder; a file of scores is needed") }
+    if AtomicFile.isFolder(path) { throw Fault(.missing, "\(path) is a folder; a file of scores is needed") }
     let bytes = Data(try InputFile.bytes(path))
     if bytes.isEmpty { throw Fault(.missing, "\(path) is empty") }
     let name = method ?? URL(fileURLWithPath: path).deletingPathExtension().lastPathComponent
@@ -333,9 +333,6 @@ func thresholdText(_ threshold: Double) -> String {
   Int(exactly: threshold).map(String.init) ?? "\(threshold)"
 }
 
-/// A number as JSON: the shortest digits that read back as the same; what JSON has no number for is null.
-func jsonNumber(_ value: Double) -> String { value.isFinite ? "\(value)" : "null" }
-
 // MARK: - CSV
 
 extension MethodEvaluation {
@@ -357,16 +354,4 @@ extension MethodEvaluation {
     line("75quantile", summaries.map(\.q75))
     return text
   }
-}
-
-/// A text in a CSV file, in quotes where it needs them. One that a spreadsheet would take for a formula, and is no number,
-/// begins with an apostrophe, which says there that what follows is a text.
-func csvField(_ text: String) -> String {
-  var text = text
-  // Scalars: as a character, a carriage return may be one with the end of the line behind it.
-  if let first = text.unicodeScalars.first, "=+-@\t\r".unicodeScalars.contains(first), Double(text) == nil {
-    text = "'" + text
-  }
-  guard text.unicodeScalars.contains(where: { ",\"\n\r".unicodeScalars.contains($0) }) else { return text }
-  return "\"" + text.replacing("\"", with: "\"\"") + "\""
 }

@@ -8,9 +8,9 @@ public enum Segmentation {
       nonisolated(unsafe) let classes = classes
       workers.forEach(pieces.count) { piece, _ in
         for voxel in pieces[piece] {
-          let v = logits.base + voxel * UNet.classes
+          let v = logits.base + voxel * LabelVolume.classCount
           var best = 0
-          for c in 1..<UNet.classes where v[c] > v[best] { best = c }
+          for c in 1..<LabelVolume.classCount where v[c] > v[best] { best = c }
           classes[voxel] = UInt8(best)
         }
       }

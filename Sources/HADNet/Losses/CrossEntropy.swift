@@ -8,12 +8,13 @@ public enum CrossEntropy {
     _ logits: Volume, _ truth: LabelVolume, weights: [Float], gradient: Volume?, _ workers: Workers
   ) -> Double {
     precondition(
-      logits.size == truth.size && logits.channels == UNet.classes && weights.count == UNet.classes,
+      logits.size == truth.size && logits.channels == LabelVolume.classCount
+        && weights.count == LabelVolume.classCount,
       "cross-entropy of \(logits.shape) and \(truth.size)")
-    var counts = [Int](repeating: 0, count: UNet.classes)
+    var counts = [Int](repeating: 0, count: LabelVolume.classCount)
     for label in truth.classes { counts[Int(label)] += 1 }
     var total = 0.0
-    for c in 0..<UNet.classes { total += Double(weights[c]) * Double(counts[c]) }
+    for c in 0..<LabelVolume.classCount { total += Double(weights[c]) * Double(counts[c]) }
     let factors = SIMD4<Float>(weights[0], weights[1], weights[2], weights[3])
     let scale = Float(1 / total)
     let pieces = Pieces(logits.shape.voxels, least: 4096, limit: 256)

@@ -48,6 +48,9 @@ public struct Volume: Sendable {
 
 /// One class index (0 background, 1 NET, 2 ED, 3 ET) a voxel, [z, y, x].
 public struct LabelVolume: Equatable, Sendable {
+  /// How many classes there are.
+  public static let classCount = 4
+
   public let size: Size
   public var classes: [UInt8]
 

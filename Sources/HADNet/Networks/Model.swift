@@ -190,7 +190,7 @@ extension Model.Network {
     case .unet(let network): _ = UNetPass.Places(network, size, .inference(features: false), in: &plan)
     case .fusion(let network): _ = FusionPass.Places(network, size, .inference, in: &plan)
     }
-    return 4 * plan.count + RankMemory.ofCase(size)
+    return 4 * plan.count + PreparedCase.bytes(size)
   }
 }
 

@@ -6,7 +6,7 @@ public struct UNet: Sendable {
   public let inputs, k: Int
   public let layout: ParameterLayout
   static let slope: Float = 0.01
-  public static let classes = 4
+  public static let classes = LabelVolume.classCount
   /// A side of a volume must be a multiple of this: four poolings.
   public static let multiple = 16
 

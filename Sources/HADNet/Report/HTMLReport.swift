@@ -145,7 +145,7 @@ extension ReportContents {
   }
 
   /// Writes the report, whole or not at all.
-  public func write(to path: String) throws { try Replacement.write(Data(html().utf8), to: path) }
+  public func write(to path: String) throws { try AtomicFile.write(Data(html().utf8), to: path) }
 
   private func html(_ block: Block) throws(Fault) -> String {
     switch block {

@@ -25,6 +25,6 @@ extension Picture {
 
   /// Writes the picture as a PNG file.
   public func write(to path: String) throws {
-    try Replacement.write(Data(png()), to: path)
+    try AtomicFile.write(Data(png()), to: path)
   }
 }

@@ -36,8 +36,8 @@ public struct RunReport {
       table.markdown + remarks.map { "\n\($0)\n" }.joined()
     }
     for (table, text) in zip(tables, markdown) {
-      try Replacement.write(Data(text.utf8), to: "\(run.evaluation)/\(table.content.name).md")
-      try Replacement.write(Data(table.csv.utf8), to: "\(run.evaluation)/\(table.content.name).csv")
+      try AtomicFile.write(Data(text.utf8), to: "\(run.evaluation)/\(table.content.name).md")
+      try AtomicFile.write(Data(table.csv.utf8), to: "\(run.evaluation)/\(table.content.name).csv")
       results.append(.table(ReportContents.Table(table)))
     }
     if tables.isEmpty {
@@ -58,8 +58,8 @@ public struct RunReport {
     }
     if !evaluations.isEmpty {
       let statistics = try StatisticsTable(evaluations)
-      try Replacement.write(Data(statistics.markdown.utf8), to: "\(run.evaluation)/statistics.md")
-      try Replacement.write(Data(statistics.csv.utf8), to: "\(run.evaluation)/statistics.csv")
+      try AtomicFile.write(Data(statistics.markdown.utf8), to: "\(run.evaluation)/statistics.md")
+      try AtomicFile.write(Data(statistics.csv.utf8), to: "\(run.evaluation)/statistics.csv")
       sections.append(.init("Statistics", ReportContents.blocks(statistics)))
     }
 
@@ -133,7 +133,7 @@ public struct RunReport {
   }
 
   private func path(_ figure: String) throws -> String {
-    try Replacement.makeFolder(run.figures)
+    try AtomicFile.makeFolder(run.figures)
     return "\(run.figures)/\(figure)"
   }
 

@@ -36,7 +36,7 @@ public struct SeedReport {
     let markdown = tables.map { table in table.markdown + remarks.map { "\n\($0)\n" }.joined() }
     for (table, markdown) in zip(tables, markdown) {
       for (text, type) in [(markdown, "md"), (table.csv, "csv")] {
-        try Replacement.write(Data(text.utf8), to: "\(run.evaluation)/\(table.content.name).\(type)")
+        try AtomicFile.write(Data(text.utf8), to: "\(run.evaluation)/\(table.content.name).\(type)")
       }
       results.append(.table(ReportContents.Table(table)))
       if !table.differences.isEmpty { results.append(.table(ReportContents.Table(differencesOf: table))) }
@@ -45,7 +45,7 @@ public struct SeedReport {
     if tables.isEmpty {
       results.append(.paragraph("No seed has been evaluated yet."))
     } else {
-      try Replacement.write(Data(SeedTable.json(tables).utf8), to: "\(run.evaluation)/seeds.json")
+      try AtomicFile.write(Data(SeedTable.json(tables).utf8), to: "\(run.evaluation)/seeds.json")
     }
     results += remarks.map { .paragraph($0) }
     if !undone.isEmpty {

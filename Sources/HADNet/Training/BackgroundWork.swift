@@ -40,26 +40,3 @@ final class BackgroundWork: Sendable {
     }
   }
 }
-
-/// Runs `body` on a thread of its own; false where there is none to be had, of which Foundation would say nothing.
-func detachThread(_ body: @escaping @Sendable () -> Void) -> Bool {
-  final class Box: Sendable {
-    let body: @Sendable () -> Void
-    init(_ body: @escaping @Sendable () -> Void) { self.body = body }
-  }
-  let box = Unmanaged.passRetained(Box(body))
-  var thread = pthread_t()
-  let code = pthread_create(
-    &thread, nil,
-    { raw in
-      // What pthread_create was given.
-      Unmanaged<Box>.fromOpaque(raw!).takeRetainedValue().body()
-      return nil
-    }, box.toOpaque())
-  guard code == 0 else {
-    box.release()
-    return false
-  }
-  pthread_detach(thread)
-  return true
-}

@@ -62,6 +62,6 @@ struct AcceptedData: Codable {
   func write(_ path: String) throws {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
-    try Replacement.write(try encoder.encode(self) + Data("\n".utf8), to: path)
+    try AtomicFile.write(try encoder.encode(self) + Data("\n".utf8), to: path)
   }
 }

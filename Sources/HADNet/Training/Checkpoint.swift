@@ -67,9 +67,9 @@ public struct Checkpoint: Sendable {
   /// Size and hash of a file; with `sync` once it is on the disk.
   private static func facts(_ path: String, sync: Bool = false, as name: String) throws -> FileFacts {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw Replacement.failure("read", name, errno) }
+    guard descriptor >= 0 else { throw AtomicFile.failure("read", name, errno) }
     defer { close(descriptor) }
-    guard !sync || fsync(descriptor) == 0 else { throw Replacement.failure("write", name, errno) }
+    guard !sync || fsync(descriptor) == 0 else { throw AtomicFile.failure("write", name, errno) }
     let hash = ContentHash.Running()
     let piece = UnsafeMutableRawBufferPointer.allocate(byteCount: 4 << 20, alignment: 64)
     defer { piece.deallocate() }
@@ -77,7 +77,7 @@ public struct Checkpoint: Sendable {
     while true {
       let count = Foundation.read(descriptor, piece.baseAddress, piece.count)
       if count < 0 && errno == EINTR { continue }
-      guard count >= 0 else { throw Replacement.failure("read", name, errno) }
+      guard count >= 0 else { throw AtomicFile.failure("read", name, errno) }
       if count == 0 { return FileFacts(bytes: bytes, xxh3: hash.text) }
       hash.update(UnsafeRawBufferPointer(rebasing: piece[..<count]))
       bytes += count
@@ -110,10 +110,10 @@ public struct Checkpoint: Sendable {
       parent = url.deletingLastPathComponent().path
       temporary = "\(parent)/.\(url.lastPathComponent)\(Draft.writingEnd)"
       aside = "\(parent)/.\(url.lastPathComponent)\(Draft.replacedEnd)"
-      try Replacement.makeFolder(parent)
+      try AtomicFile.makeFolder(parent)
       try? FileManager.default.removeItem(atPath: temporary)
       try undoing {
-        try Replacement.makeFolder(temporary)
+        try AtomicFile.makeFolder(temporary)
         for (name, write) in files { try write("\(temporary)/\(name)", "\(folder)/\(name)") }
       }
     }
@@ -129,21 +129,21 @@ public struct Checkpoint: Sendable {
         let contents = Contents(recipe: recipe, origin: origin, state: state, files: facts)
         let envelope = Envelope(
           contents: contents, xxh3: Checkpoint.hash(try Checkpoint.encoder().encode(contents)))
-        try Replacement.put(
+        try AtomicFile.put(
           try Checkpoint.encoder().encode(envelope), to: "\(temporary)/state.json", as: "\(folder)/state.json"
         )
-        try Replacement.sync(temporary)
+        try AtomicFile.sync(temporary)
         // A damaged one, gone back before: its epoch has been trained again. Until the new one is in its place the old
         // one is only aside, where `CheckpointFolder.tidy` would find it.
         try? FileManager.default.removeItem(atPath: aside)
         let isReplaced = rename(folder, aside) == 0
-        guard isReplaced || errno == ENOENT else { throw Replacement.failure("write", folder, errno) }
+        guard isReplaced || errno == ENOENT else { throw AtomicFile.failure("write", folder, errno) }
         guard rename(temporary, folder) == 0 else {
           let code = errno
           if isReplaced { rename(aside, folder) }
-          throw Replacement.failure("write", folder, code)
+          throw AtomicFile.failure("write", folder, code)
         }
-        try Replacement.sync(parent)
+        try AtomicFile.sync(parent)
         if isReplaced { try? FileManager.default.removeItem(atPath: aside) }
       }
     }

@@ -81,7 +81,7 @@ public struct CheckpointFolder: Sendable {
     try link("latest", to: mark)
     if let bestEpoch { try link("best", to: Mark(epoch: bestEpoch)) }
     // Nothing goes while a link that the disk still has could lead to it.
-    try Replacement.sync(path)
+    try AtomicFile.sync(path)
     let marks = marks()
     var old = marks.filter { $0 <= mark && $0.step == 0 }.dropFirst(max(1, keep)).filter {
       $0.epoch != bestEpoch
@@ -102,12 +102,12 @@ public struct CheckpointFolder: Sendable {
         String(decoding: $0, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
       }), Mark(name) != nil
     else { return path }
-    return Replacement.parent(path) + "/\(name)"
+    return AtomicFile.parent(path) + "/\(name)"
   }
 
   private func target(_ name: String) -> String? {
     let path = CheckpointFolder.resolve("\(path)/\(name)")
-    return Replacement.isFolder(path) ? path : nil
+    return AtomicFile.isFolder(path) ? path : nil
   }
 
   /// Whether `latest` or `best` is a folder of its own and no link.
@@ -123,16 +123,16 @@ public struct CheckpointFolder: Sendable {
     guard symlink(mark.name, temporary) == 0 else {
       // A file system without links.
       guard [EPERM, ENOTSUP, EOPNOTSUPP, ENOSYS].contains(errno) else {
-        throw Replacement.failure("write", path, errno)
+        throw AtomicFile.failure("write", path, errno)
       }
-      return try Replacement.write(path) {
-        try Replacement.put(Data("\(mark.name)\n".utf8), to: $0, as: path)
+      return try AtomicFile.write(path) {
+        try AtomicFile.put(Data("\(mark.name)\n".utf8), to: $0, as: path)
       }
     }
     guard rename(temporary, path) == 0 else {
       let code = errno
       unlink(temporary)
-      throw Replacement.failure("write", path, code)
+      throw AtomicFile.failure("write", path, code)
     }
   }
 
@@ -158,7 +158,7 @@ public struct CheckpointFolder: Sendable {
   }
 
   private func move(_ from: String, to: String) throws {
-    guard rename(from, to) == 0 else { throw Replacement.failure("write", to, errno) }
+    guard rename(from, to) == 0 else { throw AtomicFile.failure("write", to, errno) }
   }
 
   // MARK: After a kill, or a copy
@@ -172,10 +172,10 @@ public struct CheckpointFolder: Sendable {
         try? FileManager.default.removeItem(atPath: path)
       } else if name.hasSuffix(Checkpoint.Draft.replacedEnd) {
         let own = "\(self.path)/\(name.dropFirst().dropLast(Checkpoint.Draft.replacedEnd.count))"
-        if Replacement.isFolder(own) || rename(path, own) != 0 {
+        if AtomicFile.isFolder(own) || rename(path, own) != 0 {
           try? FileManager.default.removeItem(atPath: path)
         }
-      } else if Replacement.isTemporary(name) {
+      } else if AtomicFile.isTemporary(name) {
         unlink(path)
       }
     }
@@ -187,7 +187,7 @@ public struct CheckpointFolder: Sendable {
     try link("latest", to: Mark(state))
     guard let epoch = state.bestEpoch else { return }
     let best = folder(Mark(epoch: epoch))
-    guard Replacement.isFolder(best) else {
+    guard AtomicFile.isFolder(best) else {
       return warn("\(best), the best epoch's checkpoint so far, is gone")
     }
     try link("best", to: Mark(epoch: epoch))
@@ -199,7 +199,7 @@ extension RunFolder {
   /// training it. Where that is not possible all stays as it is.
   func mend(_ stage: Stage) {
     let checkpoints = checkpoints(stage)
-    guard Replacement.isFolder(checkpoints.path),
+    guard AtomicFile.isFolder(checkpoints.path),
       let lock = try? RunLock(lock(stage), "mends the \(stage.rawValue)")
     else { return }
     defer { lock.release() }

@@ -105,7 +105,7 @@ public struct History: Codable, Equatable, Sendable {
   }
 
   /// Writes `history.csv` anew, whole or not at all.
-  public func write(to path: String) throws { try Replacement.write(Data(csv.utf8), to: path) }
+  public func write(to path: String) throws { try AtomicFile.write(Data(csv.utf8), to: path) }
 
   /// Reads a `history.csv`.
   public static func load(_ path: String) throws(Fault) -> History {

@@ -45,9 +45,6 @@ public struct RankMemory: Equatable, Sendable {
         + "\(ranks > 1 ? "fewer ranks a machine, " : "")a machine with more, or a smaller network.k")
   }
 
-  /// Bytes of one prepared case: four sequences of floats, the brain's mask, the truth.
-  public static func ofCase(_ size: Size) -> Int { size.voxels * (4 * Modality.allCases.count + 2) }
-
   /// For cases of `size` voxels, on the rank that has most to do.
   public init(_ stage: Stage, _ recipe: Recipe, size: Size, slots: Slots, threads: Int) {
     let k = recipe.network.k, student = UNet(inputs: Sight.withoutContrast.channels.count, k: k)
@@ -88,7 +85,7 @@ public struct RankMemory: Equatable, Sendable {
     let nodes = run > 1 ? Int.bitWidth - (run - 1).leadingZeroBitCount : 0
     sums = 4 * nodes * trained + (ranks > 1 ? 2 * max(64 << 20, slots.count << 18) : 0)
     guard let windows = stage.windows(recipe) else {
-      cases = 2 * run * RankMemory.ofCase(size)
+      cases = 2 * run * PreparedCase.bytes(size)
       return
     }
     // Cases whose windows wait in the queue, and the next one; scaled up and with a border.
@@ -96,7 +93,7 @@ public struct RankMemory: Equatable, Sendable {
     let factor = 1 + Double(windows.scale)
     func side(_ side: Int) -> Int { Int(factor * Double(max(side, windows.leastSide) + 20)) }
     let augmented = Size(side(size.z), side(size.y), side(size.x))
-    cases = run * waiting * RankMemory.ofCase(augmented)
+    cases = run * waiting * PreparedCase.bytes(augmented)
   }
 }
 

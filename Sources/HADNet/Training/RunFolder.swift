@@ -77,7 +77,7 @@ public struct RunFolder: Sendable {
       // Last, so that a start that is refused leaves no folder behind that belongs to its recipe.
       // A survey that a failed start has left may have been made with another preparation.
       unlink(survey)
-      try Replacement.write(Data(recipe.yaml.utf8), to: self.recipe)
+      try AtomicFile.write(Data(recipe.yaml.utf8), to: self.recipe)
       return recipe
     }
     let kept = try Recipe.load(self.recipe)
@@ -101,7 +101,7 @@ public struct RunFolder: Sendable {
     }
     _ = try RunFolder.batch(recipe.batch, ranks: ranks, isFixed: true)
     removeTorn(of: stage, locks)
-    if recipe != kept { try Replacement.write(Data(recipe.yaml.utf8), to: self.recipe) }
+    if recipe != kept { try AtomicFile.write(Data(recipe.yaml.utf8), to: self.recipe) }
     return recipe
   }
 
@@ -155,9 +155,9 @@ public struct RunFolder: Sendable {
       folders += [evaluation, figures] + Stage.allCases.flatMap { [evaluation($0), predictions($0)] }
       if own.count == Stage.allCases.count { folders.append(path) }
     }
-    for folder in folders { Replacement.removeTemporary(from: folder) }
+    for folder in folders { AtomicFile.removeTemporary(from: folder) }
     // Here others may be writing: what is old is nobody's.
-    for folder in [path, cache] { Replacement.removeTemporary(from: folder, olderThan: 3600) }
+    for folder in [path, cache] { AtomicFile.removeTemporary(from: folder, olderThan: 3600) }
   }
 
   /// What is older than a network that it was made with: stages built on another network than the run's best of that
@@ -199,17 +199,17 @@ public struct RunFolder: Sendable {
       unlink(asked)
       return
     }
-    try Replacement.write(Data(stages.map { "\($0.rawValue)\n" }.joined().utf8), to: asked)
+    try AtomicFile.write(Data(stages.map { "\($0.rawValue)\n" }.joined().utf8), to: asked)
   }
 
   /// Adds a stage that is trained on its own. Jobs of other stages may do so at the same moment: a line each.
   public func ask(alsoFor stage: Stage) throws {
     guard let stages = askedStages, !stages.contains(stage) else { return }
     let file = Foundation.open(asked, O_WRONLY | O_APPEND | O_CLOEXEC)
-    guard file >= 0 else { throw Replacement.failure("write", asked, errno) }
+    guard file >= 0 else { throw AtomicFile.failure("write", asked, errno) }
     defer { close(file) }
     let code = writeAll(Array("\(stage.rawValue)\n".utf8), to: file)
-    if code != 0 { throw Replacement.failure("write", asked, code) }
+    if code != 0 { throw AtomicFile.failure("write", asked, code) }
   }
 
   // MARK: Marks
@@ -220,13 +220,13 @@ public struct RunFolder: Sendable {
   /// Says in the marks that the run, or one stage, would fail again as it is: a batch script does not start it again.
   public func mark(fault: Fault.Kind, of stage: Stage? = nil) throws {
     for mark in marks(of: stage) {
-      try Replacement.write(Data("fault: exit code \(fault.rawValue)\n".utf8), to: mark)
+      try AtomicFile.write(Data("fault: exit code \(fault.rawValue)\n".utf8), to: mark)
     }
   }
 
   /// Marks the run, or one stage, as unfinished.
   public func markUnfinished(_ stage: Stage? = nil) throws {
-    for mark in marks(of: stage) { try Replacement.write(Data("run again with --resume\n".utf8), to: mark) }
+    for mark in marks(of: stage) { try AtomicFile.write(Data("run again with --resume\n".utf8), to: mark) }
   }
 
   /// Takes the marks away; the run's goes with the last stage's.

@@ -45,7 +45,7 @@ extension RunFolder {
     recipe.batch = try RunFolder.batch(recipe.batch, ranks: ranks, isFixed: !begun.isEmpty)
     // All of them now: days may pass before the last one's turn.
     for seed in begun { _ = try self.seed(seed).open(recipe.with(seed: seed), ranks: ranks, resume: resume) }
-    try Replacement.makeFolder(path)
+    try AtomicFile.makeFolder(path)
     return (recipe.seed...last).map { recipe.with(seed: $0) }
   }
 
@@ -57,7 +57,7 @@ extension RunFolder {
     if !run.hasBegun, let other = seeds.first.map(seed) {
       // The split last: with it the run has begun.
       for (from, to) in [(other.survey, run.survey), (other.split, run.split)] {
-        if let data = FileManager.default.contents(atPath: from) { try Replacement.write(data, to: to) }
+        if let data = FileManager.default.contents(atPath: from) { try AtomicFile.write(data, to: to) }
       }
     }
     return run

@@ -85,7 +85,7 @@ public struct Study {
   }
 
   private func put(_ text: String, _ path: String) throws {
-    try Replacement.write(Data(text.utf8), to: path)
+    try AtomicFile.write(Data(text.utf8), to: path)
   }
 
   private func evaluate(_ stage: Stage) throws {

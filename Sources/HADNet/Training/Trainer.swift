@@ -429,6 +429,6 @@ public final class Trainer {
     var history = History(columns: EpochRecord.columns(state.stage))
     for record in state.history { history.append(record.values(state.stage)) }
     let data = Data(history.csv.utf8)
-    if FileManager.default.contents(atPath: path) != data { try Replacement.write(data, to: path) }
+    if FileManager.default.contents(atPath: path) != data { try AtomicFile.write(data, to: path) }
   }
 }

@@ -39,7 +39,7 @@ public final class TrainingData {
       return file.content
     }
 
-    func write(_ path: String) throws { try Replacement.write(try KeptFile.encoder.encode(self), to: path) }
+    func write(_ path: String) throws { try AtomicFile.write(try KeptFile.encoder.encode(self), to: path) }
 
     private static var encoder: JSONEncoder {
       let encoder = JSONEncoder()

@@ -28,8 +28,8 @@ import Testing
     try Checkpoint.Draft(
       state(epoch), recipe: recipe, origin: .init(cases: ["a": "flair=01 seg=23"]),
       files: [
-        ("student.safetensors", { try Replacement.put(numbers, to: $0, as: $1) }),
-        ("moments.safetensors", { try Replacement.put(Data(numbers.reversed()), to: $0, as: $1) }),
+        ("student.safetensors", { try AtomicFile.put(numbers, to: $0, as: $1) }),
+        ("moments.safetensors", { try AtomicFile.put(Data(numbers.reversed()), to: $0, as: $1) }),
       ], to: folder.folder(.init(epoch: epoch)))
   }
 
@@ -50,7 +50,7 @@ import Testing
     let path = "\(folder.path)/\(name ?? CheckpointFolder.Mark(state).name)"
     try Checkpoint.Draft(
       state, recipe: "0123", origin: .init(),
-      files: files.map { ($0, { try Replacement.put(numbers, to: $0, as: $1) }) },
+      files: files.map { ($0, { try AtomicFile.put(numbers, to: $0, as: $1) }) },
       to: path
     ).seal()
     return path
@@ -85,7 +85,7 @@ import Testing
       _ = try Checkpoint.Draft(
         state(1), recipe: "4567", origin: .init(),
         files: [
-          ("student.safetensors", { try Replacement.put(numbers, to: $0, as: $1) }),
+          ("student.safetensors", { try AtomicFile.put(numbers, to: $0, as: $1) }),
           ("moments", { _, _ in throw Full() }),
         ], to: path)
     }
@@ -360,7 +360,7 @@ import Testing
     for name in [".epoch-0002-writing", ".epoch-0001-replaced"] {
       try scratch.put("run/student/checkpoints/\(name)/student.safetensors")
     }
-    try Replacement.write(Data(), to: "\(folder.path)/.\(UUID().uuidString)-best")
+    try AtomicFile.write(Data(), to: "\(folder.path)/.\(UUID().uuidString)-best")
     #expect(try open() == best(1, 1))
     #expect(names(folder.path) == ["best", "epoch-0001", "latest"])
     // Killed between the two renames: the one that was to be replaced is all there is.

@@ -33,9 +33,9 @@ import Testing
     for _ in 1...2 { try folder.ask(alsoFor: .kdnet) }
     #expect(folder.askedStages == [.teacher, .student, .kdnet])
     #expect(try String(contentsOfFile: folder.asked, encoding: .utf8) == "teacher\nstudent\nkdnet\n")
-    try Replacement.write(Data("uhved\nof another version\nteacher".utf8), to: folder.asked)
+    try AtomicFile.write(Data("uhved\nof another version\nteacher".utf8), to: folder.asked)
     #expect(folder.askedStages == [.teacher, .uhved])
-    try Replacement.write(Data(), to: folder.asked)
+    try AtomicFile.write(Data(), to: folder.asked)
     #expect(folder.askedStages == nil)
     try folder.ask(for: [.student])
     try folder.ask(for: nil)
@@ -54,11 +54,11 @@ import Testing
   @Test func aStageLeavesAloneWhatOthersWrite() throws {
     defer { try? FileManager.default.removeItem(atPath: folder.path) }
     let recipe = try folder.open(Recipe(), ranks: 1)
-    try Replacement.write(Data("{}".utf8), to: folder.split)
+    try AtomicFile.write(Data("{}".utf8), to: folder.split)
     let torn = "/.\(UUID().uuidString)-history.csv"
     let teacher = folder.stage(.teacher) + torn, student = folder.stage(.student) + torn
     let paths = [folder.path + torn, teacher, student]
-    for path in paths { try Replacement.write(Data(), to: path) }
+    for path in paths { try AtomicFile.write(Data(), to: path) }
     _ = try folder.open(recipe, ranks: 1, stage: .teacher)
     #expect(paths.map(exists) == [true, false, true])
     _ = try folder.open(recipe, ranks: 1)

@@ -17,8 +17,8 @@ import Testing
   private func cleanUp() { try? FileManager.default.removeItem(atPath: folder.path) }
 
   private func begin(_ run: RunFolder, _ recipe: Recipe, split: String = "{}") throws {
-    try Replacement.write(Data(recipe.yaml.utf8), to: run.recipe)
-    try Replacement.write(Data(split.utf8), to: run.split)
+    try AtomicFile.write(Data(recipe.yaml.utf8), to: run.recipe)
+    try AtomicFile.write(Data(split.utf8), to: run.split)
   }
 
   private func refusal(_ body: () throws -> Void) -> Fault? {
@@ -52,7 +52,7 @@ import Testing
     defer { cleanUp() }
     let recipes = try folder.open(recipe, seeds: 2, ranks: 1)
     try begin(folder.seed(9), recipes[0], split: "the split")
-    try Replacement.write(Data("the survey".utf8), to: folder.seed(9).survey)
+    try AtomicFile.write(Data("the survey".utf8), to: folder.seed(9).survey)
     _ = try folder.open(seed: recipes[1], ranks: 1)
     #expect(FileManager.default.contents(atPath: folder.seed(10).split) == Data("the split".utf8))
     #expect(FileManager.default.contents(atPath: folder.seed(10).survey) == Data("the survey".utf8))
@@ -130,7 +130,7 @@ import Testing
     for name in ["seed-10", "seed-2", "seed-02", "seed-", "seed-x", "teacher"] {
       try begin(RunFolder("\(folder.path)/\(name)"), recipe)
     }
-    try Replacement.makeFolder(folder.seed(3).path)
+    try AtomicFile.makeFolder(folder.seed(3).path)
     #expect(folder.seeds == [2, 10])
   }
 }

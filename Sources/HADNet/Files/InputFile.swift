@@ -17,7 +17,7 @@ public enum InputFile {
 
   /// The first `count` bytes, or all where there are fewer.
   static func prefix(_ path: String, _ count: Int) throws(Fault) -> [UInt8] {
-    if Replacement.isFolder(path) { throw Fault(.missing, "\(path) is a folder; a file is needed") }
+    if AtomicFile.isFolder(path) { throw Fault(.missing, "\(path) is a folder; a file is needed") }
     let descriptor = opened(path)
     guard descriptor >= 0 else {
       let code = errno

@@ -6,7 +6,7 @@ extension Model {
   ///
   /// Throws `.usage` where a folder holds several networks, naming them, `.missing` where it holds none.
   public static func resolve(_ path: String) throws(Fault) -> String {
-    guard Replacement.isFolder(path), !isCheckpoint(path) else { return path }
+    guard AtomicFile.isFolder(path), !isCheckpoint(path) else { return path }
     let path = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
     for folder in [CheckpointFolder(path), CheckpointFolder("\(path)/checkpoints")] {
       if let best = folder.best, isCheckpoint(best) { return best }
@@ -49,7 +49,7 @@ extension Model {
 
   /// Whether a folder is a checkpoint: it has a network.
   private static func isCheckpoint(_ folder: String) -> Bool {
-    Replacement.isFolder(folder)
+    AtomicFile.isFolder(folder)
       && ["student", "teacher", "network"].contains {
         FileManager.default.fileExists(atPath: "\(folder)/\($0).safetensors")
       }

@@ -3,19 +3,19 @@ import Testing
 
 @testable import HADNet
 
-@Suite struct ReplacementTests {
+@Suite struct AtomicFileTests {
   @Test(arguments: [
     ("j", "", "j"), ("j/", "", "j"), ("j/k", "j", "k"), ("/j", "/", "j"), ("/", "/", "/"), ("", "", ""),
     ("a//b", "a/", "b"), ("/a/b.c/", "/a", "b.c"), ("é", "", "é"),
   ])
   func everyPathHasAFolderAndAName(path: String, folder: String, name: String) {
-    #expect(Replacement.parent(path) == folder)
-    #expect(Replacement.name(path) == name)
+    #expect(AtomicFile.parent(path) == folder)
+    #expect(AtomicFile.name(path) == name)
   }
 
   @Test func onlyWhatNobodyWritesToIsRemoved() throws {
     let folder = NSTemporaryDirectory() + "hadnet-replacement-\(UUID().uuidString)"
-    try Replacement.makeFolder(folder)
+    try AtomicFile.makeFolder(folder)
     defer { try? FileManager.default.removeItem(atPath: folder) }
     let old = "\(folder)/.\(UUID().uuidString)-a.case", new = "\(folder)/.\(UUID().uuidString)-b.case"
     let other = "\(folder)/.hidden"
@@ -24,9 +24,9 @@ import Testing
       try FileManager.default.setAttributes(
         [.modificationDate: Date(timeIntervalSinceNow: -7200)], ofItemAtPath: path)
     }
-    Replacement.removeTemporary(from: folder, olderThan: 3600)
+    AtomicFile.removeTemporary(from: folder, olderThan: 3600)
     #expect([old, new, other].map(FileManager.default.fileExists(atPath:)) == [false, true, true])
-    Replacement.removeTemporary(from: folder)
+    AtomicFile.removeTemporary(from: folder)
     #expect([new, other].map(FileManager.default.fileExists(atPath:)) == [false, true])
   }
 }

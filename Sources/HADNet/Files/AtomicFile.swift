@@ -1,7 +1,7 @@
 import Foundation
 
 /// Files that are whole or not there: written beside under a name of their own, then renamed.
-public enum Replacement {
+public enum AtomicFile {
   /// Runs `write` with a temporary path in the folder of `path` (made if needed), then renames the file to
   /// `path`. Where `write` throws, nothing is left behind.
   ///
@@ -74,7 +74,7 @@ public enum Replacement {
   /// Makes a folder and those above it, on the disk when this returns. Gives those that were not there, from above.
   @discardableResult
   public static func makeFolder(_ path: String) throws -> [String] {
-    let above = Replacement.parent(path)
+    let above = AtomicFile.parent(path)
     // mkdir itself, since Foundation's errors don't say why.
     func make() throws -> Bool {
       guard mkdir(path, 0o777) == 0 else {
@@ -156,7 +156,7 @@ final class OutputFile {
   init(_ temporary: String, as path: String) throws {
     self.path = path
     descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
-    guard descriptor >= 0 else { throw Replacement.failure("write", path, errno) }
+    guard descriptor >= 0 else { throw AtomicFile.failure("write", path, errno) }
   }
 
   deinit { close(descriptor) }
@@ -174,13 +174,13 @@ final class OutputFile {
         offset.map { pwrite(descriptor, from, some, off_t($0 + done)) }
         ?? Foundation.write(descriptor, from, some)
       if count < 0 && errno == EINTR { continue }
-      guard count > 0 else { throw Replacement.failure("write", path, errno) }
+      guard count > 0 else { throw AtomicFile.failure("write", path, errno) }
       done += count
     }
   }
 
   /// Waits until all of it is on the disk.
   func sync() throws {
-    guard fsync(descriptor) == 0 else { throw Replacement.failure("write", path, errno) }
+    guard fsync(descriptor) == 0 else { throw AtomicFile.failure("write", path, errno) }
   }
 }

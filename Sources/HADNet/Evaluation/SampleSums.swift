@@ -23,13 +23,14 @@ public struct SampleSums: Sendable {
     var one = 1 << 22
     while one * samples > Int(Int32.max) { one /= 2 }
     self.one = Float(one)
-    probabilities = [Int32](repeating: 0, count: size.voxels * UNet.classes)
+    probabilities = [Int32](repeating: 0, count: size.voxels * LabelVolume.classCount)
     self.entropies = [Int32](repeating: 0, count: entropies ? size.voxels : 0)
   }
 
   /// Adds a sample: softmax of logits [z, y, x, 4].
   public mutating func add(_ logits: Volume, _ workers: Workers) {
-    precondition(logits.size == size && logits.channels == UNet.classes, "\(logits.shape) to sums of \(size)")
+    precondition(
+      logits.size == size && logits.channels == LabelVolume.classCount, "\(logits.shape) to sums of \(size)")
     let voxels = size.voxels, one = one, wantsEntropies = !entropies.isEmpty
     let pieces = Pieces(voxels, least: 4096, limit: 256)
     probabilities.withUnsafeMutableBufferPointer { sums in
@@ -40,7 +41,7 @@ public struct SampleSums: Sendable {
           for voxel in stride(from: pieces[piece].lowerBound, to: pieces[piece].upperBound, by: 2) {
             // The last of an odd number is done alone, its neighbour in the vector for nothing.
             let isPair = voxel + 1 < pieces[piece].upperBound
-            let x = logits.base + voxel * UNet.classes
+            let x = logits.base + voxel * LabelVolume.classCount
             let a = UnsafeRawPointer(x).loadUnaligned(as: SIMD4<Float>.self)
             let b = isPair ? UnsafeRawPointer(x + 4).loadUnaligned(as: SIMD4<Float>.self) : a
             let shifted = Lanes(lowHalf: a - a.max(), highHalf: b - b.max())
@@ -53,7 +54,7 @@ public struct SampleSums: Sendable {
               / Lanes(
                 lowHalf: SIMD4(repeating: all[0]), highHalf: SIMD4(repeating: all[1]))
             let units = SampleSums.whole(p * one)
-            let to = UnsafeMutableRawPointer(sums + voxel * UNet.classes)
+            let to = UnsafeMutableRawPointer(sums + voxel * LabelVolume.classCount)
             if isPair {
               to.storeBytes(
                 of: to.loadUnaligned(as: SIMD8<Int32>.self) &+ units, as: SIMD8<Int32>.self)
@@ -104,7 +105,7 @@ public struct SampleSums: Sendable {
   /// The mean of a voxel's probability of belonging to a region.
   public func probability(_ region: Region, _ voxel: Int) -> Double {
     var sum = 0
-    for index in region.classes { sum += Int(probabilities[voxel * UNet.classes + Int(index)]) }
+    for index in region.classes { sum += Int(probabilities[voxel * LabelVolume.classCount + Int(index)]) }
     return Double(sum) / total
   }
 
@@ -118,8 +119,10 @@ public struct SampleSums: Sendable {
     var classes = [UInt8](repeating: 0, count: size.voxels)
     for voxel in classes.indices {
       var best = 0
-      for c in 1..<UNet.classes
-      where probabilities[voxel * UNet.classes + c] > probabilities[voxel * UNet.classes + best] { best = c }
+      for c in 1..<LabelVolume.classCount
+      where probabilities[voxel * LabelVolume.classCount + c]
+        > probabilities[voxel * LabelVolume.classCount + best]
+      { best = c }
       classes[voxel] = UInt8(best)
     }
     return LabelVolume(size, classes)

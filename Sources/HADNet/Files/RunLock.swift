@@ -61,8 +61,8 @@ final class RunLock: Sendable {
   /// Takes the lock, or throws `.recipe` with the name of its owner. `what` it is for: "trains the teacher".
   init(_ path: String, _ what: String) throws {
     self.path = path
-    let folder = Replacement.parent(path)
-    made = try Replacement.makeFolder(folder)
+    let folder = AtomicFile.parent(path)
+    made = try AtomicFile.makeFolder(folder)
     owner = RunLock.here(path)
     do {
       try RunLock.take(path, owner, in: folder, what)
@@ -106,9 +106,9 @@ final class RunLock: Sendable {
     let content = try encoder.encode(owner) + Data("\n".utf8)
     let own = temporary(folder)
     defer { unlink(own) }
-    try Replacement.put(content, to: own, as: path)
+    try AtomicFile.put(content, to: own, as: path)
     // The clock of the file system, which all hosts see alike.
-    guard let now = time(own) else { throw Replacement.failure("read", path, errno) }
+    guard let now = time(own) else { throw AtomicFile.failure("read", path, errno) }
     // Each round another may be quicker, and then be gone.
     for _ in 0..<100 {
       if link(own, path) == 0 { return }
@@ -116,20 +116,20 @@ final class RunLock: Sendable {
       case EEXIST: break
       case ENOENT:
         // Whoever holds the lock has tidied the folder up.
-        try Replacement.put(content, to: own, as: path)
+        try AtomicFile.put(content, to: own, as: path)
         continue
       case EPERM, ENOTSUP, EOPNOTSUPP, ENOSYS, EMLINK:
         // A file system without hard links.
         let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
         if descriptor >= 0 {
           close(descriptor)
-          return try Replacement.put(content, to: path, as: path)
+          return try AtomicFile.put(content, to: path, as: path)
         }
-        guard errno == EEXIST else { throw Replacement.failure("write", path, errno) }
-      default: throw Replacement.failure("write", path, errno)
+        guard errno == EEXIST else { throw AtomicFile.failure("write", path, errno) }
+      default: throw AtomicFile.failure("write", path, errno)
       }
       guard let time = time(path) else { continue }
-      if !Replacement.isFile(path) {
+      if !AtomicFile.isFile(path) {
         throw Fault(.storage, "\(path): the place of a lock, and no file; remove it")
       }
       let found = FileManager.default.contents(atPath: path), holder = found.flatMap(decoded)
@@ -175,9 +175,9 @@ final class RunLock: Sendable {
   }
 
   private static func place(_ path: String) -> String {
-    guard let real = realpath(Replacement.parent(path), nil) else { return path }
+    guard let real = realpath(AtomicFile.parent(path), nil) else { return path }
     defer { free(real) }
-    return String(cString: real) + "/" + Replacement.name(path)
+    return String(cString: real) + "/" + AtomicFile.name(path)
   }
 
   // MARK: This process
@@ -258,48 +258,4 @@ final class RunLock: Sendable {
 
 extension Character {
   fileprivate var isPrintable: Bool { unicodeScalars.allSatisfy { $0.value >= 0x20 && $0.value != 0x7F } }
-}
-
-/// The locks of a job on the stages that it trains and on the evaluation of a study: all of them from its start, so that
-/// a refusal comes before anything is done. Rank 0 holds them.
-public final class RunLocks: Sendable {
-  private let stages: Mutex<[Stage: RunLock]>
-  private let evaluation: RunLock?
-
-  /// Throws `.recipe` where another job holds one of them; then none is held.
-  public init(_ run: RunFolder, _ stages: [Stage], evaluates: Bool) throws {
-    var held: [Stage: RunLock] = [:]
-    do {
-      for stage in stages { held[stage] = try RunLock(run.lock(stage), "trains the \(stage.rawValue)") }
-      evaluation = evaluates ? try RunLock(run.evaluationLock, "evaluates this study") : nil
-    } catch {
-      for lock in held.values { lock.release() }
-      throw error
-    }
-    self.stages = Mutex(held)
-  }
-
-  deinit { release() }
-
-  /// Gives back a stage that is done.
-  func release(_ stage: Stage) { stages.withLock { $0.removeValue(forKey: stage) }?.release() }
-
-  public func release() {
-    for lock in stages.withLock({ stages in
-      defer { stages = [:] }
-      return stages.values.map { $0 }
-    }) { lock.release() }
-    evaluation?.release()
-  }
-
-  func holds(_ stage: Stage) -> Bool { stages.withLock { $0[stage] != nil } }
-
-  /// Throws where another job has taken the stage, or the evaluation, over.
-  func check(_ stage: Stage?) throws {
-    guard let stage else {
-      try evaluation?.check()
-      return
-    }
-    try stages.withLock { $0[stage] }?.check()
-  }
 }

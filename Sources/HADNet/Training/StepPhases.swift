@@ -1,0 +1,19 @@
+/// The phases of all steps, in the order in which a step comes through them.
+extension Profile.Phase: CaseIterable {
+  static let teacher = Self(rawValue: "teacher forward")
+  static let student = Self(rawValue: "student forward")
+  static let judge = Self(rawValue: "discriminator on both")
+  static let loss = Self(rawValue: "losses")
+  static let through = Self(rawValue: "back through discriminator")
+  static let studentBackward = Self(rawValue: "student backward")
+  static let discriminatorBackward = Self(rawValue: "discriminator backward")
+  static let encoders = Self(rawValue: "encoders and fusion")
+  static let decoders = Self(rawValue: "decoders, forward and back")
+  static let encodersBackward = Self(rawValue: "encoders backward")
+  static let update = Self(rawValue: "reduction and updates")
+
+  public static let allCases: [Self] = [
+    .teacher, .student, .judge, .loss, .through, .studentBackward,
+    .discriminatorBackward, .encoders, .decoders, .encodersBackward, .update,
+  ]
+}
