@@ -39,7 +39,6 @@ static inline int cmpi_probe_any(MPI_Comm comm, int *flag, int *source) {
   if (*flag) *source = status.MPI_SOURCE;
   return code;
 }
-static inline int cmpi_no_rank(void) { return MPI_PROC_NULL; }
 static inline int cmpi_success(void) { return MPI_SUCCESS; }
 static inline int cmpi_thread_serialized(void) { return MPI_THREAD_SERIALIZED; }
 static inline int cmpi_split_by_host(void) { return MPI_COMM_TYPE_SHARED; }

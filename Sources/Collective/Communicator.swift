@@ -189,17 +189,13 @@ public struct Communicator: @unchecked Sendable {
   // MARK: One rank to another
 
   /// Sends to `target`, which calls `receive` with the same length.
-  public func send<Scalar: MPIScalar>(
-    _ values: Span<Scalar>, to target: Int, tag: Int32 = 0
-  ) throws(MPIError) {
-    try values.withUnsafeBufferPointer { buffer throws(MPIError) in try send(buffer, to: target, tag: tag) }
+  public func send<Scalar: MPIScalar>(_ values: Span<Scalar>, to target: Int) throws(MPIError) {
+    try values.withUnsafeBufferPointer { buffer throws(MPIError) in try send(buffer, to: target) }
   }
 
-  func send<Scalar: MPIScalar>(
-    _ values: UnsafeBufferPointer<Scalar>, to target: Int, tag: Int32 = 0
-  ) throws(MPIError) {
+  func send<Scalar: MPIScalar>(_ values: UnsafeBufferPointer<Scalar>, to target: Int) throws(MPIError) {
     try perform { () throws(MPIError) in
-      var messages = Messages(self, tag: tag)
+      var messages = Messages(self)
       try messages.send(values, to: target)
       try messages.complete()
     }
@@ -207,18 +203,18 @@ public struct Communicator: @unchecked Sendable {
 
   /// Receives from `source`, which calls `send` with the same length.
   public func receive<Scalar: MPIScalar>(
-    into values: inout MutableSpan<Scalar>, from source: Int, tag: Int32 = 0
+    into values: inout MutableSpan<Scalar>, from source: Int
   ) throws(MPIError) {
     try values.withUnsafeMutableBufferPointer { buffer throws(MPIError) in
-      try receive(into: buffer, from: source, tag: tag)
+      try receive(into: buffer, from: source)
     }
   }
 
   func receive<Scalar: MPIScalar>(
-    into values: UnsafeMutableBufferPointer<Scalar>, from source: Int, tag: Int32 = 0
+    into values: UnsafeMutableBufferPointer<Scalar>, from source: Int
   ) throws(MPIError) {
     try perform { () throws(MPIError) in
-      var messages = Messages(self, tag: tag)
+      var messages = Messages(self)
       try messages.receive(into: values, from: source)
       try messages.complete()
     }
@@ -315,14 +311,12 @@ public struct Communicator: @unchecked Sendable {
 
 /// Messages that are under way together. What they carry stays where it is until `complete`.
 struct Messages {
+  /// All have the same: between two ranks messages are matched in the order in which they were sent.
+  private static let tag: Int32 = 0
   private let communicator: Communicator
-  private let tag: Int32
   private var requests: [cmpi_request] = []
 
-  init(_ communicator: Communicator, tag: Int32 = 1) {
-    self.communicator = communicator
-    self.tag = tag
-  }
+  init(_ communicator: Communicator) { self.communicator = communicator }
 
   /// Starts to send to `target`, which receives the same length.
   mutating func send<Scalar: MPIScalar>(_ values: UnsafeBufferPointer<Scalar>, to target: Int)
@@ -333,7 +327,7 @@ struct Messages {
       try check(
         "MPI_Isend",
         MPI_Isend(
-          values.baseAddress! + piece.lowerBound, Int32(piece.count), Scalar.mpiType, Int32(target), tag,
+          values.baseAddress! + piece.lowerBound, Int32(piece.count), Scalar.mpiType, Int32(target), Self.tag,
           communicator.handle, &requests[requests.count - 1].raw))
     }
     communicator.courier?.count(bytes: values.count * MemoryLayout<Scalar>.stride)
@@ -348,7 +342,7 @@ struct Messages {
       try check(
         "MPI_Irecv",
         MPI_Irecv(
-          values.baseAddress! + piece.lowerBound, Int32(piece.count), Scalar.mpiType, Int32(source), tag,
+          values.baseAddress! + piece.lowerBound, Int32(piece.count), Scalar.mpiType, Int32(source), Self.tag,
           communicator.handle, &requests[requests.count - 1].raw))
     }
   }

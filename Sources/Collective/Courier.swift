@@ -54,7 +54,6 @@ public final class Courier: @unchecked Sendable {
     }
   }
 
-  private let world: Communicator
   /// Tells of stalls; on its own thread.
   private let watch: StallWatch
   private let queue = Mutex<[Errand?]>([])
@@ -69,7 +68,6 @@ public final class Courier: @unchecked Sendable {
   private let end = Mutex<Int32?>(nil)
 
   package init(_ world: Communicator, _ patience: Patience) throws(MPIError) {
-    self.world = world
     watch = try StallWatch(world, patience)
     let box = Unmanaged.passRetained(self)
     var thread = pthread_self()

@@ -24,12 +24,5 @@ public struct Slots: Equatable, Sendable {
     return run(of: rank).clamped(to: 0..<filled)
   }
 
-  /// The rank that holds `slot`.
-  public func owner(of slot: Int) -> Int {
-    precondition(0..<count ~= slot, "slot \(slot) of \(count)")
-    // The last rank that starts at or before the slot; an empty run starts where the next one does.
-    return ((slot + 1) * ranks - 1) / count
-  }
-
   private func start(of rank: Int) -> Int { rank * count / ranks }
 }
