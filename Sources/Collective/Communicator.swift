@@ -45,10 +45,11 @@ public struct Communicator: @unchecked Sendable {
     try check("MPI_Comm_size", MPI_Comm_size(handle, &number))
     size = Int(number)
     host = text(capacity: cmpi_max_processor_name()) { MPI_Get_processor_name($0, $1) } ?? "unknown host"
+    // Ranks of a host keep their order: the key is the rank.
     var local = cmpi_null_comm()
     try check(
       "MPI_Comm_split_type",
-      MPI_Comm_split_type(handle, cmpi_split_by_host(), number, cmpi_no_info(), &local))
+      MPI_Comm_split_type(handle, cmpi_split_by_host(), Int32(rank), cmpi_no_info(), &local))
     try check("MPI_Comm_rank", MPI_Comm_rank(local, &number))
     localRank = Int(number)
     try check("MPI_Comm_size", MPI_Comm_size(local, &number))

@@ -147,6 +147,103 @@ func checkSums(_ communicator: Communicator) throws {
   }
 }
 
+/// MPI's own sums are right to rounding on any number of ranks. They add in an order of their own, so their bits are
+/// surely the tree's only on two ranks: a + b.
+func checkLibrarySums(_ communicator: Communicator) throws {
+  let size = communicator.size, slots = Slots(size, over: size)
+  let sum = TreeSum<Float>(slots, over: communicator)
+  for filled in 0...size {
+    for length in lengths(size) {
+      let values = (0..<filled).map { slot in (0..<length).map { value(slot: slot, $0) } }
+      // What a rank brings; one without a slot has numbers that must not count.
+      let own = communicator.rank < filled ? values[communicator.rank] : nil
+      let what = "of \(length) numbers in \(filled) slots"
+      func compare(_ name: String, _ found: [Float], _ range: Range<Int>) throws {
+        for i in range {
+          let column = values.map { Double($0[i]) }
+          // Each of the additions rounds a partial sum, which is no larger than all magnitudes together.
+          let bound =
+            Double(max(filled - 1, 0)) * Double(Float.ulpOfOne) / 2 * column.reduce(0) { $0 + abs($1) }
+          let exact = column.reduce(0, +), number = found[i - range.lowerBound]
+          try expect(
+            "\(name) \(what): \(number) at \(i), expected \(exact) ± \(bound)",
+            abs(Double(number) - exact) <= bound * 1.0001)
+        }
+      }
+      try withVector(own ?? [Float](repeating: .nan, count: length)) { vector in
+        let run = slots.run(of: communicator.rank, filled: filled)
+        let nodes = run.map { SumNode(slots: $0..<$0 + 1, values: vector) }
+        try sum.reduceScatterByLibrary(nodes, into: vector)
+        let shard = sum.shard(of: length, rank: communicator.rank)
+        try compare("the library's shard", Array(vector[shard]), shard)
+        try sum.allGather(vector)
+        try compare("the library's sum", Array(vector), 0..<length)
+        if size == 2, filled == 2 {
+          let expected = (0..<length).map { values[0][$0] + values[1][$0] }
+          try expect("the library's sum \(what) on two ranks", Array(vector), expected)
+        }
+      }
+      guard filled == size, let own else { continue }
+      try withVector(own) { vector in
+        try communicator.allreduce(vector)
+        try compare("MPI_Allreduce", Array(vector), 0..<length)
+      }
+      try withVector(own) { vector in
+        try withVector([Float](repeating: .nan, count: length)) { scratch in
+          let parts = (0..<size).map { sum.shard(of: length, rank: $0) }
+          try communicator.reduceScatterAllGather(vector, parts: parts, scratch)
+        }
+        try compare("MPI_Reduce_scatter and MPI_Allgatherv", Array(vector), 0..<length)
+      }
+    }
+  }
+}
+
+/// A vector that lies over the ranks reaches one of them, whatever range of it is asked for; each is asked only for
+/// what it owns.
+func checkShards(_ communicator: Communicator) throws {
+  let rank = communicator.rank, size = communicator.size
+  for (count, bucketLength) in [
+    (0, 4), (1, 4), (5, 2), (64, 64), (1009, 100), (1009, 2000), (3_000_017, 2_000_000),
+  ] {
+    let shards = Shards(count, over: size, bucketLength: bucketLength)
+    let owned = shards.owned(by: rank)
+    var own = [Float](repeating: .nan, count: count)
+    for range in owned { for i in range { own[i] = Float(i % 8191) } }
+    for range in [0..<count, 0..<0, count / 3..<count - count / 3, count / 2..<count] {
+      for root in [0, size - 1] {
+        let what = "\(range) of \(count) numbers in buckets of \(bucketLength) to \(root)"
+        let target = [Float](repeating: -1, count: rank == root ? range.count : 0)
+        try withVector(own) { own in
+          try withVector(target) { target in
+            var asked: [Range<Int>] = []
+            try communicator.collect(
+              range, of: shards,
+              own: {
+                asked.append($0)
+                return UnsafeBufferPointer(rebasing: own[$0])
+              }, into: rank == root ? target : nil, root: root)
+            try expect("\(what): found", Array(target), rank == root ? range.map { Float($0 % 8191) } : [])
+            try expect(
+              "\(what): rank \(rank), which owns \(owned), was asked for \(asked)",
+              asked.allSatisfy { part in owned.contains { $0.clamped(to: part) == part } })
+          }
+        }
+      }
+    }
+  }
+}
+
+/// `body` with these numbers in memory of their own.
+private func withVector(
+  _ values: [Float], _ body: (UnsafeMutableBufferPointer<Float>) throws -> Void
+) throws {
+  let vector = UnsafeMutableBufferPointer<Float>.allocate(capacity: values.count)
+  defer { vector.deallocate() }
+  _ = vector.initialize(fromContentsOf: values)
+  try body(vector)
+}
+
 /// Gradients too small for a whole number of bits are 0 to every thread that adds: the computing ones of a single rank,
 /// and the communication thread of many.
 func checkDenormals(_ communicator: Communicator) throws {

@@ -33,6 +33,8 @@ let code = World.run(exitCode: exitCode, courier: makeCourier) { communicator in
     try checkMessages(communicator)
     try checkDecisions(communicator)
     try checkSums(communicator)
+    try checkLibrarySums(communicator)
+    try checkShards(communicator)
     try checkDenormals(communicator)
     if communicator.rank == 0 { print("ok \(communicator.size)") }
   case "fail":
