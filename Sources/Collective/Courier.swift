@@ -4,15 +4,15 @@ import Dispatch
 import Glibc
 import Synchronization
 
-/// The communication thread of a rank: all MPI calls of a job of several ranks are made here, one errand after the
-/// other, in the same order on all ranks. So computing goes on meanwhile, and MPI_THREAD_SERIALIZED is enough.
+/// The communication thread of a rank: all MPI calls of a job of several ranks are made here, one piece of
+/// work after the other, in the same order on all ranks. So computing goes on meanwhile, and MPI_THREAD_SERIALIZED is enough.
 ///
 /// MPI makes no progress by itself: the thread tests what is under way and sleeps in between, since one that spins
 /// takes a core from computing. It also sees who keeps the others waiting: every rank tells rank 0 now and then where
 /// it is, and rank 0 says so after `warning` seconds of waiting and ends the job after `limit`.
 public final class Courier: @unchecked Sendable {
   /// Seconds of waiting for another rank: until it is said, and until the job ends.
-  public struct Patience: Sendable {
+  public struct StallLimits: Sendable {
     public var warning, limit: Double
 
     public init(warning: Double = 60, limit: Double = 1800) {
@@ -21,8 +21,8 @@ public final class Courier: @unchecked Sendable {
     }
   }
 
-  /// An errand under way.
-  public final class Errand: @unchecked Sendable {
+  /// What the thread was given to do, under way: `Work` as in PyTorch's distributed package.
+  public final class Work: @unchecked Sendable {
     /// nil once it is done, so that nothing of the caller's is held any more.
     fileprivate var body: (() throws(MPIError) -> Void)?
     fileprivate let done = DispatchSemaphore(value: 0)
@@ -45,9 +45,9 @@ public final class Courier: @unchecked Sendable {
     /// Waits for its end. Only one thread waits.
     public func wait() throws(MPIError) {
       if !isOver {
-        courier?.awaited.wrappingAdd(1, ordering: .relaxed)
+        courier?.waiters.wrappingAdd(1, ordering: .relaxed)
         done.wait()
-        courier?.awaited.wrappingSubtract(1, ordering: .relaxed)
+        courier?.waiters.wrappingSubtract(1, ordering: .relaxed)
       }
       isOver = true
       if let failure { throw failure }
@@ -56,19 +56,19 @@ public final class Courier: @unchecked Sendable {
 
   /// Tells of stalls; on its own thread.
   private let watch: StallWatch
-  private let queue = Mutex<[Errand?]>([])
-  private let arrivals = DispatchSemaphore(value: 0)
+  private let queue = Mutex<[Work?]>([])
+  private let queued = DispatchSemaphore(value: 0)
   /// Set by the thread itself before `init` returns.
   private var thread: pthread_t?
   private let ready = DispatchSemaphore(value: 0)
   private let sent = Atomic<Int>(0)
-  /// How many wait for an errand of theirs.
-  private let awaited = Atomic<Int>(0)
-  /// With which code the job is to end at once.
-  private let end = Mutex<Int32?>(nil)
+  /// How many threads wait for their work.
+  private let waiters = Atomic<Int>(0)
+  /// The code with which the job is to end at once.
+  private let abortCode = Mutex<Int32?>(nil)
 
-  package init(_ world: Communicator, _ patience: Patience) throws(MPIError) {
-    watch = try StallWatch(world, patience)
+  package init(_ world: Communicator, _ stallLimits: StallLimits) throws(MPIError) {
+    watch = try StallWatch(world, stallLimits)
     let box = Unmanaged.passRetained(self)
     var thread = pthread_self()
     let code = pthread_create(
@@ -76,7 +76,7 @@ public final class Courier: @unchecked Sendable {
       { raw in
         // What pthread_create was given.
         let courier = Unmanaged<Courier>.fromOpaque(raw!).takeRetainedValue()
-        courier.work()
+        courier.runQueue()
         return nil
       }, box.toOpaque())
     guard code == 0 else {
@@ -88,7 +88,7 @@ public final class Courier: @unchecked Sendable {
     ready.wait()
   }
 
-  /// Ends the thread once all errands are done. MPI may then be called from any thread.
+  /// Ends the thread once all work is done. MPI may then be called from any thread.
   func finish() throws(MPIError) {
     push(nil)
     if let thread { pthread_join(thread, nil) }
@@ -98,37 +98,37 @@ public final class Courier: @unchecked Sendable {
   /// Ends all ranks at once; mpirun returns `code`. The thread does it: two threads in MPI at a time may crash.
   func abort(code: Int32) -> Never {
     if !isCurrent {
-      end.withLock { $0 = code }
-      arrivals.signal()
+      abortCode.withLock { $0 = code }
+      queued.signal()
       // Within this time it looks, unless it is stuck or has much to compute.
       sleep(5)
     }
     World.abort(code: code)
   }
 
-  private func endIfAsked() { if let code = end.withLock({ $0 }) { World.abort(code: code) } }
+  private func abortIfAsked() { if let code = abortCode.withLock({ $0 }) { World.abort(code: code) } }
 
   /// Bytes that this rank has sent.
   public var bytesSent: Int { sent.load(ordering: .relaxed) }
   func count(bytes: Int) { sent.wrappingAdd(bytes, ordering: .relaxed) }
 
-  /// Who is patient how long.
-  public var patience: Patience {
-    get { watch.patience.withLock { $0 } }
-    set { watch.patience.withLock { $0 = newValue } }
+  /// How long ranks wait for each other.
+  public var stallLimits: StallLimits {
+    get { watch.stallLimits.withLock { $0 } }
+    set { watch.stallLimits.withLock { $0 = newValue } }
   }
 
-  /// Where this rank is, for whoever waits for it: phase, epoch, step, case.
-  public func note(_ place: String) { watch.place.withLock { $0 = place } }
+  /// What this rank is doing, for whoever waits for it: phase, epoch, step, case.
+  public func note(_ activity: String) { watch.activity.withLock { $0 = activity } }
 
-  /// Where it was noted to be; nil: nowhere yet.
-  public var place: String? { watch.place.withLock { $0 == StallWatch.start ? nil : $0 } }
+  /// What it was noted to be doing; nil: nothing yet.
+  public var activity: String? { watch.activity.withLock { $0 == StallWatch.start ? nil : $0 } }
 
-  /// Hands an errand over. All ranks start the same errands in the same order.
-  public func start(_ body: @escaping () throws(MPIError) -> Void) -> Errand {
-    let errand = Errand(body, self)
-    push(errand)
-    return errand
+  /// Hands work over. All ranks start the same work in the same order.
+  public func start(_ body: @escaping () throws(MPIError) -> Void) -> Work {
+    let work = Work(body, self)
+    push(work)
+    return work
   }
 
   /// Runs `body` on the communication thread and waits for it.
@@ -136,40 +136,40 @@ public final class Courier: @unchecked Sendable {
     if isCurrent { return try body() }
     var result: Result?
     try withoutActuallyEscaping(body) { body throws(MPIError) in
-      // The errand has ended when this returns.
+      // The work has ended when this returns.
       try start { () throws(MPIError) in result = try body() }.wait()
     }
-    return result!  // the errand ended without an error
+    return result!  // the work ended without an error
   }
 
   private var isCurrent: Bool { thread.map { pthread_equal($0, pthread_self()) != 0 } ?? false }
 
-  private func push(_ errand: Errand?) {
-    queue.withLock { $0.append(errand) }
-    arrivals.signal()
+  private func push(_ work: Work?) {
+    queue.withLock { $0.append(work) }
+    queued.signal()
   }
 
-  private func work() {
+  private func runQueue() {
     // It adds gradients, as the computing threads do on one rank.
     cmachine_flush_denormals()
     thread = pthread_self()
     ready.signal()
     while true {
-      guard arrivals.wait(timeout: .now() + StallWatch.interval) == .success else {
+      guard queued.wait(timeout: .now() + StallWatch.interval) == .success else {
         watch.look(waiting: false)
         continue
       }
-      endIfAsked()
-      guard let errand = queue.withLock({ $0.removeFirst() }) else { break }
+      abortIfAsked()
+      guard let work = queue.withLock({ $0.removeFirst() }) else { break }
       watch.begin()
       do throws(MPIError) {
-        try errand.body?()
+        try work.body?()
       } catch {
-        errand.failure = error
+        work.failure = error
       }
-      errand.body = nil
+      work.body = nil
       watch.end()
-      errand.done.signal()
+      work.done.signal()
       watch.look(waiting: false)
     }
   }
@@ -184,11 +184,11 @@ public final class Courier: @unchecked Sendable {
       try check(
         "MPI_Testall", cmpi_test_all(Int32(requests.count), &requests, &flag))
       if flag != 0 { return }
-      endIfAsked()
+      abortIfAsked()
       tests += 1
       if tests < 50 { continue }
       let now = ContinuousClock.now, waited = now - start
-      if awaited.load(ordering: .relaxed) > 0, waited < .milliseconds(50) {
+      if waiters.load(ordering: .relaxed) > 0, waited < .milliseconds(50) {
         sched_yield()
       } else {
         usleep(waited < .milliseconds(10) ? 50 : 200)
@@ -202,14 +202,14 @@ public final class Courier: @unchecked Sendable {
 }
 
 extension Communicator {
-  /// Hands an errand to the communication thread, where there is one, else runs it at once.
-  public func start(_ body: @escaping () throws(MPIError) -> Void) -> Courier.Errand {
+  /// Hands work to the communication thread, where there is one, else runs it at once.
+  public func start(_ body: @escaping () throws(MPIError) -> Void) -> Courier.Work {
     if let courier { return courier.start(body) }
     do throws(MPIError) {
       try body()
-      return Courier.Errand(nil)
+      return Courier.Work(nil)
     } catch {
-      return Courier.Errand(error)
+      return Courier.Work(error)
     }
   }
 

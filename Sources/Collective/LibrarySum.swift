@@ -2,7 +2,7 @@ import CMPI
 
 /// By what a sum over ranks is made.
 public enum SumMethod: String, Codable, CaseIterable, Sendable {
-  /// `TreeSum`: the same bits for any number of ranks.
+  /// `TreeReducer`: the same bits for any number of ranks.
   case tree
   /// The MPI library's own reduction, which may suit a fabric better: the same bits only for the same number of ranks,
   /// and surely the tree's only on two, which leave one order.

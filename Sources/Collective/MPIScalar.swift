@@ -6,7 +6,7 @@ public protocol MPIScalar: BitwiseCopyable, Sendable {
   static var mpiType: MPI_Datatype { get }
 }
 
-/// A number that `TreeSum` can add.
+/// A number that `TreeReducer` can add.
 ///
 /// The loop is a requirement, not a generic function: it is compiled once for each type, in lanes, whatever
 /// module calls it.

@@ -52,13 +52,13 @@ public final class PartialSum<Scalar: Summand> {
   /// Takes the next slot's vector, which may be used for the slot after it at once. Only the last slot's is
   /// not copied: it stays in use until the reduction is over.
   public func add(_ vector: UnsafeMutableBufferPointer<Scalar>) {
-    place(vector)
+    push(vector)
     merge(0..<count)
   }
 
   /// Takes the last slot's vector before its numbers are there; `merge` takes them part by part.
   public func addLast(_ vector: UnsafeMutableBufferPointer<Scalar>) {
-    place(vector)
+    push(vector)
     precondition(next == run.upperBound, "slot \(next - 1) is not the last of \(run)")
   }
 
@@ -72,7 +72,7 @@ public final class PartialSum<Scalar: Summand> {
     }
   }
 
-  private func place(_ vector: UnsafeMutableBufferPointer<Scalar>) {
+  private func push(_ vector: UnsafeMutableBufferPointer<Scalar>) {
     precondition(vector.count == count, "a vector of \(vector.count) numbers in a sum of \(count)")
     precondition(next < run.upperBound, "more vectors than the \(run.count) slots of the run")
     var slots = next..<next + 1

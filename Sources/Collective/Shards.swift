@@ -14,14 +14,14 @@ public struct Shards: Equatable, Sendable {
     self.ranks = ranks
     // One rank exchanges nothing.
     let pieces = ranks == 1 ? 1 : max(1, (count + bucketLength - 1) / bucketLength)
-    let cut = Slots(count, over: pieces)
-    buckets = (0..<pieces).reversed().map { cut.run(of: $0) }
+    let cut = BlockDistribution(count, over: pieces)
+    buckets = (0..<pieces).reversed().map { cut[$0] }
   }
 
   /// The part of a bucket that `rank` owns.
   public func shard(of bucket: Range<Int>, rank: Int) -> Range<Int> {
-    let run = Slots(bucket.count, over: ranks).run(of: rank)
-    return bucket.lowerBound + run.lowerBound..<bucket.lowerBound + run.upperBound
+    let block = BlockDistribution(bucket.count, over: ranks)[rank]
+    return bucket.lowerBound + block.lowerBound..<bucket.lowerBound + block.upperBound
   }
 
   /// All that `rank` owns, from the vector's start to its end.
@@ -33,7 +33,7 @@ public struct Shards: Equatable, Sendable {
 extension Communicator {
   /// Brings `range` of a vector that lies over the ranks to `root`, into `target` there. `own` gives this rank's
   /// numbers of a range that it owns as a whole.
-  public func collect(
+  public func gather(
     _ range: Range<Int>, of shards: Shards, own: (Range<Int>) -> UnsafeBufferPointer<Float>,
     into target: UnsafeMutableBufferPointer<Float>?, root: Int = 0
   ) throws(MPIError) {
@@ -45,12 +45,12 @@ extension Communicator {
           if part.isEmpty || (rank != root && rank != owner) { continue }
           if rank == root {
             guard let target else { preconditionFailure("no target on the root") }
-            let place = UnsafeMutableBufferPointer(
+            let section = UnsafeMutableBufferPointer(
               rebasing: target[part.lowerBound - range.lowerBound..<part.upperBound - range.lowerBound])
             if owner == root {
-              _ = place.update(fromContentsOf: own(part))
+              _ = section.update(fromContentsOf: own(part))
             } else {
-              try messages.receive(into: place, from: owner)
+              try messages.receive(into: section, from: owner)
             }
           } else {
             try messages.send(own(part), to: root)

@@ -1,5 +1,4 @@
-/// How the slots of a global batch are dealt to ranks, or the numbers of a vector: contiguous runs in rank
-/// order whose lengths differ by one at most.
+/// How the slots of a global batch are dealt to ranks: contiguous runs in rank order whose lengths differ by one at most.
 ///
 /// Where slots and ranks are both powers of two each run is one node of the sum's tree.
 public struct Slots: Equatable, Sendable {
@@ -15,7 +14,7 @@ public struct Slots: Equatable, Sendable {
   /// The slots of `rank`.
   public func run(of rank: Int) -> Range<Int> {
     precondition(0..<ranks ~= rank, "rank \(rank) of \(ranks)")
-    return start(of: rank)..<start(of: rank + 1)
+    return BlockDistribution(count, over: ranks)[rank]
   }
 
   /// The slots of `rank` in a batch of only the first `filled` slots, such as an epoch's last.
@@ -23,6 +22,4 @@ public struct Slots: Equatable, Sendable {
     precondition(0...count ~= filled, "\(filled) of \(count) slots filled")
     return run(of: rank).clamped(to: 0..<filled)
   }
-
-  private func start(of rank: Int) -> Int { rank * count / ranks }
 }

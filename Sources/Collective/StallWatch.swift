@@ -3,8 +3,8 @@ import Glibc
 import Synchronization
 import Terminal
 
-/// Who keeps the others waiting. Every rank sends rank 0 its place and how many errands it has begun, whenever one of
-/// them has changed, at most once a second; rank 0 compares.
+/// Who keeps the others waiting. Every rank sends rank 0 what it is doing and how much work it has begun, whenever one
+/// of them has changed, at most once a second; rank 0 compares.
 ///
 /// All is called on the communication thread but what has a lock.
 final class StallWatch: @unchecked Sendable {
@@ -16,19 +16,19 @@ final class StallWatch: @unchecked Sendable {
   /// What a rank said last.
   private struct Report: Equatable {
     var begun = 0, ended = 0
-    var place = ""
+    var activity = ""
     var isWaiting: Bool { begun > ended }
   }
 
-  let patience: Mutex<Courier.Patience>
-  /// Where this rank is.
-  let place = Mutex(StallWatch.start)
+  let stallLimits: Mutex<Courier.StallLimits>
+  /// What this rank is doing.
+  let activity = Mutex(StallWatch.start)
   static let start = "starting"
 
   private let handle: MPI_Comm
   private let rank, size: Int
   private let hosts: [String]
-  private var own = Report(), told = Report()
+  private var own = Report(), lastSent = Report()
   private var others: [Report]
   private var waitingSince = ContinuousClock.now, lastLook = ContinuousClock.now
   /// Since when others have been ahead of rank 0.
@@ -37,8 +37,8 @@ final class StallWatch: @unchecked Sendable {
   private var message: [UInt8]
   private var request = cmpi_no_request()
 
-  init(_ world: Communicator, _ patience: Courier.Patience) throws(MPIError) {
-    self.patience = Mutex(patience)
+  init(_ world: Communicator, _ stallLimits: Courier.StallLimits) throws(MPIError) {
+    self.stallLimits = Mutex(stallLimits)
     rank = world.rank
     size = world.size
     hosts = try world.allGather(world.host)
@@ -57,12 +57,12 @@ final class StallWatch: @unchecked Sendable {
 
   func end() { own.ended += 1 }
 
-  /// Sends or takes reports, and judges them; `waiting` within an errand.
+  /// Sends or takes reports, and judges them; `waiting` within a piece of work.
   func look(waiting: Bool) {
     let now = ContinuousClock.now
     guard now - lastLook >= .seconds(StallWatch.interval) else { return }
     lastLook = now
-    own.place = place.withLock { $0 }
+    own.activity = activity.withLock { $0 }
     if rank == 0 {
       receive()
       judge(now, waiting: waiting)
@@ -78,16 +78,16 @@ final class StallWatch: @unchecked Sendable {
     }
   }
 
-  private var limits: Courier.Patience { patience.withLock { $0 } }
+  private var limits: Courier.StallLimits { stallLimits.withLock { $0 } }
 
   private func send() {
-    guard own != told else { return }
+    guard own != lastSent else { return }
     // One report at a time is under way.
     var flag: Int32 = 0
     guard cmpi_test_all(1, &request, &flag) == cmpi_success(), flag != 0 else { return }
-    told = own
+    lastSent = own
     withUnsafeBytes(of: (Int64(own.begun), Int64(own.ended))) { message.replaceSubrange(0..<16, with: $0) }
-    let text = Array(own.place.utf8.prefix(StallWatch.textBytes))
+    let text = Array(own.activity.utf8.prefix(StallWatch.textBytes))
     message.replaceSubrange(
       16..<StallWatch.messageBytes,
       with: text + Array(repeating: 0, count: StallWatch.textBytes - text.count))
@@ -110,7 +110,7 @@ final class StallWatch: @unchecked Sendable {
       }
       others[Int(source)] = Report(
         begun: Int(begun), ended: Int(ended),
-        place: String(decoding: bytes[16...].prefix { $0 != 0 }, as: UTF8.self))
+        activity: String(decoding: bytes[16...].prefix { $0 != 0 }, as: UTF8.self))
     }
   }
 
@@ -137,8 +137,8 @@ final class StallWatch: @unchecked Sendable {
       missing.isEmpty
       ? []
       : missing.map { rank -> String in
-        let place = rank == 0 ? own.place : others[rank].place
-        return "rank \(rank) (\(hosts[rank])): \(place.isEmpty ? StallWatch.start : place)"
+        let activity = rank == 0 ? own.activity : others[rank].activity
+        return "rank \(rank) (\(hosts[rank])): \(activity.isEmpty ? StallWatch.start : activity)"
       }
     let names =
       who.isEmpty

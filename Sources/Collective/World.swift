@@ -35,13 +35,13 @@ public enum World {
       let code = try body(world)
       // Whoever is late is named here. From now on nothing takes long.
       try world.barrier()
-      leave(code, after: min(60, courier?.patience.limit ?? 60))
+      exitWithoutFinalize(code, after: min(60, courier?.stallLimits.limit ?? 60))
       try courier?.finish()
       try finish()
       return code
     } catch {
       let code = exitCode(error)
-      tell(error, code, communicator, courier?.place)
+      report(error, code, communicator, courier?.activity)
       if communicator?.size ?? ranks > 1 {
         courier?.abort(code: code)
         abort(code: code)
@@ -58,26 +58,27 @@ public enum World {
     return Int(size)
   }
 
-  private static func tell(_ error: any Error, _ code: Int32, _ communicator: Communicator?, _ place: String?)
-  {
+  private static func report(
+    _ error: any Error, _ code: Int32, _ communicator: Communicator?, _ activity: String?
+  ) {
     var fields = [("code", "\(code)")]
     guard let communicator, communicator.size > 1 else {
       return StandardError.say("\(error)", event: "fault", fields)
     }
     let who =
       "rank \(communicator.rank) of \(communicator.size) (\(communicator.host))"
-      + (place.map { ", \($0)" } ?? "")
+      + (activity.map { ", \($0)" } ?? "")
     // In JSON both stand beside the text.
     if StandardError.form == .text { return StandardError.say("\(who): \(error)") }
     fields += [("rank", "\(communicator.rank)"), ("host", jsonString(communicator.host))]
-    if let place { fields.append(("place", jsonString(place))) }
+    if let activity { fields.append(("place", jsonString(activity))) }
     StandardError.say("\(error)", event: "fault", fields)
   }
 
   /// Ends the process in so many seconds, should MPI_Finalize not return: its last barrier goes through the launcher,
   /// which may lose it, and a job that has all its results would hold its nodes until the time limit. Open MPI's mpirun
   /// calls such an end a failure (1), srun does not; the batch scripts go by the mark of the run.
-  private static func leave(_ code: Int32, after seconds: Double) {
+  private static func exitWithoutFinalize(_ code: Int32, after seconds: Double) {
     DispatchQueue.global().asyncAfter(deadline: .now() + seconds) {
       warn(
         "MPI_Finalize has not returned for \(Int(seconds)) s; all is written, so the process ends without it")
@@ -87,7 +88,7 @@ public enum World {
 
   /// Open MPI's TCP hardly sends both ways at once, unless messages may be sent before the other side has said where to:
   /// then exchanges over Ethernet take half the time. A setting of the user's stays.
-  private static func useBothWays() {
+  private static func raiseTCPLimits() {
     for name in ["btl_tcp_eager_limit", "btl_tcp_rndv_eager_limit", "btl_tcp_max_send_size"] {
       // A little more than a message, for its envelope.
       setenv("OMPI_MCA_\(name)", "\(Communicator.pieceBytes + 4096)", 0)
@@ -109,7 +110,7 @@ public enum World {
       if mpiLibrary().hasPrefix("Open MPI"), let error = LaunchError(openMPIBeforeInit: environmentVariable) {
         throw error
       }
-      useBothWays()
+      raiseTCPLimits()
       var level: Int32 = 0
       try check("MPI_Init_thread", MPI_Init_thread(nil, nil, cmpi_thread_serialized(), &level))
       if level < cmpi_thread_serialized() {

@@ -103,7 +103,7 @@ struct RunOptions: ParsableArguments {
       isSignalled: { Interrupts.isCaught })
     runForCode { communicator in
       warnings.forEach(shared.bar(rank: communicator.rank).warn)
-      communicator.courier?.patience = .init(warning: stallWarning, limit: stallLimit)
+      communicator.courier?.stallLimits = .init(warning: stallWarning, limit: stallLimit)
       // Rank 0 reads, so that a mistake in the recipe is said once.
       var texts: [String] = [], path = "", hasBatch = true, text = ""
       var kept: [Stage]?, chosen: [Stage] = []

@@ -133,8 +133,8 @@ func checkSums(_ communicator: Communicator) throws {
   let size = communicator.size
   for count in 1...9 {
     let slots = Slots(count, over: size)
-    let sum = TreeSum<Float>(slots, over: communicator)
-    let halving = TreeSum<Float>(slots, over: communicator, halvingRanks: 2)
+    let sum = TreeReducer<Float>(slots, over: communicator)
+    let halving = TreeReducer<Float>(slots, over: communicator, halvingRanks: 2)
     for filled in 0...count {
       // The long one has several pieces a shard on few ranks; one batch of it is enough.
       let long = filled == count && [1, 3, 8].contains(count) ? [3_000_017] : []
@@ -151,7 +151,7 @@ func checkSums(_ communicator: Communicator) throws {
 /// surely the tree's only on two ranks: a + b.
 func checkLibrarySums(_ communicator: Communicator) throws {
   let size = communicator.size, slots = Slots(size, over: size)
-  let sum = TreeSum<Float>(slots, over: communicator)
+  let sum = TreeReducer<Float>(slots, over: communicator)
   for filled in 0...size {
     for length in lengths(size) {
       let values = (0..<filled).map { slot in (0..<length).map { value(slot: slot, $0) } }
@@ -217,7 +217,7 @@ func checkShards(_ communicator: Communicator) throws {
         try withVector(own) { own in
           try withVector(target) { target in
             var asked: [Range<Int>] = []
-            try communicator.collect(
+            try communicator.gather(
               range, of: shards,
               own: {
                 asked.append($0)
@@ -249,7 +249,7 @@ private func withVector(
 func checkDenormals(_ communicator: Communicator) throws {
   cmachine_flush_denormals()
   defer { cmachine_keep_denormals() }
-  let slots = Slots(4, over: communicator.size), sum = TreeSum<Float>(slots, over: communicator)
+  let slots = Slots(4, over: communicator.size), sum = TreeReducer<Float>(slots, over: communicator)
   let run = slots.run(of: communicator.rank), partial = PartialSum<Float>(count: 9)
   let vector = UnsafeMutableBufferPointer<Float>.allocate(capacity: 9)
   defer { vector.deallocate() }
@@ -266,7 +266,7 @@ func checkDenormals(_ communicator: Communicator) throws {
 }
 
 private func checkSum(
-  _ communicator: Communicator, _ sum: TreeSum<Float>, filled: Int, length: Int
+  _ communicator: Communicator, _ sum: TreeReducer<Float>, filled: Int, length: Int
 ) throws {
   let run = sum.slots.run(of: communicator.rank, filled: filled)
   let partial = PartialSum<Float>(count: length)

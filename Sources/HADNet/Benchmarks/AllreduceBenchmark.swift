@@ -35,8 +35,8 @@ public struct AllreduceBenchmark: Sendable {
   /// On rank 0 all rows; on the others none. All ranks together, one slot a rank.
   public func run(over communicator: Communicator) throws -> [Row] {
     let size = communicator.size, slots = Slots(size, over: size)
-    let tree = TreeSum<Float>(slots, over: communicator, halvingRanks: .max)
-    let halving = TreeSum<Float>(slots, over: communicator, halvingRanks: 2)
+    let tree = TreeReducer<Float>(slots, over: communicator, halvingRanks: .max)
+    let halving = TreeReducer<Float>(slots, over: communicator, halvingRanks: 2)
     let longest = (sizes.last ?? 0) / 4
     let source = Buffer(zeros: longest), vector = Buffer(zeros: longest), scratch = Buffer(zeros: longest)
     for i in 0..<longest { source.base[i] = Float(i % 1000) * 0.001 + Float(communicator.rank) }

@@ -39,11 +39,11 @@ final class GradientReducer {
   private let workers: Workers
   private let shards: Shards
   private let partial: PartialSum<Float>
-  private let tree: TreeSum<Float>?
+  private let tree: TreeReducer<Float>?
   private var filled = 0
   /// Numbers of each bucket that are not there yet, and the next bucket to go.
   private var missing: [Int] = [], nextBucket = 0
-  private var underWay: [Courier.Errand] = []
+  private var underWay: [Courier.Work] = []
   /// What became of the last update; written by the communication thread, read once it has ended.
   private final class Outcome: @unchecked Sendable { var isFinite = true }
   private let outcome = Outcome()
@@ -61,7 +61,7 @@ final class GradientReducer {
     gradient = ParameterVector(zeros: p.layout)
     optimiser = Adam(p.layout, settings, shards, rank: reduction.rank)
     partial = PartialSum(count: p.count)
-    tree = reduction.ranks > 1 ? reduction.communicator.map { TreeSum(reduction.slots, over: $0) } : nil
+    tree = reduction.ranks > 1 ? reduction.communicator.map { TreeReducer(reduction.slots, over: $0) } : nil
   }
 
   /// Starts a batch of which `filled` slots hold a case.
@@ -155,7 +155,7 @@ final class GradientReducer {
   /// Waits until the parameters are those after the last update. Throws where a gradient was not finite: nothing was
   /// updated then.
   func settle() throws {
-    for errand in underWay { try errand.wait() }
+    for work in underWay { try work.wait() }
     underWay.removeAll(keepingCapacity: true)
     guard outcome.isFinite else { throw NotFinite() }
   }

@@ -54,7 +54,7 @@ public final class ShardedVector {
     return Safetensors.Content(prefix, layout) { range in
       let target = UnsafeMutableBufferPointer(
         rebasing: piece.values[..<(communicator.rank == 0 ? range.count : 0)])
-      try communicator.collect(
+      try communicator.gather(
         range, of: self.shards, own: { UnsafeBufferPointer(self.own($0)) },
         into: communicator.rank == 0 ? target : nil)
       return target

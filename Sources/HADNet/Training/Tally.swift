@@ -9,7 +9,7 @@ final class Tally {
   }
 
   private let box = Box()
-  private let errand: Courier.Errand?
+  private let work: Courier.Work?
 
   /// `rows`: one for each of this rank's slots, of `width` numbers; `filled` slots hold a case.
   init(_ rows: [[Double]], width: Int, filled: Int, stops: Bool, _ reduction: Reduction) {
@@ -17,10 +17,10 @@ final class Tally {
     guard let communicator = reduction.communicator else {
       box.means = SumTree(slots: filled).sum(rows, width: width).map { $0 / Double(filled) }
       box.stops = stops
-      errand = nil
+      work = nil
       return
     }
-    errand = communicator.start { () throws(MPIError) in
+    work = communicator.start { () throws(MPIError) in
       box.means = try communicator.sumBySlot(rows, width: width, slots: slots, filled: filled)
         .map { $0 / Double(filled) }
       box.stops = try communicator.any(stops)
@@ -28,7 +28,7 @@ final class Tally {
   }
 
   func wait() throws -> (means: [Double], stops: Bool) {
-    try errand?.wait()
+    try work?.wait()
     return (box.means, box.stops)
   }
 }

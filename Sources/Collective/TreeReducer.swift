@@ -6,7 +6,7 @@
 /// (N − 1)/N of the vector in N − 1 messages. By recursive halving: ranks 1, 2, 4, … apart exchange half of what they
 /// still have and add, which is the tree's own order; as many bytes in log2 N messages. Between `reduceScatter` and
 /// `allGather` an optimiser can work on its shard alone.
-public final class TreeSum<Scalar: Summand> {
+public final class TreeReducer<Scalar: Summand> {
   public let communicator: Communicator
   /// How the batch is dealt to the ranks.
   public let slots: Slots
@@ -16,7 +16,7 @@ public final class TreeSum<Scalar: Summand> {
   private var scratch = UnsafeMutableBufferPointer<Scalar>(start: nil, count: 0)
 
   public init(
-    _ slots: Slots, over communicator: Communicator, halvingRanks: Int = TreeSum.usualHalvingRanks
+    _ slots: Slots, over communicator: Communicator, halvingRanks: Int = TreeReducer.defaultHalvingRanks
   ) {
     precondition(slots.ranks == communicator.size, "slots for \(slots.ranks) of \(communicator.size) ranks")
     self.halvingRanks = halvingRanks
@@ -27,7 +27,9 @@ public final class TreeSum<Scalar: Summand> {
   deinit { scratch.deallocate() }
 
   /// The part of a vector of `count` numbers that `rank` owns.
-  public func shard(of count: Int, rank: Int) -> Range<Int> { Slots(count, over: slots.ranks).run(of: rank) }
+  public func shard(of count: Int, rank: Int) -> Range<Int> {
+    BlockDistribution(count, over: slots.ranks)[rank]
+  }
 
   /// The tree of a batch of the first `filled` slots.
   public func tree(filled: Int) -> SumTree { SumTree(slots: filled) }
@@ -59,7 +61,8 @@ public final class TreeSum<Scalar: Summand> {
     let first = nodesOfRank.prefix(rank).map(\.count).reduce(0, +)  // of this rank's nodes among all nodes
     let all = nodesOfRank.flatMap { $0 }
     let (additions, result) = tree.additions(from: all, preferred: nodes.isEmpty ? nil : first)
-    if size >= halvingRanks, sum.count * MemoryLayout<Scalar>.stride < size << 16, halves(tree, nodesOfRank) {
+    if size >= halvingRanks, sum.count * MemoryLayout<Scalar>.stride < size << 16, canHalve(tree, nodesOfRank)
+    {
       return try reduceScatterByHalving(nodes[0].values, shards, into: sum)
     }
     let length = pieceLength(nodes: all.count)
@@ -73,8 +76,8 @@ public final class TreeSum<Scalar: Summand> {
             shard.lowerBound + (piece + 1) * length, shard.upperBound)
       }
       let count = part[rank].count
-      /// Where the node `index`, of all, stands for this piece.
-      func place(_ index: Int) -> UnsafeMutableBufferPointer<Scalar> {
+      /// The memory of node `index`, of all, for this piece.
+      func memory(_ index: Int) -> UnsafeMutableBufferPointer<Scalar> {
         if nodes.indices ~= index - first {
           return UnsafeMutableBufferPointer(rebasing: nodes[index - first].values[part[rank]])
         }
@@ -87,7 +90,7 @@ public final class TreeSum<Scalar: Summand> {
           let source = (rank + size - distance) % size
           let firstOfSource = nodesOfRank.prefix(source).map(\.count).reduce(0, +)
           for i in nodesOfRank[source].indices {
-            try messages.receive(into: place(firstOfSource + i), from: source)
+            try messages.receive(into: memory(firstOfSource + i), from: source)
           }
         }
         for distance in 1..<size {
@@ -101,17 +104,17 @@ public final class TreeSum<Scalar: Summand> {
       if count == 0 { continue }
       for addition in additions {
         Scalar.add(
-          place(addition.source).baseAddress!, to: place(addition.target).baseAddress!, count: count)
+          memory(addition.source).baseAddress!, to: memory(addition.target).baseAddress!, count: count)
       }
       let target = UnsafeMutableBufferPointer(rebasing: sum[part[rank]])
-      if place(result).baseAddress != target.baseAddress {
-        _ = target.update(fromContentsOf: place(result))
+      if memory(result).baseAddress != target.baseAddress {
+        _ = target.update(fromContentsOf: memory(result))
       }
     }
   }
 
   /// Whether ranks 1, 2, 4, … apart hold the halves of the tree's nodes: a power of two of them, with a node each.
-  private func halves(_ tree: SumTree, _ nodesOfRank: [[Range<Int>]]) -> Bool {
+  private func canHalve(_ tree: SumTree, _ nodesOfRank: [[Range<Int>]]) -> Bool {
     guard nodesOfRank.count > 2, nodesOfRank.allSatisfy({ $0.count == 1 }) else { return false }
     var level = nodesOfRank.map { $0[0] }
     while level.count > 1 {
@@ -198,7 +201,7 @@ public final class TreeSum<Scalar: Summand> {
   /// A message of many at once costs some microseconds, a round of waiting 0.2 ms since the communication thread sleeps
   /// between its tests: N − 1 of the one against log2 N of the other. With 4, 8 and 16 ranks halving was slower at
   /// every length (`bench allreduce`).
-  public static var usualHalvingRanks: Int { 512 }
+  public static var defaultHalvingRanks: Int { 512 }
 
   /// Numbers in a piece: at most 4 MiB, and 64 MiB of scratch memory for all nodes as long as pieces stay
   /// above 256 KiB.
@@ -215,39 +218,39 @@ public final class TreeSum<Scalar: Summand> {
 }
 
 extension Communicator {
-  /// The rows of all slots, in slot order, on every rank.
+  /// The values of all slots, in slot order, on every rank: `[filled, width]`.
   ///
   /// - Parameters:
-  ///   - rows: this rank's, one for each filled slot of its run, of `width` numbers each.
+  ///   - values: this rank's, `width` of them for each filled slot of its run.
   ///   - filled: slots that there are in this batch, 0…slots.count.
   public func gatherBySlot<Scalar: MPIScalar>(
-    _ rows: [Scalar], width: Int, slots: Slots, filled: Int
+    _ values: [Scalar], width: Int, slots: Slots, filled: Int
   ) throws(MPIError) -> [Scalar] {
     let parts = (0..<size).map { rank in
       let run = slots.run(of: rank, filled: filled)
       return run.lowerBound * width..<run.upperBound * width
     }
     precondition(
-      rows.count == parts[rank].count,
-      "\(rows.count) numbers for \(parts[rank].count / Swift.max(width, 1)) slots")
-    return try concatenation(of: rows, parts: parts)
+      values.count == parts[rank].count,
+      "\(values.count) numbers for \(parts[rank].count / Swift.max(width, 1)) slots")
+    return try concatenation(of: values, parts: parts)
   }
 
-  /// The sum of all slots' rows along the tree, on every rank: for losses and scores, where a row is short.
+  /// The sum of all slots' values along the tree, on every rank: for losses and scores, of which a slot has few. `[width]`.
   public func sumBySlot<Scalar: Summand>(
-    _ rows: [Scalar], width: Int, slots: Slots, filled: Int
+    _ values: [Scalar], width: Int, slots: Slots, filled: Int
   ) throws(MPIError) -> [Scalar] {
     SumTree(slots: filled).sum(
-      try gatherBySlot(rows, width: width, slots: slots, filled: filled), width: width)
+      try gatherBySlot(values, width: width, slots: slots, filled: filled), width: width)
   }
 }
 
 extension SumTree {
-  /// The sum of rows of `width` numbers, one a slot, along the tree.
-  public func sum<Scalar: Summand>(_ rows: [Scalar], width: Int) -> [Scalar] {
-    precondition(rows.count == slots * width, "\(rows.count) numbers for \(slots) rows of \(width)")
+  /// The sum of `values`, `width` of them a slot, along the tree: `[slots, width]` to `[width]`.
+  public func sum<Scalar: Summand>(_ values: [Scalar], width: Int) -> [Scalar] {
+    precondition(values.count == slots * width, "\(values.count) numbers for \(slots) slots of \(width)")
     guard slots > 0 && width > 0 else { return [Scalar](repeating: .zero, count: width) }
-    var all = rows
+    var all = values
     let steps = additions(from: (0..<slots).map { $0..<$0 + 1 }).steps
     all.withUnsafeMutableBufferPointer { all in
       for step in steps {
