@@ -12,20 +12,20 @@ public struct Communicator: @unchecked Sendable {
   // (MPI_THREAD_SERIALIZED).
   let handle: MPI_Comm
   /// This process's number, 0..<size.
-  public let rank: Int
-  public let size: Int
+  package let rank: Int
+  package let size: Int
   /// The name of this rank's host.
-  public let host: String
+  package let host: String
   /// This rank's number among those on the same host, 0..<localSize.
-  public let localRank: Int
+  package let localRank: Int
   /// How many ranks share this host.
-  public let localSize: Int
+  package let localSize: Int
   /// The thread that makes the calls; nil: the caller's.
-  public internal(set) var courier: Courier?
+  package internal(set) var courier: Courier?
 
   /// Bytes in a piece of a long message: pieces of 1 to 25 MB are the fastest, one huge message is slow, and over TCP
   /// each may need a buffer of its length.
-  public static let pieceBytes = 4 << 20
+  package static let pieceBytes = 4 << 20
 
   /// The world of a process that is alone, without MPI.
   init() {
@@ -58,7 +58,7 @@ public struct Communicator: @unchecked Sendable {
   }
 
   /// Waits until all ranks are here.
-  public func barrier() throws(MPIError) {
+  package func barrier() throws(MPIError) {
     if size == 1 { return }
     try perform { () throws(MPIError) in try complete("MPI_Ibarrier") { MPI_Ibarrier(handle, &$0.raw) } }
   }
@@ -66,7 +66,7 @@ public struct Communicator: @unchecked Sendable {
   // MARK: One rank to all
 
   /// Copies `root`'s numbers over those of all other ranks. All give the same length.
-  public func broadcast<Scalar: MPIScalar>(
+  package func broadcast<Scalar: MPIScalar>(
     _ values: inout MutableSpan<Scalar>, from root: Int = 0
   ) throws(MPIError) {
     try values.withUnsafeMutableBufferPointer { buffer throws(MPIError) in try broadcast(buffer, from: root) }
@@ -88,7 +88,8 @@ public struct Communicator: @unchecked Sendable {
   }
 
   /// The array of `root`, on all ranks. The others need not know its length; what they give is ignored.
-  public func broadcast<Scalar: MPIScalar>(_ array: [Scalar], from root: Int = 0) throws(MPIError) -> [Scalar]
+  package func broadcast<Scalar: MPIScalar>(_ array: [Scalar], from root: Int = 0) throws(MPIError)
+    -> [Scalar]
   {
     if size == 1 { return array }
     var length = [Int64(array.count)]
@@ -102,7 +103,7 @@ public struct Communicator: @unchecked Sendable {
   }
 
   /// The text of `root`, on all ranks.
-  public func broadcast(_ text: String, from root: Int = 0) throws(MPIError) -> String {
+  package func broadcast(_ text: String, from root: Int = 0) throws(MPIError) -> String {
     let bytes: [UInt8] = try broadcast(rank == root ? Array(text.utf8) : [], from: root)
     return String(decoding: bytes, as: UTF8.self)
   }
@@ -110,7 +111,7 @@ public struct Communicator: @unchecked Sendable {
   // MARK: All ranks to one, or to all
 
   /// Every rank's array on `root`, in rank order; an empty list on the others. Lengths may differ.
-  public func gather<Scalar: MPIScalar>(_ array: [Scalar], to root: Int = 0) throws(MPIError) -> [[Scalar]] {
+  package func gather<Scalar: MPIScalar>(_ array: [Scalar], to root: Int = 0) throws(MPIError) -> [[Scalar]] {
     try perform { () throws(MPIError) in
       let lengths = try lengths(array.count)
       if rank != root {
@@ -134,25 +135,25 @@ public struct Communicator: @unchecked Sendable {
   }
 
   /// Every rank's text on `root`, in rank order; an empty list on the others.
-  public func gather(_ text: String, to root: Int = 0) throws(MPIError) -> [String] {
+  package func gather(_ text: String, to root: Int = 0) throws(MPIError) -> [String] {
     try gather(Array(text.utf8), to: root).map { String(decoding: $0, as: UTF8.self) }
   }
 
   /// Every rank's array on every rank, in rank order. Lengths may differ.
-  public func allGather<Scalar: MPIScalar>(_ array: [Scalar]) throws(MPIError) -> [[Scalar]] {
+  package func allGather<Scalar: MPIScalar>(_ array: [Scalar]) throws(MPIError) -> [[Scalar]] {
     let parts = parts(try lengths(array.count))
     let all = try concatenation(of: array, parts: parts)
     return parts.map { Array(all[$0]) }
   }
 
   /// Every rank's text on every rank, in rank order.
-  public func allGather(_ text: String) throws(MPIError) -> [String] {
+  package func allGather(_ text: String) throws(MPIError) -> [String] {
     try allGather(Array(text.utf8)).map { String(decoding: $0, as: UTF8.self) }
   }
 
   /// Fills `vector` on every rank: rank r gives the part r, which it has already. The parts follow each other
   /// in rank order, without gaps, and are the same on all ranks.
-  public func allGather<Scalar: MPIScalar>(
+  package func allGather<Scalar: MPIScalar>(
     _ vector: UnsafeMutableBufferPointer<Scalar>, parts: [Range<Int>]
   ) throws(MPIError) {
     precondition(parts.count == size, "\(parts.count) parts for \(size) ranks")
@@ -190,7 +191,7 @@ public struct Communicator: @unchecked Sendable {
   // MARK: One rank to another
 
   /// Sends to `target`, which calls `receive` with the same length.
-  public func send<Scalar: MPIScalar>(_ values: Span<Scalar>, to target: Int) throws(MPIError) {
+  package func send<Scalar: MPIScalar>(_ values: Span<Scalar>, to target: Int) throws(MPIError) {
     try values.withUnsafeBufferPointer { buffer throws(MPIError) in try send(buffer, to: target) }
   }
 
@@ -203,7 +204,7 @@ public struct Communicator: @unchecked Sendable {
   }
 
   /// Receives from `source`, which calls `send` with the same length.
-  public func receive<Scalar: MPIScalar>(
+  package func receive<Scalar: MPIScalar>(
     into values: inout MutableSpan<Scalar>, from source: Int
   ) throws(MPIError) {
     try values.withUnsafeMutableBufferPointer { buffer throws(MPIError) in
@@ -225,7 +226,7 @@ public struct Communicator: @unchecked Sendable {
 
   /// Runs `body` on rank 0, and on the others once it has ended well there: an error that every rank would find
   /// alike, such as a missing file, is said once, since rank 0's error ends the job while the others wait.
-  public func rootFirst<Result>(_ body: () throws -> Result) throws -> Result {
+  package func rootFirst<Result>(_ body: () throws -> Result) throws -> Result {
     if rank != 0 { try barrier() }
     let result = try body()
     if rank == 0 { try barrier() }
@@ -233,26 +234,26 @@ public struct Communicator: @unchecked Sendable {
   }
 
   /// True on all ranks if `flag` is true on any.
-  public func any(_ flag: Bool) throws(MPIError) -> Bool { try max(flag ? 1 : 0) == 1 }
+  package func any(_ flag: Bool) throws(MPIError) -> Bool { try max(flag ? 1 : 0) == 1 }
 
   /// True on all ranks if `flag` is true on all.
-  public func all(_ flag: Bool) throws(MPIError) -> Bool { try min(flag ? 1 : 0) == 1 }
+  package func all(_ flag: Bool) throws(MPIError) -> Bool { try min(flag ? 1 : 0) == 1 }
 
   /// The largest of all ranks' numbers.
-  public func max(_ value: Int) throws(MPIError) -> Int { Int(try reduced(Int64(value), cmpi_max())) }
+  package func max(_ value: Int) throws(MPIError) -> Int { Int(try reduced(Int64(value), cmpi_max())) }
 
   /// The largest of all ranks' numbers.
-  public func max(_ value: Double) throws(MPIError) -> Double { try reduced(value, cmpi_max()) }
+  package func max(_ value: Double) throws(MPIError) -> Double { try reduced(value, cmpi_max()) }
 
   /// The smallest of all ranks' numbers.
-  public func min(_ value: Int) throws(MPIError) -> Int { Int(try reduced(Int64(value), cmpi_min())) }
+  package func min(_ value: Int) throws(MPIError) -> Int { Int(try reduced(Int64(value), cmpi_min())) }
 
   /// The smallest of all ranks' numbers.
-  public func min(_ value: Double) throws(MPIError) -> Double { try reduced(value, cmpi_min()) }
+  package func min(_ value: Double) throws(MPIError) -> Double { try reduced(value, cmpi_min()) }
 
   /// Throws a `Disagreement` if the ranks do not all have the same value of `what`: on rank 0, while the others wait for
   /// their end, so that it is said once.
-  public func agree(on what: String, _ value: String) throws {
+  package func agree(on what: String, _ value: String) throws {
     let values = try allGather(value)
     guard let disagreement = Disagreement(what, values) else { return }
     if rank != 0 { try barrier() }

@@ -10,19 +10,19 @@ import Synchronization
 /// MPI makes no progress by itself: the thread tests what is under way and sleeps in between, since one that spins
 /// takes a core from computing. It also sees who keeps the others waiting: every rank tells rank 0 now and then where
 /// it is, and rank 0 says so after `warning` seconds of waiting and ends the job after `limit`.
-public final class Courier: @unchecked Sendable {
+package final class Courier: @unchecked Sendable {
   /// Seconds of waiting for another rank: until it is said, and until the job ends.
-  public struct StallLimits: Sendable {
-    public var warning, limit: Double
+  package struct StallLimits: Sendable {
+    package var warning, limit: Double
 
-    public init(warning: Double = 60, limit: Double = 1800) {
+    package init(warning: Double = 60, limit: Double = 1800) {
       self.warning = warning
       self.limit = limit
     }
   }
 
   /// What the thread was given to do, under way: `Work` as in PyTorch's distributed package.
-  public final class Work: @unchecked Sendable {
+  package final class Work: @unchecked Sendable {
     /// nil once it is done, so that nothing of the caller's is held any more.
     fileprivate var body: (() throws(MPIError) -> Void)?
     fileprivate let done = DispatchSemaphore(value: 0)
@@ -43,7 +43,7 @@ public final class Courier: @unchecked Sendable {
     }
 
     /// Waits for its end. Only one thread waits.
-    public func wait() throws(MPIError) {
+    package func wait() throws(MPIError) {
       if !isOver {
         courier?.waiters.wrappingAdd(1, ordering: .relaxed)
         done.wait()
@@ -109,23 +109,23 @@ public final class Courier: @unchecked Sendable {
   private func abortIfAsked() { if let code = abortCode.withLock({ $0 }) { World.abort(code: code) } }
 
   /// Bytes that this rank has sent.
-  public var bytesSent: Int { sent.load(ordering: .relaxed) }
+  package var bytesSent: Int { sent.load(ordering: .relaxed) }
   func count(bytes: Int) { sent.wrappingAdd(bytes, ordering: .relaxed) }
 
   /// How long ranks wait for each other.
-  public var stallLimits: StallLimits {
+  package var stallLimits: StallLimits {
     get { watch.stallLimits.withLock { $0 } }
     set { watch.stallLimits.withLock { $0 = newValue } }
   }
 
   /// What this rank is doing, for whoever waits for it: phase, epoch, step, case.
-  public func note(_ activity: String) { watch.activity.withLock { $0 = activity } }
+  package func note(_ activity: String) { watch.activity.withLock { $0 = activity } }
 
   /// What it was noted to be doing; nil: nothing yet.
-  public var activity: String? { watch.activity.withLock { $0 == StallWatch.start ? nil : $0 } }
+  package var activity: String? { watch.activity.withLock { $0 == StallWatch.start ? nil : $0 } }
 
   /// Hands work over. All ranks start the same work in the same order.
-  public func start(_ body: @escaping () throws(MPIError) -> Void) -> Work {
+  package func start(_ body: @escaping () throws(MPIError) -> Void) -> Work {
     let work = Work(body, self)
     push(work)
     return work
@@ -203,7 +203,7 @@ public final class Courier: @unchecked Sendable {
 
 extension Communicator {
   /// Hands work to the communication thread, where there is one, else runs it at once.
-  public func start(_ body: @escaping () throws(MPIError) -> Void) -> Courier.Work {
+  package func start(_ body: @escaping () throws(MPIError) -> Void) -> Courier.Work {
     if let courier { return courier.start(body) }
     do throws(MPIError) {
       try body()

@@ -1,6 +1,6 @@
 /// Ranks that should have the same have not: what, and which rank has which.
-public struct Disagreement: Error, CustomStringConvertible, Equatable, Sendable {
-  public let description: String
+package struct Disagreement: Error, CustomStringConvertible, Equatable, Sendable {
+  package let description: String
 
   /// Nil if all `values`, in rank order, are equal.
   init?(_ what: String, _ values: [String]) {
@@ -16,7 +16,7 @@ public struct Disagreement: Error, CustomStringConvertible, Equatable, Sendable 
   }
 
   /// "rank 3 has", "ranks 0–2, 5 have"; in rising order.
-  public static func list(_ ranks: [Int]) -> String {
+  package static func list(_ ranks: [Int]) -> String {
     var runs: [ClosedRange<Int>] = []
     for rank in ranks {
       if let last = runs.last, last.upperBound == rank - 1 {

@@ -2,8 +2,8 @@ import CMPI
 import Glibc
 
 /// The program was started in a way that gives several worlds of one rank instead of one world of several.
-public struct LaunchError: Error, CustomStringConvertible, Equatable, Sendable {
-  public let description: String
+package struct LaunchError: Error, CustomStringConvertible, Equatable, Sendable {
+  package let description: String
 
   init(_ description: String) { self.description = description }
 
@@ -67,7 +67,7 @@ func isAlone(_ variable: (String) -> String?) -> Bool {
 }
 
 /// The MPI library's name and version, such as "Open MPI v4.1.4".
-public func mpiLibrary() -> String {
+package func mpiLibrary() -> String {
   let about = text(capacity: cmpi_max_library_version()) { MPI_Get_library_version($0, $1) } ?? ""
   // Open MPI goes on with where it was built, MPICH with more lines.
   guard let name = about.split(whereSeparator: { $0.isNewline || $0 == "," }).first else {

@@ -12,7 +12,7 @@ public enum SumMethod: String, Codable, CaseIterable, Sendable {
 extension Communicator {
   /// The sum of all ranks' vectors by MPI's own reduction, each rank's part of it in its place in `vector`. The parts
   /// follow each other in rank order, without gaps.
-  public func reduceScatter(
+  package func reduceScatter(
     _ vector: UnsafeMutableBufferPointer<Float>, parts: [Range<Int>]
   ) throws(MPIError) {
     // One rank's vector is the sum.
@@ -34,7 +34,7 @@ extension Communicator {
   }
 
   /// The sum of all ranks' vectors on every rank by MPI_Allreduce, which spins while it waits: to compare with.
-  public func allreduce(_ vector: UnsafeMutableBufferPointer<Float>) throws(MPIError) {
+  package func allreduce(_ vector: UnsafeMutableBufferPointer<Float>) throws(MPIError) {
     if size == 1 { return }
     try perform { () throws(MPIError) in
       try check(
@@ -45,7 +45,7 @@ extension Communicator {
   }
 
   /// The same by MPI_Reduce_scatter and MPI_Allgatherv; `scratch` has room for the largest part.
-  public func reduceScatterAllGather(
+  package func reduceScatterAllGather(
     _ vector: UnsafeMutableBufferPointer<Float>, parts: [Range<Int>],
     _ scratch: UnsafeMutableBufferPointer<Float>
   ) throws(MPIError) {

@@ -1,8 +1,8 @@
 import CMPI
 
 /// An MPI call failed: the call's name and MPI's own text.
-public struct MPIError: Error, CustomStringConvertible, Equatable, Sendable {
-  public let description: String
+package struct MPIError: Error, CustomStringConvertible, Equatable, Sendable {
+  package let description: String
 
   init(_ description: String) { self.description = description }
 }
@@ -10,7 +10,7 @@ public struct MPIError: Error, CustomStringConvertible, Equatable, Sendable {
 /// Throws what MPI says about `code`, the return value of the MPI function named `call`.
 ///
 /// The one place that looks at MPI's return values: `try check("MPI_Bcast", MPI_Bcast(…))`.
-public func check(_ call: StaticString, _ code: Int32) throws(MPIError) {
+package func check(_ call: StaticString, _ code: Int32) throws(MPIError) {
   if code == cmpi_success() { return }
   let text = text(capacity: cmpi_max_error_string()) { MPI_Error_string(code, $0, $1) }
   throw MPIError("\(call) failed: \(text ?? "error \(code)")")

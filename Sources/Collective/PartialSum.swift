@@ -2,17 +2,17 @@
 ///
 /// The vector is borrowed: whoever makes a node keeps the memory until the reduction that takes it is over.
 /// The reduction may change it.
-public struct SumNode<Scalar: Summand> {
-  public let slots: Range<Int>
-  public let values: UnsafeMutableBufferPointer<Scalar>
+package struct SumNode<Scalar: Summand> {
+  package let slots: Range<Int>
+  package let values: UnsafeMutableBufferPointer<Scalar>
 
-  public init(slots: Range<Int>, values: UnsafeMutableBufferPointer<Scalar>) {
+  package init(slots: Range<Int>, values: UnsafeMutableBufferPointer<Scalar>) {
     self.slots = slots
     self.values = values
   }
 
   /// The same node of a part of the vector, such as one bucket.
-  public subscript(range: Range<Int>) -> SumNode {
+  package subscript(range: Range<Int>) -> SumNode {
     SumNode(slots: slots, values: UnsafeMutableBufferPointer(rebasing: values[range]))
   }
 }
@@ -22,9 +22,9 @@ public struct SumNode<Scalar: Summand> {
 ///
 /// Holds at most one vector for each node on the way, log2 of the run's length or so; memory is kept for the
 /// next batch. A run of one slot needs none.
-public final class PartialSum<Scalar: Summand> {
+package final class PartialSum<Scalar: Summand> {
   /// Numbers in a vector.
-  public let count: Int
+  package let count: Int
   private var tree = SumTree(slots: 0)
   private var run = 0..<0
   private var stack: [(slots: Range<Int>, values: UnsafeMutableBufferPointer<Scalar>)] = []
@@ -35,12 +35,12 @@ public final class PartialSum<Scalar: Summand> {
   private var memory: [UnsafeMutableBufferPointer<Scalar>] = []
 
   /// For vectors of `count` numbers.
-  public init(count: Int) { self.count = count }
+  package init(count: Int) { self.count = count }
 
   deinit { for vector in memory { vector.deallocate() } }
 
   /// Begins a batch of which this rank holds the slots `run`. The nodes of the batch before are gone.
-  public func begin(_ tree: SumTree, run: Range<Int>) {
+  package func begin(_ tree: SumTree, run: Range<Int>) {
     precondition(run.isEmpty || 0..<tree.slots ~= run.upperBound - 1, "run \(run) of \(tree.slots) slots")
     self.tree = tree
     self.run = run
@@ -51,19 +51,19 @@ public final class PartialSum<Scalar: Summand> {
 
   /// Takes the next slot's vector, which may be used for the slot after it at once. Only the last slot's is
   /// not copied: it stays in use until the reduction is over.
-  public func add(_ vector: UnsafeMutableBufferPointer<Scalar>) {
+  package func add(_ vector: UnsafeMutableBufferPointer<Scalar>) {
     push(vector)
     merge(0..<count)
   }
 
   /// Takes the last slot's vector before its numbers are there; `merge` takes them part by part.
-  public func addLast(_ vector: UnsafeMutableBufferPointer<Scalar>) {
+  package func addLast(_ vector: UnsafeMutableBufferPointer<Scalar>) {
     push(vector)
     precondition(next == run.upperBound, "slot \(next - 1) is not the last of \(run)")
   }
 
   /// The numbers in `range` of the vector that was added last are there.
-  public func merge(_ range: Range<Int>) {
+  package func merge(_ range: Range<Int>) {
     if range.isEmpty { return }
     for (source, target) in merges {
       Scalar.add(
@@ -93,7 +93,7 @@ public final class PartialSum<Scalar: Summand> {
   }
 
   /// The run's nodes, from left to right, once all its slots are there.
-  public var nodes: [SumNode<Scalar>] {
+  package var nodes: [SumNode<Scalar>] {
     precondition(next == run.upperBound, "slot \(next) of \(run) is missing")
     return stack.map { SumNode(slots: $0.slots, values: $0.values) }
   }

@@ -1,14 +1,14 @@
 /// How a long vector lies over ranks while it is reduced and updated: cut into buckets, which are exchanged one after
 /// the other, and each bucket into one shard a rank.
-public struct Shards: Equatable, Sendable {
-  public let count, ranks: Int
+package struct Shards: Equatable, Sendable {
+  package let count, ranks: Int
   /// From the vector's end to its start: backward passes finish the last layers first.
-  public let buckets: [Range<Int>]
+  package let buckets: [Range<Int>]
 
   /// Numbers of 4 bytes in a bucket: long enough for the bandwidth, short enough to start early.
-  public static let bucketLength = 6_553_600
+  package static let bucketLength = 6_553_600
 
-  public init(_ count: Int, over ranks: Int, bucketLength: Int = Shards.bucketLength) {
+  package init(_ count: Int, over ranks: Int, bucketLength: Int = Shards.bucketLength) {
     precondition(count >= 0 && ranks > 0 && bucketLength > 0, "\(count) numbers over \(ranks) ranks")
     self.count = count
     self.ranks = ranks
@@ -19,13 +19,13 @@ public struct Shards: Equatable, Sendable {
   }
 
   /// The part of a bucket that `rank` owns.
-  public func shard(of bucket: Range<Int>, rank: Int) -> Range<Int> {
+  package func shard(of bucket: Range<Int>, rank: Int) -> Range<Int> {
     let block = BlockDistribution(bucket.count, over: ranks)[rank]
     return bucket.lowerBound + block.lowerBound..<bucket.lowerBound + block.upperBound
   }
 
   /// All that `rank` owns, from the vector's start to its end.
-  public func owned(by rank: Int) -> [Range<Int>] {
+  package func owned(by rank: Int) -> [Range<Int>] {
     buckets.reversed().map { shard(of: $0, rank: rank) }.filter { !$0.isEmpty }
   }
 }
@@ -33,7 +33,7 @@ public struct Shards: Equatable, Sendable {
 extension Communicator {
   /// Brings `range` of a vector that lies over the ranks to `root`, into `target` there. `own` gives this rank's
   /// numbers of a range that it owns as a whole.
-  public func gather(
+  package func gather(
     _ range: Range<Int>, of shards: Shards, own: (Range<Int>) -> UnsafeBufferPointer<Float>,
     into target: UnsafeMutableBufferPointer<Float>?, root: Int = 0
   ) throws(MPIError) {

@@ -2,23 +2,23 @@
 ///
 /// Where slots and ranks are both powers of two each run is one node of the sum's tree.
 public struct Slots: Equatable, Sendable {
-  public let count: Int
-  public let ranks: Int
+  package let count: Int
+  package let ranks: Int
 
-  public init(_ count: Int, over ranks: Int) {
+  package init(_ count: Int, over ranks: Int) {
     precondition(count >= 0 && ranks > 0, "\(count) slots over \(ranks) ranks")
     self.count = count
     self.ranks = ranks
   }
 
   /// The slots of `rank`.
-  public func run(of rank: Int) -> Range<Int> {
+  package func run(of rank: Int) -> Range<Int> {
     precondition(0..<ranks ~= rank, "rank \(rank) of \(ranks)")
     return BlockDistribution(count, over: ranks)[rank]
   }
 
   /// The slots of `rank` in a batch of only the first `filled` slots, such as an epoch's last.
-  public func run(of rank: Int, filled: Int) -> Range<Int> {
+  package func run(of rank: Int, filled: Int) -> Range<Int> {
     precondition(0...count ~= filled, "\(filled) of \(count) slots filled")
     return run(of: rank).clamped(to: 0..<filled)
   }

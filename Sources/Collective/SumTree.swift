@@ -3,11 +3,11 @@
 ///
 /// x + y and y + x have the same bits, so only the pairing counts: whoever adds along this tree gets the same
 /// bits, however the slots are dealt to ranks.
-public struct SumTree: Equatable, Sendable {
+package struct SumTree: Equatable, Sendable {
   /// The slots that are filled, the leaves.
-  public let slots: Int
+  package let slots: Int
 
-  public init(slots: Int) {
+  package init(slots: Int) {
     precondition(slots >= 0, "a tree over \(slots) slots")
     self.slots = slots
   }
@@ -19,7 +19,7 @@ public struct SumTree: Equatable, Sendable {
   }
 
   /// The largest nodes that lie wholly inside `run`, from left to right.
-  public func nodes(within run: Range<Int>) -> [Range<Int>] {
+  package func nodes(within run: Range<Int>) -> [Range<Int>] {
     var nodes: [Range<Int>] = []
     func visit(_ node: Range<Int>) {
       if node.isEmpty || !node.overlaps(run) { return }

@@ -6,16 +6,16 @@
 /// (N − 1)/N of the vector in N − 1 messages. By recursive halving: ranks 1, 2, 4, … apart exchange half of what they
 /// still have and add, which is the tree's own order; as many bytes in log2 N messages. Between `reduceScatter` and
 /// `allGather` an optimiser can work on its shard alone.
-public final class TreeReducer<Scalar: Summand> {
-  public let communicator: Communicator
+package final class TreeReducer<Scalar: Summand> {
+  package let communicator: Communicator
   /// How the batch is dealt to the ranks.
-  public let slots: Slots
+  package let slots: Slots
   /// From this many ranks on short shards go by recursive halving, where ranks and slots allow it.
   private let halvingRanks: Int
   /// What the other ranks sent for one piece of the shard, kept from call to call.
   private var scratch = UnsafeMutableBufferPointer<Scalar>(start: nil, count: 0)
 
-  public init(
+  package init(
     _ slots: Slots, over communicator: Communicator, halvingRanks: Int = TreeReducer.defaultHalvingRanks
   ) {
     precondition(slots.ranks == communicator.size, "slots for \(slots.ranks) of \(communicator.size) ranks")
@@ -27,12 +27,12 @@ public final class TreeReducer<Scalar: Summand> {
   deinit { scratch.deallocate() }
 
   /// The part of a vector of `count` numbers that `rank` owns.
-  public func shard(of count: Int, rank: Int) -> Range<Int> {
+  package func shard(of count: Int, rank: Int) -> Range<Int> {
     BlockDistribution(count, over: slots.ranks)[rank]
   }
 
   /// The tree of a batch of the first `filled` slots.
-  public func tree(filled: Int) -> SumTree { SumTree(slots: filled) }
+  package func tree(filled: Int) -> SumTree { SumTree(slots: filled) }
 
   /// Writes this rank's shard of the sum into the shard's place in `sum`, and nothing else of it.
   ///
@@ -41,7 +41,7 @@ public final class TreeReducer<Scalar: Summand> {
   ///     none for a rank without a slot. What they hold is used up.
   ///   - filled: slots that there are in this batch, 0…slots.count. The sum of no slot is 0.
   ///   - sum: may be the memory of one of the nodes.
-  public func reduceScatter(
+  package func reduceScatter(
     _ nodes: [SumNode<Scalar>], filled: Int, into sum: UnsafeMutableBufferPointer<Scalar>
   ) throws(MPIError) {
     let rank = communicator.rank
@@ -169,7 +169,7 @@ public final class TreeReducer<Scalar: Summand> {
   }
 
   /// As `reduceScatter`, but summed by the MPI library in its own order.
-  public func reduceScatterByLibrary(
+  package func reduceScatterByLibrary(
     _ nodes: [SumNode<Float>], into sum: UnsafeMutableBufferPointer<Float>
   ) throws(MPIError) where Scalar == Float {
     if let first = nodes.first {
@@ -185,13 +185,13 @@ public final class TreeReducer<Scalar: Summand> {
   }
 
   /// Fills `vector` on every rank from the shards of all ranks.
-  public func allGather(_ vector: UnsafeMutableBufferPointer<Scalar>) throws(MPIError) {
+  package func allGather(_ vector: UnsafeMutableBufferPointer<Scalar>) throws(MPIError) {
     try communicator.allGather(
       vector, parts: (0..<communicator.size).map { shard(of: vector.count, rank: $0) })
   }
 
   /// Writes the whole sum into `sum` on every rank: `reduceScatter`, then `allGather`.
-  public func reduce(
+  package func reduce(
     _ nodes: [SumNode<Scalar>], filled: Int, into sum: UnsafeMutableBufferPointer<Scalar>
   ) throws(MPIError) {
     try reduceScatter(nodes, filled: filled, into: sum)
@@ -201,7 +201,7 @@ public final class TreeReducer<Scalar: Summand> {
   /// A message of many at once costs some microseconds, a round of waiting 0.2 ms since the communication thread sleeps
   /// between its tests: N − 1 of the one against log2 N of the other. With 4, 8 and 16 ranks halving was slower at
   /// every length (`bench allreduce`).
-  public static var defaultHalvingRanks: Int { 512 }
+  package static var defaultHalvingRanks: Int { 512 }
 
   /// Numbers in a piece: at most 4 MiB, and 64 MiB of scratch memory for all nodes as long as pieces stay
   /// above 256 KiB.
@@ -223,7 +223,7 @@ extension Communicator {
   /// - Parameters:
   ///   - values: this rank's, `width` of them for each filled slot of its run.
   ///   - filled: slots that there are in this batch, 0…slots.count.
-  public func gatherBySlot<Scalar: MPIScalar>(
+  package func gatherBySlot<Scalar: MPIScalar>(
     _ values: [Scalar], width: Int, slots: Slots, filled: Int
   ) throws(MPIError) -> [Scalar] {
     let parts = (0..<size).map { rank in
@@ -237,7 +237,7 @@ extension Communicator {
   }
 
   /// The sum of all slots' values along the tree, on every rank: for losses and scores, of which a slot has few. `[width]`.
-  public func sumBySlot<Scalar: Summand>(
+  package func sumBySlot<Scalar: Summand>(
     _ values: [Scalar], width: Int, slots: Slots, filled: Int
   ) throws(MPIError) -> [Scalar] {
     SumTree(slots: filled).sum(
@@ -247,7 +247,7 @@ extension Communicator {
 
 extension SumTree {
   /// The sum of `values`, `width` of them a slot, along the tree: `[slots, width]` to `[width]`.
-  public func sum<Scalar: Summand>(_ values: [Scalar], width: Int) -> [Scalar] {
+  package func sum<Scalar: Summand>(_ values: [Scalar], width: Int) -> [Scalar] {
     precondition(values.count == slots * width, "\(values.count) numbers for \(slots) slots of \(width)")
     guard slots > 0 && width > 0 else { return [Scalar](repeating: .zero, count: width) }
     var all = values

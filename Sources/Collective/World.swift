@@ -6,13 +6,13 @@ import Terminal
 /// This process's MPI scope: from MPI_Init to MPI_Finalize.
 ///
 /// The program may be started with mpirun, with srun, or plainly, which makes a world of one rank.
-public enum World {
+package enum World {
   /// Runs `body` inside the MPI scope and returns the process's exit code, with MPI finalised: exit at once.
   ///
   /// `body` returns the exit code that all ranks agree on. An error that leaves it on any rank is printed on
   /// standard error, with rank and host if there are several, and ends the job: all ranks, with `exitCode` of
   /// the error. Call it once in a process.
-  public static func run(
+  package static func run(
     exitCode: (any Error) -> Int32, body: (Communicator) throws -> Int32
   ) -> Int32 {
     run(exitCode: exitCode, courier: { try Courier($0, .init()) }, body: body)
@@ -102,7 +102,7 @@ public enum World {
   /// shell within a Slurm step, whose variables it takes for its own start.
   ///
   /// Throws `MPIError`, or `LaunchError` if the processes that were started together are not one world.
-  public static func start() throws -> Communicator {
+  package static func start() throws -> Communicator {
     if isAlone(environmentVariable) { return Communicator() }
     var isInitialized: Int32 = 0
     try check("MPI_Initialized", MPI_Initialized(&isInitialized))
@@ -123,12 +123,12 @@ public enum World {
   }
 
   /// Finalises MPI if it is running.
-  public static func finish() throws(MPIError) {
+  package static func finish() throws(MPIError) {
     if try isRunning() { try check("MPI_Finalize", MPI_Finalize()) }
   }
 
   /// Ends all ranks at once; mpirun returns `code`.
-  public static func abort(code: Int32) -> Never {
+  package static func abort(code: Int32) -> Never {
     fflush(nil)
     if (try? isRunning()) == true { MPI_Abort(cmpi_world(), code) }
     _exit(code)
