@@ -16,6 +16,13 @@ let strict: [SwiftSetting] = [
   .unsafeFlags(architecture + ["-Xcc", "-I/usr/include/nifti"]),
 ]
 
+// Targets in which every place that is not memory-safe is marked.
+let memorySafe: Set = ["Collective"]
+
+func settings(of target: Target) -> [SwiftSetting] {
+  strict + (memorySafe.contains(target.name) ? [.strictMemorySafety()] : [])
+}
+
 let package = Package(
   name: "hadnet-dist",
   products: [.executable(name: "hadnet-dist", targets: ["hadnet-dist"])],
@@ -54,7 +61,7 @@ let package = Package(
 )
 
 for target in package.targets where target.type != .system && target.name != "CAllocator" {
-  target.swiftSettings = strict
+  target.swiftSettings = settings(of: target)
 }
 
 // `make fuzz`: libFuzzer over all that reads files. Its `main` and ours are both there; ours comes first.
@@ -68,6 +75,6 @@ if Context.environment["HADNET_FUZZ"] != nil {
         .unsafeFlags([sanitizers, "-use-ld=lld", "-Xlinker", "-z", "-Xlinker", "muldefs"])
       ]))
   for target in package.targets where ["Fuzz", "HADNet", "Collective", "Terminal"].contains(target.name) {
-    target.swiftSettings = strict + [.unsafeFlags([sanitizers])]
+    target.swiftSettings = settings(of: target) + [.unsafeFlags([sanitizers])]
   }
 }

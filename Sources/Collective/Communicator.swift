@@ -10,7 +10,7 @@ import Glibc
 public struct Communicator: @unchecked Sendable {
   // MPI's handle may be used from any thread; that no two do so at once is the caller's promise to MPI
   // (MPI_THREAD_SERIALIZED).
-  let handle: MPI_Comm
+  let handle: cmpi_comm
   /// This process's number, 0..<size.
   package let rank: Int
   package let size: Int
@@ -31,36 +31,26 @@ public struct Communicator: @unchecked Sendable {
   init() {
     handle = cmpi_null_comm()
     (rank, size, localRank, localSize) = (0, 1, 0, 1)
-    var name = [CChar](repeating: 0, count: 256)
-    gethostname(&name, name.count - 1)
-    host = String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    host = hostName()
   }
 
-  init(world handle: MPI_Comm) throws(MPIError) {
+  init(world handle: cmpi_comm) throws(MPIError) {
     try check("MPI_Comm_set_errhandler", cmpi_return_errors(handle))
     self.handle = handle
-    var number: Int32 = 0
-    try check("MPI_Comm_rank", MPI_Comm_rank(handle, &number))
-    rank = Int(number)
-    try check("MPI_Comm_size", MPI_Comm_size(handle, &number))
-    size = Int(number)
-    host = text(capacity: cmpi_max_processor_name()) { MPI_Get_processor_name($0, $1) } ?? "unknown host"
+    rank = try answer("MPI_Comm_rank", cmpi_comm_rank(handle))
+    size = try answer("MPI_Comm_size", cmpi_comm_size(handle))
+    host = processorName() ?? "unknown host"
     // Ranks of a host keep their order: the key is the rank.
-    var local = cmpi_null_comm()
-    try check(
-      "MPI_Comm_split_type",
-      MPI_Comm_split_type(handle, cmpi_split_by_host(), Int32(rank), cmpi_no_info(), &local))
-    try check("MPI_Comm_rank", MPI_Comm_rank(local, &number))
-    localRank = Int(number)
-    try check("MPI_Comm_size", MPI_Comm_size(local, &number))
-    localSize = Int(number)
-    try check("MPI_Comm_free", MPI_Comm_free(&local))
+    let local = try answer("MPI_Comm_split_type", cmpi_comm_split_by_host(handle, Int32(rank)))
+    localRank = try answer("MPI_Comm_rank", cmpi_comm_rank(local))
+    localSize = try answer("MPI_Comm_size", cmpi_comm_size(local))
+    try check("MPI_Comm_free", cmpi_comm_free(local))
   }
 
   /// Waits until all ranks are here.
   package func barrier() throws(MPIError) {
     if size == 1 { return }
-    try perform { () throws(MPIError) in try complete("MPI_Ibarrier") { MPI_Ibarrier(handle, &$0.raw) } }
+    try perform { () throws(MPIError) in try complete("MPI_Ibarrier", cmpi_ibarrier(handle)) }
   }
 
   // MARK: One rank to all
@@ -69,21 +59,13 @@ public struct Communicator: @unchecked Sendable {
   package func broadcast<Scalar: MPIScalar>(
     _ values: inout MutableSpan<Scalar>, from root: Int = 0
   ) throws(MPIError) {
-    try values.withUnsafeMutableBufferPointer { buffer throws(MPIError) in try broadcast(buffer, from: root) }
+    try values.withView { values throws(MPIError) in try broadcast(values, from: root) }
   }
 
-  func broadcast<Scalar: MPIScalar>(
-    _ values: UnsafeMutableBufferPointer<Scalar>, from root: Int = 0
-  ) throws(MPIError) {
+  func broadcast<Scalar: MPIScalar>(_ values: VectorView<Scalar>, from root: Int) throws(MPIError) {
     if size == 1 { return }
     try perform { () throws(MPIError) in
-      for piece in pieces(of: values.indices, as: Scalar.self) {
-        try complete("MPI_Ibcast") {
-          MPI_Ibcast(
-            values.baseAddress! + piece.lowerBound, Int32(piece.count), Scalar.mpiType, Int32(root), handle,
-            &$0.raw)
-        }
-      }
+      for piece in pieces(values) { try complete("MPI_Ibcast", handle.ibcast(piece, from: root)) }
     }
   }
 
@@ -93,13 +75,12 @@ public struct Communicator: @unchecked Sendable {
   {
     if size == 1 { return array }
     var length = [Int64(array.count)]
-    try withPointer(to: &length) { values throws(MPIError) in try broadcast(values, from: root) }
+    try length.withView { values throws(MPIError) in try broadcast(values, from: root) }
     if rank == root {
-      var array = array
-      try withPointer(to: &array) { values throws(MPIError) in try broadcast(values, from: root) }
+      try array.withReadView { values throws(MPIError) in try broadcast(values, from: root) }
       return array
     }
-    return try filledArray(Int(length[0])) { values throws(MPIError) in try broadcast(values, from: root) }
+    return try Array(count: Int(length[0])) { values throws(MPIError) in try broadcast(values, from: root) }
   }
 
   /// The text of `root`, on all ranks.
@@ -115,10 +96,7 @@ public struct Communicator: @unchecked Sendable {
     try perform { () throws(MPIError) in
       let lengths = try lengths(array.count)
       if rank != root {
-        var array = array
-        try withPointer(to: &array) { values throws(MPIError) in
-          try send(UnsafeBufferPointer(values), to: root)
-        }
+        try array.withReadView { values throws(MPIError) in try send(values, to: root) }
         return []
       }
       var arrays: [[Scalar]] = []
@@ -127,7 +105,7 @@ public struct Communicator: @unchecked Sendable {
           arrays.append(array)
         } else {
           arrays.append(
-            try filledArray(length) { values throws(MPIError) in try receive(into: values, from: sender) })
+            try Array(count: length) { values throws(MPIError) in try receive(into: values, from: sender) })
         }
       }
       return arrays
@@ -156,32 +134,28 @@ public struct Communicator: @unchecked Sendable {
   package func allGather<Scalar: MPIScalar>(
     _ vector: UnsafeMutableBufferPointer<Scalar>, parts: [Range<Int>]
   ) throws(MPIError) {
+    // The caller keeps it until this returns.
+    try allGather(unsafe VectorView(vector), parts: parts)
+  }
+
+  func allGather<Scalar: MPIScalar>(_ vector: VectorView<Scalar>, parts: [Range<Int>]) throws(MPIError) {
     precondition(parts.count == size, "\(parts.count) parts for \(size) ranks")
-    guard let base = vector.baseAddress, size > 1 else { return }
+    if vector.count == 0 || size == 1 { return }
     // Where messages are short their number counts, and MPI's own algorithms need only log2 N.
-    if vector.count * MemoryLayout<Scalar>.stride <= 1 << 20 {
-      let counts = parts.map { Int32($0.count) }
-      let starts = parts.map { Int32($0.lowerBound) }
+    if vector.bytes <= 1 << 20 {
+      let list = PartList(parts)
       return try perform { () throws(MPIError) in
-        // MPI keeps the two lists until the end.
-        try counts.withUnsafeBufferPointer { counts throws(MPIError) in
-          try starts.withUnsafeBufferPointer { starts throws(MPIError) in
-            try complete("MPI_Iallgatherv") {
-              MPI_Iallgatherv(
-                cmpi_in_place(), 0, Scalar.mpiType, base, counts.baseAddress, starts.baseAddress,
-                Scalar.mpiType,
-                handle, &$0.raw)
-            }
-          }
-        }
+        // MPI reads the list until the end.
+        defer { withExtendedLifetime(list) {} }
+        try complete("MPI_Iallgatherv", handle.iallgatherv(vector, list))
       }
     }
-    let own = UnsafeBufferPointer(rebasing: vector[parts[rank]])
+    let own = vector[parts[rank]]
     try perform { () throws(MPIError) in
       var messages = Messages(self)
       for distance in 1..<size {
         let source = (rank + size - distance) % size
-        try messages.receive(into: UnsafeMutableBufferPointer(rebasing: vector[parts[source]]), from: source)
+        try messages.receive(into: vector[parts[source]], from: source)
       }
       for distance in 1..<size { try messages.send(own, to: (rank + distance) % size) }
       try messages.complete()
@@ -192,10 +166,10 @@ public struct Communicator: @unchecked Sendable {
 
   /// Sends to `target`, which calls `receive` with the same length.
   package func send<Scalar: MPIScalar>(_ values: Span<Scalar>, to target: Int) throws(MPIError) {
-    try values.withUnsafeBufferPointer { buffer throws(MPIError) in try send(buffer, to: target) }
+    try values.withReadView { values throws(MPIError) in try send(values, to: target) }
   }
 
-  func send<Scalar: MPIScalar>(_ values: UnsafeBufferPointer<Scalar>, to target: Int) throws(MPIError) {
+  func send<Scalar: MPIScalar>(_ values: VectorView<Scalar>, to target: Int) throws(MPIError) {
     try perform { () throws(MPIError) in
       var messages = Messages(self)
       try messages.send(values, to: target)
@@ -207,14 +181,10 @@ public struct Communicator: @unchecked Sendable {
   package func receive<Scalar: MPIScalar>(
     into values: inout MutableSpan<Scalar>, from source: Int
   ) throws(MPIError) {
-    try values.withUnsafeMutableBufferPointer { buffer throws(MPIError) in
-      try receive(into: buffer, from: source)
-    }
+    try values.withView { values throws(MPIError) in try receive(into: values, from: source) }
   }
 
-  func receive<Scalar: MPIScalar>(
-    into values: UnsafeMutableBufferPointer<Scalar>, from source: Int
-  ) throws(MPIError) {
+  func receive<Scalar: MPIScalar>(into values: VectorView<Scalar>, from source: Int) throws(MPIError) {
     try perform { () throws(MPIError) in
       var messages = Messages(self)
       try messages.receive(into: values, from: source)
@@ -262,15 +232,12 @@ public struct Communicator: @unchecked Sendable {
 
   // MARK: Parts
 
-  private func reduced<Scalar: MPIScalar>(_ value: Scalar, _ operation: MPI_Op) throws(MPIError) -> Scalar {
+  private func reduced<Scalar: MPIScalar>(_ value: Scalar, _ operation: cmpi_op) throws(MPIError) -> Scalar {
     if size == 1 { return value }
     var values = [value, value]
     try perform { () throws(MPIError) in
-      try withPointer(to: &values) { values throws(MPIError) in
-        let base = values.baseAddress!  // there are two
-        try complete("MPI_Iallreduce") {
-          MPI_Iallreduce(base, base + 1, 1, Scalar.mpiType, operation, handle, &$0.raw)
-        }
+      try values.withView { values throws(MPIError) in
+        try complete("MPI_Iallreduce", handle.iallreduce(values[0..<1], into: values[1..<2], operation))
       }
     }
     return values[1]
@@ -282,11 +249,8 @@ public struct Communicator: @unchecked Sendable {
     var lengths = [Int64](repeating: 0, count: size)
     lengths[rank] = Int64(length)
     try perform { () throws(MPIError) in
-      try withPointer(to: &lengths) { lengths throws(MPIError) in
-        try complete("MPI_Iallgather") {
-          MPI_Iallgather(
-            cmpi_in_place(), 0, Int64.mpiType, lengths.baseAddress, 1, Int64.mpiType, handle, &$0.raw)
-        }
+      try lengths.withView { lengths throws(MPIError) in
+        try complete("MPI_Iallgather", handle.iallgather(lengths))
       }
     }
     return lengths.map { Int($0) }
@@ -304,8 +268,8 @@ public struct Communicator: @unchecked Sendable {
   /// All ranks' arrays one after the other; `parts` says where each belongs.
   func concatenation<Scalar: MPIScalar>(of array: [Scalar], parts: [Range<Int>]) throws(MPIError) -> [Scalar]
   {
-    try filledArray(parts.last?.upperBound ?? 0) { all throws(MPIError) in
-      _ = UnsafeMutableBufferPointer(rebasing: all[parts[rank]]).update(fromContentsOf: array)
+    try Array(count: parts.last?.upperBound ?? 0) { all throws(MPIError) in
+      all[parts[rank]].copy(array)
       try allGather(all, parts: parts)
     }
   }
@@ -317,74 +281,61 @@ struct Messages {
   private static let tag: Int32 = 0
   private let communicator: Communicator
   private var requests: [cmpi_request] = []
+  /// What keeps the memory of the messages.
+  private var owners: [AnyObject] = []
 
   init(_ communicator: Communicator) { self.communicator = communicator }
 
   /// Starts to send to `target`, which receives the same length.
-  mutating func send<Scalar: MPIScalar>(_ values: UnsafeBufferPointer<Scalar>, to target: Int)
-    throws(MPIError)
-  {
-    for piece in pieces(of: values.indices, as: Scalar.self) {
-      requests.append(cmpi_no_request())
-      try check(
-        "MPI_Isend",
-        MPI_Isend(
-          values.baseAddress! + piece.lowerBound, Int32(piece.count), Scalar.mpiType, Int32(target), Self.tag,
-          communicator.handle, &requests[requests.count - 1].raw))
+  mutating func send<Scalar: MPIScalar>(_ values: VectorView<Scalar>, to target: Int) throws(MPIError) {
+    if let owner = values.owner { owners.append(owner) }
+    for piece in pieces(values) {
+      try start("MPI_Isend", communicator.handle.isend(piece, to: target, tag: Self.tag))
     }
-    communicator.courier?.count(bytes: values.count * MemoryLayout<Scalar>.stride)
+    communicator.courier?.count(bytes: values.bytes)
   }
 
   /// Starts to receive from `source`, which sends the same length.
   mutating func receive<Scalar: MPIScalar>(
-    into values: UnsafeMutableBufferPointer<Scalar>, from source: Int
+    into values: VectorView<Scalar>, from source: Int
   ) throws(MPIError) {
-    for piece in pieces(of: values.indices, as: Scalar.self) {
-      requests.append(cmpi_no_request())
-      try check(
-        "MPI_Irecv",
-        MPI_Irecv(
-          values.baseAddress! + piece.lowerBound, Int32(piece.count), Scalar.mpiType, Int32(source), Self.tag,
-          communicator.handle, &requests[requests.count - 1].raw))
+    if let owner = values.owner { owners.append(owner) }
+    for piece in pieces(values) {
+      try start("MPI_Irecv", communicator.handle.irecv(piece, from: source, tag: Self.tag))
     }
+  }
+
+  private mutating func start(_ call: StaticString, _ started: cmpi_started) throws(MPIError) {
+    try check(call, started.code)
+    requests.append(started.request)
   }
 
   /// Waits for all of them.
   mutating func complete() throws(MPIError) {
     try communicator.complete(&requests)
     requests.removeAll(keepingCapacity: true)
+    owners.removeAll(keepingCapacity: true)
   }
 }
 
-/// `range` cut into pieces that are short enough for one message.
-func pieces<Scalar>(of range: Range<Int>, as type: Scalar.Type) -> [Range<Int>] {
+/// A vector cut into pieces that are short enough for one message.
+func pieces<Scalar>(_ values: VectorView<Scalar>) -> [VectorView<Scalar>] {
   let length = Communicator.pieceBytes / MemoryLayout<Scalar>.stride
-  return stride(from: range.lowerBound, to: range.upperBound, by: length).map {
-    $0..<Swift.min($0 + length, range.upperBound)
+  return stride(from: 0, to: values.count, by: length).map {
+    values[$0..<Swift.min($0 + length, values.count)]
   }
 }
 
-/// An array of `count` numbers that `fill` writes, all of them, or throws.
-func filledArray<Scalar: MPIScalar>(
-  _ count: Int, _ fill: (UnsafeMutableBufferPointer<Scalar>) throws(MPIError) -> Void
-) throws(MPIError) -> [Scalar] {
-  var failure: MPIError?
-  let array = [Scalar](unsafeUninitializedCapacity: count) { buffer, initialized in
-    do throws(MPIError) {
-      // Without this an array's spare capacity would belong to the message.
-      try fill(UnsafeMutableBufferPointer(rebasing: buffer[0..<count]))
-      initialized = count
-    } catch {
-      failure = error
-    }
-  }
-  if let failure { throw failure }
-  return array
+/// This host's name, without MPI.
+private func hostName() -> String {
+  var name = [CChar](repeating: 0, count: 256)
+  // It writes 255 characters at most, so the last one stays 0.
+  unsafe gethostname(&name, name.count - 1)
+  return String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
 }
 
-/// The array's memory, for `body` alone.
-func withPointer<Scalar: MPIScalar>(
-  to array: inout [Scalar], _ body: (UnsafeMutableBufferPointer<Scalar>) throws(MPIError) -> Void
-) throws(MPIError) {
-  try array.withUnsafeMutableBufferPointer { buffer throws(MPIError) in try body(buffer) }
+/// This host's name as MPI has it.
+private func processorName() -> String? {
+  // There is room for what MPI writes at most.
+  unsafe text(capacity: cmpi_max_processor_name()) { unsafe MPI_Get_processor_name($0, $1) }
 }

@@ -58,9 +58,8 @@ package final class Courier: @unchecked Sendable {
   private let watch: StallWatch
   private let queue = Mutex<[Work?]>([])
   private let queued = DispatchSemaphore(value: 0)
-  /// Set by the thread itself before `init` returns.
-  private var thread: pthread_t?
-  private let ready = DispatchSemaphore(value: 0)
+  /// Set before any work is handed over.
+  private var thread: JoinableThread?
   private let sent = Atomic<Int>(0)
   /// How many threads wait for their work.
   private let waiters = Atomic<Int>(0)
@@ -69,29 +68,13 @@ package final class Courier: @unchecked Sendable {
 
   package init(_ world: Communicator, _ stallLimits: StallLimits) throws(MPIError) {
     watch = try StallWatch(world, stallLimits)
-    let box = Unmanaged.passRetained(self)
-    var thread = pthread_self()
-    let code = pthread_create(
-      &thread, nil,
-      { raw in
-        // What pthread_create was given.
-        let courier = Unmanaged<Courier>.fromOpaque(raw!).takeRetainedValue()
-        courier.runQueue()
-        return nil
-      }, box.toOpaque())
-    guard code == 0 else {
-      box.release()
-      throw MPIError(
-        "no thread for communication is to be had (\(String(cString: strerror(code)))): raise the limit of processes "
-          + "(ulimit -u) or of memory (ulimit -v, the job's memory)")
-    }
-    ready.wait()
+    thread = try JoinableThread { self.runQueue() }
   }
 
   /// Ends the thread once all work is done. MPI may then be called from any thread.
   func finish() throws(MPIError) {
     push(nil)
-    if let thread { pthread_join(thread, nil) }
+    thread?.join()
     try watch.finish()
   }
 
@@ -142,7 +125,7 @@ package final class Courier: @unchecked Sendable {
     return result!  // the work ended without an error
   }
 
-  private var isCurrent: Bool { thread.map { pthread_equal($0, pthread_self()) != 0 } ?? false }
+  private var isCurrent: Bool { thread?.isCurrent ?? false }
 
   private func push(_ work: Work?) {
     queue.withLock { $0.append(work) }
@@ -152,8 +135,6 @@ package final class Courier: @unchecked Sendable {
   private func runQueue() {
     // It adds gradients, as the computing threads do on one rank.
     cmachine_flush_denormals()
-    thread = pthread_self()
-    ready.signal()
     while true {
       guard queued.wait(timeout: .now() + StallWatch.interval) == .success else {
         watch.look(waiting: false)
@@ -180,10 +161,7 @@ package final class Courier: @unchecked Sendable {
     let start = ContinuousClock.now
     var tests = 0, looked = start
     while true {
-      var flag: Int32 = 0
-      try check(
-        "MPI_Testall", cmpi_test_all(Int32(requests.count), &requests, &flag))
-      if flag != 0 { return }
+      if try testAll(&requests) { return }
       abortIfAsked()
       tests += 1
       if tests < 50 { continue }
@@ -218,13 +196,13 @@ extension Communicator {
     // One rank has none, and may have no MPI.
     if requests.isEmpty { return }
     if let courier { return try courier.complete(&requests) }
-    try check("MPI_Waitall", cmpi_wait_all(Int32(requests.count), &requests))
+    try waitAll(&requests)
   }
 
-  /// Starts one operation and waits for it.
-  func complete(_ call: StaticString, _ start: (inout cmpi_request) -> Int32) throws(MPIError) {
-    var requests = [cmpi_no_request()]
-    try check(call, start(&requests[0]))
+  /// Waits for one operation that was started.
+  func complete(_ call: StaticString, _ started: cmpi_started) throws(MPIError) {
+    try check(call, started.code)
+    var requests = [started.request]
     try complete(&requests)
   }
 

@@ -68,7 +68,9 @@ func isAlone(_ variable: (String) -> String?) -> Bool {
 
 /// The MPI library's name and version, such as "Open MPI v4.1.4".
 package func mpiLibrary() -> String {
-  let about = text(capacity: cmpi_max_library_version()) { MPI_Get_library_version($0, $1) } ?? ""
+  // There is room for what MPI writes at most.
+  let about =
+    unsafe text(capacity: cmpi_max_library_version()) { unsafe MPI_Get_library_version($0, $1) } ?? ""
   // Open MPI goes on with where it was built, MPICH with more lines.
   guard let name = about.split(whereSeparator: { $0.isNewline || $0 == "," }).first else {
     return "an unknown MPI"
@@ -77,4 +79,7 @@ package func mpiLibrary() -> String {
 }
 
 /// The value of an environment variable.
-func environmentVariable(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
+func environmentVariable(_ name: String) -> String? {
+  // Copied at once; nothing here changes the environment meanwhile.
+  unsafe getenv(name).map { unsafe String(cString: $0) }
+}

@@ -12,36 +12,24 @@ public enum SumMethod: String, Codable, CaseIterable, Sendable {
 extension Communicator {
   /// The sum of all ranks' vectors by MPI's own reduction, each rank's part of it in its place in `vector`. The parts
   /// follow each other in rank order, without gaps.
-  package func reduceScatter(
-    _ vector: UnsafeMutableBufferPointer<Float>, parts: [Range<Int>]
-  ) throws(MPIError) {
+  func reduceScatter(_ vector: VectorView<Float>, parts: [Range<Int>]) throws(MPIError) {
     // One rank's vector is the sum.
-    if size == 1 { return }
-    let own = parts[rank], counts = parts.map { Int32($0.count) }
-    guard let base = vector.baseAddress else { return }
-    let result = UnsafeMutableBufferPointer<Float>.allocate(capacity: Swift.max(own.count, 1))
-    defer { result.deallocate() }
-    result.initialize(repeating: 0)
+    if size == 1 || vector.count == 0 { return }
+    let own = parts[rank], list = PartList(parts), result = VectorMemory<Float>(own.count, of: 0).view
     try perform { () throws(MPIError) in
-      try counts.withUnsafeBufferPointer { counts throws(MPIError) in
-        try complete("MPI_Ireduce_scatter") {
-          MPI_Ireduce_scatter(
-            base, result.baseAddress, counts.baseAddress, Float.mpiType, cmpi_sum(), handle, &$0.raw)
-        }
-      }
+      // MPI reads the list until the end.
+      defer { withExtendedLifetime(list) {} }
+      try complete("MPI_Ireduce_scatter", handle.ireduceScatter(vector, into: result, list))
     }
-    (base + own.lowerBound).update(from: result.baseAddress!, count: own.count)  // not empty
+    vector[own].copy(result)
   }
 
   /// The sum of all ranks' vectors on every rank by MPI_Allreduce, which spins while it waits: to compare with.
   package func allreduce(_ vector: UnsafeMutableBufferPointer<Float>) throws(MPIError) {
     if size == 1 { return }
-    try perform { () throws(MPIError) in
-      try check(
-        "MPI_Allreduce",
-        MPI_Allreduce(
-          cmpi_in_place(), vector.baseAddress, Int32(vector.count), Float.mpiType, cmpi_sum(), handle))
-    }
+    // The caller keeps it until this returns.
+    let vector = unsafe VectorView(vector)
+    try perform { () throws(MPIError) in try check("MPI_Allreduce", handle.allreduce(vector)) }
   }
 
   /// The same by MPI_Reduce_scatter and MPI_Allgatherv; `scratch` has room for the largest part.
@@ -50,17 +38,13 @@ extension Communicator {
     _ scratch: UnsafeMutableBufferPointer<Float>
   ) throws(MPIError) {
     if size == 1 { return }
-    let counts = parts.map { Int32($0.count) }, starts = parts.map { Int32($0.lowerBound) }
+    let list = PartList(parts)
+    // The caller keeps both until this returns.
+    let vector = unsafe VectorView(vector), own = unsafe VectorView(scratch)[0..<parts[rank].count]
     try perform { () throws(MPIError) in
-      try check(
-        "MPI_Reduce_scatter",
-        MPI_Reduce_scatter(vector.baseAddress, scratch.baseAddress, counts, Float.mpiType, cmpi_sum(), handle)
-      )
-      try check(
-        "MPI_Allgatherv",
-        MPI_Allgatherv(
-          scratch.baseAddress, counts[rank], Float.mpiType, vector.baseAddress, counts, starts, Float.mpiType,
-          handle))
+      defer { withExtendedLifetime(list) {} }
+      try check("MPI_Reduce_scatter", handle.reduceScatter(vector, into: own, list))
+      try check("MPI_Allgatherv", handle.allgatherv(own, into: vector, list))
     }
   }
 }

@@ -12,17 +12,18 @@ package struct MPIError: Error, CustomStringConvertible, Equatable, Sendable {
 /// The one place that looks at MPI's return values: `try check("MPI_Bcast", MPI_Bcast(…))`.
 package func check(_ call: StaticString, _ code: Int32) throws(MPIError) {
   if code == cmpi_success() { return }
-  let text = text(capacity: cmpi_max_error_string()) { MPI_Error_string(code, $0, $1) }
+  // There is room for what MPI writes at most.
+  let text = unsafe text(capacity: cmpi_max_error_string()) { unsafe MPI_Error_string(code, $0, $1) }
   throw MPIError("\(call) failed: \(text ?? "error \(code)")")
 }
 
 /// The text that an MPI function writes into the buffer it is given; nil if the function fails.
-func text(
+@unsafe func text(
   capacity: Int32, _ write: (UnsafeMutablePointer<CChar>, UnsafeMutablePointer<Int32>) -> Int32
 ) -> String? {
-  withUnsafeTemporaryAllocation(of: CChar.self, capacity: Int(capacity) + 1) { buffer in
-    var length: Int32 = 0
-    guard write(buffer.baseAddress!, &length) == cmpi_success() else { return nil }
-    return String(decoding: buffer.prefix(Int(length)).lazy.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-  }
+  var characters = [CChar](repeating: 0, count: Int(capacity) + 1)
+  var length: Int32 = 0
+  // It writes `capacity` characters at most, which is the caller's to know.
+  guard unsafe write(&characters, &length) == cmpi_success() else { return nil }
+  return String(decoding: characters.prefix(Int(length)).map { UInt8(bitPattern: $0) }, as: UTF8.self)
 }

@@ -3,7 +3,7 @@ import CMPI
 /// A number that MPI can carry.
 package protocol MPIScalar: BitwiseCopyable, Sendable {
   /// MPI's name for the type.
-  static var mpiType: MPI_Datatype { get }
+  static var mpiType: cmpi_type { get }
 }
 
 /// A number that `TreeReducer` can add.
@@ -12,34 +12,30 @@ package protocol MPIScalar: BitwiseCopyable, Sendable {
 /// module calls it.
 package protocol Summand: MPIScalar {
   static var zero: Self { get }
-  /// y[i] += x[i] for i in 0..<count. The two are the same memory or do not overlap.
-  static func add(_ x: UnsafePointer<Self>, to y: UnsafeMutablePointer<Self>, count: Int)
+  /// y[i] += x[i]. The two have the same length, and are the same memory or do not overlap.
+  static func add(_ x: VectorView<Self>, to y: VectorView<Self>)
 }
 
 extension UInt8: MPIScalar {
-  package static var mpiType: MPI_Datatype { cmpi_byte() }
+  package static var mpiType: cmpi_type { cmpi_byte() }
 }
 
 extension Int32: MPIScalar {
-  package static var mpiType: MPI_Datatype { cmpi_int32() }
+  package static var mpiType: cmpi_type { cmpi_int32() }
 }
 
 extension Int64: MPIScalar {
-  package static var mpiType: MPI_Datatype { cmpi_int64() }
+  package static var mpiType: cmpi_type { cmpi_int64() }
 }
 
 extension Float: Summand {
-  package static var mpiType: MPI_Datatype { cmpi_float() }
+  package static var mpiType: cmpi_type { cmpi_float() }
 
-  package static func add(_ x: UnsafePointer<Float>, to y: UnsafeMutablePointer<Float>, count: Int) {
-    for i in 0..<count { y[i] += x[i] }
-  }
+  package static func add(_ x: VectorView<Float>, to y: VectorView<Float>) { y.addEach(x) }
 }
 
 extension Double: Summand {
-  package static var mpiType: MPI_Datatype { cmpi_double() }
+  package static var mpiType: cmpi_type { cmpi_double() }
 
-  package static func add(_ x: UnsafePointer<Double>, to y: UnsafeMutablePointer<Double>, count: Int) {
-    for i in 0..<count { y[i] += x[i] }
-  }
+  package static func add(_ x: VectorView<Double>, to y: VectorView<Double>) { y.addEach(x) }
 }

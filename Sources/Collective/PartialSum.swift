@@ -1,19 +1,30 @@
 /// The sum of some neighbouring slots' vectors: a node of the tree.
 ///
-/// The vector is borrowed: whoever makes a node keeps the memory until the reduction that takes it is over.
-/// The reduction may change it.
+/// The reduction that takes it may change the vector.
 package struct SumNode<Scalar: Summand> {
   package let slots: Range<Int>
-  package let values: UnsafeMutableBufferPointer<Scalar>
+  let view: VectorView<Scalar>
 
+  /// Of a vector that is borrowed: the memory stays until the reduction that takes the node is over.
   package init(slots: Range<Int>, values: UnsafeMutableBufferPointer<Scalar>) {
+    // The caller's promise, above.
+    self.init(slots: slots, unsafe VectorView(values))
+  }
+
+  init(slots: Range<Int>, _ view: VectorView<Scalar>) {
     self.slots = slots
-    self.values = values
+    self.view = view
+  }
+
+  /// The vector's memory, for as long as the node's maker keeps it.
+  package var values: UnsafeMutableBufferPointer<Scalar> {
+    // Nothing is accessed here.
+    unsafe view.memory
   }
 
   /// The same node of a part of the vector, such as one bucket.
   package subscript(range: Range<Int>) -> SumNode {
-    SumNode(slots: slots, values: UnsafeMutableBufferPointer(rebasing: values[range]))
+    SumNode(slots: slots, view[range])
   }
 }
 
@@ -27,17 +38,14 @@ package final class PartialSum<Scalar: Summand> {
   package let count: Int
   private var tree = SumTree(slots: 0)
   private var run = 0..<0
-  private var stack: [(slots: Range<Int>, values: UnsafeMutableBufferPointer<Scalar>)] = []
+  private var stack: [SumNode<Scalar>] = []
   private var next = 0
   /// Additions that the last slot's vector still needs.
-  private var merges:
-    [(source: UnsafeMutableBufferPointer<Scalar>, target: UnsafeMutableBufferPointer<Scalar>)] = []
-  private var memory: [UnsafeMutableBufferPointer<Scalar>] = []
+  private var merges: [(source: VectorView<Scalar>, target: VectorView<Scalar>)] = []
+  private var memory: [VectorMemory<Scalar>] = []
 
   /// For vectors of `count` numbers.
   package init(count: Int) { self.count = count }
-
-  deinit { for vector in memory { vector.deallocate() } }
 
   /// Begins a batch of which this rank holds the slots `run`. The nodes of the batch before are gone.
   package func begin(_ tree: SumTree, run: Range<Int>) {
@@ -52,63 +60,57 @@ package final class PartialSum<Scalar: Summand> {
   /// Takes the next slot's vector, which may be used for the slot after it at once. Only the last slot's is
   /// not copied: it stays in use until the reduction is over.
   package func add(_ vector: UnsafeMutableBufferPointer<Scalar>) {
-    push(vector)
+    // The caller keeps it while this runs; the last slot's until the reduction is over.
+    push(unsafe VectorView(vector))
     merge(0..<count)
   }
 
   /// Takes the last slot's vector before its numbers are there; `merge` takes them part by part.
   package func addLast(_ vector: UnsafeMutableBufferPointer<Scalar>) {
-    push(vector)
+    // The caller keeps it until the reduction is over.
+    push(unsafe VectorView(vector))
     precondition(next == run.upperBound, "slot \(next - 1) is not the last of \(run)")
   }
 
   /// The numbers in `range` of the vector that was added last are there.
   package func merge(_ range: Range<Int>) {
     if range.isEmpty { return }
-    for (source, target) in merges {
-      Scalar.add(
-        source.baseAddress! + range.lowerBound, to: target.baseAddress! + range.lowerBound, count: range.count
-      )
-    }
+    for (source, target) in merges { target[range].add(source[range]) }
   }
 
-  private func push(_ vector: UnsafeMutableBufferPointer<Scalar>) {
+  private func push(_ vector: VectorView<Scalar>) {
     precondition(vector.count == count, "a vector of \(vector.count) numbers in a sum of \(count)")
     precondition(next < run.upperBound, "more vectors than the \(run.count) slots of the run")
     var slots = next..<next + 1
-    var values = vector
+    var view = vector
     merges.removeAll(keepingCapacity: true)
     next += 1
     while let top = stack.last, tree.areSiblings(top.slots, slots) {
-      merges.append((values, top.values))
+      merges.append((view, top.view))
       slots = top.slots.lowerBound..<slots.upperBound
-      values = top.values
+      view = top.view
       stack.removeLast()
     }
     if merges.isEmpty && next < run.upperBound {
-      values = free()
-      _ = values.update(fromContentsOf: vector)
+      view = free()
+      view.copy(vector)
     }
-    stack.append((slots, values))
+    stack.append(SumNode(slots: slots, view))
   }
 
   /// The run's nodes, from left to right, once all its slots are there.
   package var nodes: [SumNode<Scalar>] {
     precondition(next == run.upperBound, "slot \(next) of \(run) is missing")
-    return stack.map { SumNode(slots: $0.slots, values: $0.values) }
+    return stack
   }
 
   /// A vector that no node on the stack uses.
-  private func free() -> UnsafeMutableBufferPointer<Scalar> {
-    if let vector = memory.first(where: { vector in
-      !stack.contains { $0.values.baseAddress == vector.baseAddress }
-    }) {
+  private func free() -> VectorView<Scalar> {
+    for vector in memory.map(\.view) where !stack.contains(where: { $0.view.begins(with: vector) }) {
       return vector
     }
-    // At least one number, so that each vector has an address of its own.
-    let vector = UnsafeMutableBufferPointer<Scalar>.allocate(capacity: max(count, 1))
-    vector.initialize(repeating: .zero)
-    memory.append(UnsafeMutableBufferPointer(rebasing: vector[0..<count]))
-    return memory.last!
+    let vector = VectorMemory<Scalar>(count, of: .zero)
+    memory.append(vector)
+    return vector.view
   }
 }

@@ -37,6 +37,9 @@ extension Communicator {
     _ range: Range<Int>, of shards: Shards, own: (Range<Int>) -> UnsafeBufferPointer<Float>,
     into target: UnsafeMutableBufferPointer<Float>?, root: Int = 0
   ) throws(MPIError) {
+    // The caller keeps both until this returns.
+    let target = unsafe target.map { unsafe VectorView($0) }
+    func view(_ part: Range<Int>) -> VectorView<Float> { unsafe VectorView(reading: own(part)) }
     try perform { () throws(MPIError) in
       var messages = Messages(self)
       for bucket in shards.buckets where bucket.overlaps(range) {
@@ -45,15 +48,14 @@ extension Communicator {
           if part.isEmpty || (rank != root && rank != owner) { continue }
           if rank == root {
             guard let target else { preconditionFailure("no target on the root") }
-            let section = UnsafeMutableBufferPointer(
-              rebasing: target[part.lowerBound - range.lowerBound..<part.upperBound - range.lowerBound])
+            let section = target[part.lowerBound - range.lowerBound..<part.upperBound - range.lowerBound]
             if owner == root {
-              _ = section.update(fromContentsOf: own(part))
+              section.copy(view(part))
             } else {
               try messages.receive(into: section, from: owner)
             }
           } else {
-            try messages.send(own(part), to: root)
+            try messages.send(view(part), to: root)
           }
         }
       }

@@ -18,6 +18,24 @@ final class StallWatch: @unchecked Sendable {
     var begun = 0, ended = 0
     var activity = ""
     var isWaiting: Bool { begun > ended }
+
+    init() {}
+
+    /// As it is sent: two numbers of 8 bytes, the lowest first, and the text with zeros after it.
+    var bytes: [UInt8] {
+      func bytes(_ number: Int) -> [UInt8] { (0..<8).map { UInt8(truncatingIfNeeded: number >> (8 * $0)) } }
+      let text = Array(activity.utf8.prefix(StallWatch.textBytes))
+      return bytes(begun) + bytes(ended) + text
+        + Array(repeating: 0, count: StallWatch.textBytes - text.count)
+    }
+
+    /// From `bytes` of another rank.
+    init(_ bytes: [UInt8]) {
+      func number(_ bytes: ArraySlice<UInt8>) -> Int { bytes.reversed().reduce(0) { $0 << 8 | Int($1) } }
+      begun = number(bytes[0..<8])
+      ended = number(bytes[8..<16])
+      activity = String(decoding: bytes[16...].prefix { $0 != 0 }, as: UTF8.self)
+    }
   }
 
   let stallLimits: Mutex<Courier.StallLimits>
@@ -25,7 +43,7 @@ final class StallWatch: @unchecked Sendable {
   let activity = Mutex(StallWatch.start)
   static let start = "starting"
 
-  private let handle: MPI_Comm
+  private let handle: cmpi_comm
   private let rank, size: Int
   private let hosts: [String]
   private var own = Report(), lastSent = Report()
@@ -34,19 +52,17 @@ final class StallWatch: @unchecked Sendable {
   /// Since when others have been ahead of rank 0.
   private var behindSince: ContinuousClock.Instant?
   private var warnedAt: ContinuousClock.Instant?
-  private var message: [UInt8]
-  private var request = cmpi_no_request()
+  /// The report that is under way to rank 0.
+  private let message = VectorMemory<UInt8>(StallWatch.messageBytes, of: 0)
+  private var request = [cmpi_no_request()]
 
   init(_ world: Communicator, _ stallLimits: Courier.StallLimits) throws(MPIError) {
     self.stallLimits = Mutex(stallLimits)
     rank = world.rank
     size = world.size
     hosts = try world.allGather(world.host)
-    var code: Int32 = 0
-    handle = cmpi_duplicate(world.handle, &code)
-    try check("MPI_Comm_dup", code)
+    handle = try answer("MPI_Comm_dup", cmpi_comm_dup(world.handle))
     others = Array(repeating: Report(), count: size)
-    message = Array(repeating: 0, count: StallWatch.messageBytes)
   }
 
   func begin() {
@@ -83,34 +99,22 @@ final class StallWatch: @unchecked Sendable {
   private func send() {
     guard own != lastSent else { return }
     // One report at a time is under way.
-    var flag: Int32 = 0
-    guard cmpi_test_all(1, &request, &flag) == cmpi_success(), flag != 0 else { return }
+    guard (try? testAll(&request)) == true else { return }
     lastSent = own
-    withUnsafeBytes(of: (Int64(own.begun), Int64(own.ended))) { message.replaceSubrange(0..<16, with: $0) }
-    let text = Array(own.activity.utf8.prefix(StallWatch.textBytes))
-    message.replaceSubrange(
-      16..<StallWatch.messageBytes,
-      with: text + Array(repeating: 0, count: StallWatch.textBytes - text.count))
-    _ = message.withUnsafeBytes {
-      MPI_Isend($0.baseAddress, Int32($0.count), cmpi_byte(), 0, 0, handle, &request.raw)
-    }
+    message.view.copy(own.bytes)
+    request = [handle.isend(message.view, to: 0, tag: 0).request]
   }
 
   private func receive() {
     while true {
-      var flag: Int32 = 0, source: Int32 = 0
-      guard cmpi_probe_any(handle, &flag, &source) == cmpi_success(), flag != 0 else { return }
-      var bytes = [UInt8](repeating: 0, count: StallWatch.messageBytes)
-      guard
-        MPI_Recv(&bytes, Int32(bytes.count), cmpi_byte(), source, 0, handle, cmpi_ignore_status())
-          == cmpi_success()
-      else { return }
-      let (begun, ended) = bytes.withUnsafeBytes {
-        ($0.loadUnaligned(as: Int64.self), $0.loadUnaligned(fromByteOffset: 8, as: Int64.self))
+      let arrival = cmpi_probe_any(handle)
+      guard arrival.code == cmpi_success(), arrival.arrived != 0 else { return }
+      let source = Int(arrival.source)
+      let bytes = try? [UInt8](count: StallWatch.messageBytes) { bytes throws(MPIError) in
+        try check("MPI_Recv", handle.recv(bytes, from: source, tag: 0))
       }
-      others[Int(source)] = Report(
-        begun: Int(begun), ended: Int(ended),
-        activity: String(decoding: bytes[16...].prefix { $0 != 0 }, as: UTF8.self))
+      guard let bytes else { return }
+      others[source] = Report(bytes)
     }
   }
 
@@ -156,7 +160,7 @@ final class StallWatch: @unchecked Sendable {
 
   func finish() throws(MPIError) {
     if rank == 0 { receive() }
-    try check("MPI_Waitall", cmpi_wait_all(1, &request))
-    try check("MPI_Comm_free", cmpi_free(handle))
+    try waitAll(&request)
+    try check("MPI_Comm_free", cmpi_comm_free(handle))
   }
 }

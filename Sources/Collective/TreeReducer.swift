@@ -13,7 +13,7 @@ package final class TreeReducer<Scalar: Summand> {
   /// From this many ranks on short shards go by recursive halving, where ranks and slots allow it.
   private let halvingRanks: Int
   /// What the other ranks sent for one piece of the shard, kept from call to call.
-  private var scratch = UnsafeMutableBufferPointer<Scalar>(start: nil, count: 0)
+  private var memory = VectorMemory<Scalar>(0, of: .zero)
 
   package init(
     _ slots: Slots, over communicator: Communicator, halvingRanks: Int = TreeReducer.defaultHalvingRanks
@@ -23,8 +23,6 @@ package final class TreeReducer<Scalar: Summand> {
     self.slots = slots
     self.communicator = communicator
   }
-
-  deinit { scratch.deallocate() }
 
   /// The part of a vector of `count` numbers that `rank` owns.
   package func shard(of count: Int, rank: Int) -> Range<Int> {
@@ -40,76 +38,71 @@ package final class TreeReducer<Scalar: Summand> {
   ///   - nodes: the largest nodes of the tree inside this rank's run of slots, of `sum.count` numbers each;
   ///     none for a rank without a slot. What they hold is used up.
   ///   - filled: slots that there are in this batch, 0…slots.count. The sum of no slot is 0.
-  ///   - sum: may be the memory of one of the nodes.
+  ///   - sum: may be the memory of one of the nodes. It stays until this returns.
   package func reduceScatter(
     _ nodes: [SumNode<Scalar>], filled: Int, into sum: UnsafeMutableBufferPointer<Scalar>
   ) throws(MPIError) {
-    let rank = communicator.rank
-    let size = communicator.size
+    // The caller's promise, above.
+    try reduceScatter(nodes, filled: filled, into: unsafe VectorView(sum))
+  }
+
+  private func reduceScatter(
+    _ nodes: [SumNode<Scalar>], filled: Int, into sum: VectorView<Scalar>
+  ) throws(MPIError) {
+    let rank = communicator.rank, size = communicator.size
     let tree = tree(filled: filled)
     let nodesOfRank = (0..<size).map { tree.nodes(within: slots.run(of: $0, filled: filled)) }
     precondition(
-      nodes.map(\.slots) == nodesOfRank[rank] && nodes.allSatisfy { $0.values.count == sum.count },
-      "nodes \(nodes.map(\.slots)) of \(nodes.map(\.values.count)) numbers, a sum of \(sum.count)")
+      nodes.map(\.slots) == nodesOfRank[rank] && nodes.allSatisfy { $0.view.count == sum.count },
+      "nodes \(nodes.map(\.slots)) of \(nodes.map(\.view.count)) numbers, a sum of \(sum.count)")
     let shards = (0..<size).map { shard(of: sum.count, rank: $0) }
     let own = shards[rank]
-    guard filled > 0 else {
-      sum[own].update(repeating: .zero)
-      return
-    }
+    guard filled > 0 else { return sum[own].fill(.zero) }
 
-    let first = nodesOfRank.prefix(rank).map(\.count).reduce(0, +)  // of this rank's nodes among all nodes
     let all = nodesOfRank.flatMap { $0 }
-    let (additions, result) = tree.additions(from: all, preferred: nodes.isEmpty ? nil : first)
-    if size >= halvingRanks, sum.count * MemoryLayout<Scalar>.stride < size << 16, canHalve(tree, nodesOfRank)
-    {
-      return try reduceScatterByHalving(nodes[0].values, shards, into: sum)
+    /// Where each rank's nodes begin among all nodes.
+    let first = nodesOfRank.indices.map { nodesOfRank[..<$0].reduce(0) { $0 + $1.count } }
+    let (additions, result) = tree.additions(from: all, preferred: nodes.isEmpty ? nil : first[rank])
+    if size >= halvingRanks, sum.bytes < size << 16, canHalve(tree, nodesOfRank) {
+      return try reduceScatterByHalving(nodes[0].view, shards, into: sum)
     }
     let length = pieceLength(nodes: all.count)
-    let pieces = (shards.map(\.count).max()! + length - 1) / length
-    makeRoom(all.count * min(length, own.count))
-
+    let pieces = (shards.map(\.count).max()! + length - 1) / length  // there is a rank
+    let scratch = scratch(all.count * min(length, own.count))
     for piece in 0..<pieces {
-      let part = shards.map { shard in
-        min(
-          shard.lowerBound + piece * length, shard.upperBound)..<min(
-            shard.lowerBound + (piece + 1) * length, shard.upperBound)
+      let parts = shards.map { shard in
+        let start = shard.lowerBound + piece * length
+        return (start..<start + length).clamped(to: shard)
       }
-      let count = part[rank].count
-      /// The memory of node `index`, of all, for this piece.
-      func memory(_ index: Int) -> UnsafeMutableBufferPointer<Scalar> {
-        if nodes.indices ~= index - first {
-          return UnsafeMutableBufferPointer(rebasing: nodes[index - first].values[part[rank]])
-        }
-        return UnsafeMutableBufferPointer(rebasing: scratch[index * count..<(index + 1) * count])
+      let part = parts[rank]
+      // Node by node: this rank's part of this piece of the vector, its own or what others send.
+      let views = all.indices.map { index in
+        nodes.indices ~= index - first[rank]
+          ? nodes[index - first[rank]].view[part] : scratch[index * part.count..<(index + 1) * part.count]
       }
+      try exchange(
+        nodes, parts, into: (0..<size).map { views[first[$0]..<first[$0] + nodesOfRank[$0].count] })
+      for addition in additions { views[addition.target].add(views[addition.source]) }
+      sum[part].copy(views[result])
+    }
+  }
 
-      try communicator.perform { () throws(MPIError) in
-        var messages = Messages(communicator)
-        for distance in 1..<size {
-          let source = (rank + size - distance) % size
-          let firstOfSource = nodesOfRank.prefix(source).map(\.count).reduce(0, +)
-          for i in nodesOfRank[source].indices {
-            try messages.receive(into: memory(firstOfSource + i), from: source)
-          }
-        }
-        for distance in 1..<size {
-          let target = (rank + distance) % size
-          for node in nodes {
-            try messages.send(UnsafeBufferPointer(rebasing: node.values[part[target]]), to: target)
-          }
-        }
-        try messages.complete()
+  /// Sends every rank its part of `nodes`, and receives this rank's part of the others' nodes into `views`, of all ranks.
+  private func exchange(
+    _ nodes: [SumNode<Scalar>], _ parts: [Range<Int>], into views: [ArraySlice<VectorView<Scalar>>]
+  ) throws(MPIError) {
+    let rank = communicator.rank, size = communicator.size
+    try communicator.perform { () throws(MPIError) in
+      var messages = Messages(communicator)
+      for distance in 1..<size {
+        let source = (rank + size - distance) % size
+        for view in views[source] { try messages.receive(into: view, from: source) }
       }
-      if count == 0 { continue }
-      for addition in additions {
-        Scalar.add(
-          memory(addition.source).baseAddress!, to: memory(addition.target).baseAddress!, count: count)
+      for distance in 1..<size {
+        let target = (rank + distance) % size
+        for node in nodes { try messages.send(node.view[parts[target]], to: target) }
       }
-      let target = UnsafeMutableBufferPointer(rebasing: sum[part[rank]])
-      if memory(result).baseAddress != target.baseAddress {
-        _ = target.update(fromContentsOf: memory(result))
-      }
+      try messages.complete()
     }
   }
 
@@ -127,11 +120,10 @@ package final class TreeReducer<Scalar: Summand> {
   }
 
   private func reduceScatterByHalving(
-    _ values: UnsafeMutableBufferPointer<Scalar>, _ shards: [Range<Int>],
-    into sum: UnsafeMutableBufferPointer<Scalar>
+    _ values: VectorView<Scalar>, _ shards: [Range<Int>], into sum: VectorView<Scalar>
   ) throws(MPIError) {
     let rank = communicator.rank, size = communicator.size
-    makeRoom(sum.count + 1)
+    let scratch = scratch(sum.count)
     var distance = 1
     while distance < size {
       let partner = rank ^ distance
@@ -141,51 +133,51 @@ package final class TreeReducer<Scalar: Summand> {
       }
       let given = shardsTowards(partner), kept = shardsTowards(rank)
       let givenCount = given.reduce(0) { $0 + $1.count }, keptCount = kept.reduce(0) { $0 + $1.count }
-      let outbox = UnsafeMutableBufferPointer(rebasing: scratch[..<givenCount])
-      let inbox = UnsafeMutableBufferPointer(rebasing: scratch[givenCount..<givenCount + keptCount])
+      let outbox = scratch[0..<givenCount], inbox = scratch[givenCount..<givenCount + keptCount]
       var end = 0
       for shard in given {
-        _ = UnsafeMutableBufferPointer(rebasing: outbox[end..<end + shard.count]).update(
-          fromContentsOf: values[shard])
+        outbox[end..<end + shard.count].copy(values[shard])
         end += shard.count
       }
       try communicator.perform { () throws(MPIError) in
         var messages = Messages(communicator)
         try messages.receive(into: inbox, from: partner)
-        try messages.send(UnsafeBufferPointer(outbox), to: partner)
+        try messages.send(outbox, to: partner)
         try messages.complete()
       }
       end = 0
-      for shard in kept where !shard.isEmpty {
-        Scalar.add(
-          inbox.baseAddress! + end, to: values.baseAddress! + shard.lowerBound, count: shard.count)
+      for shard in kept {
+        values[shard].add(inbox[end..<end + shard.count])
         end += shard.count
       }
       distance *= 2
     }
-    let own = UnsafeMutableBufferPointer(rebasing: values[shards[rank]])
-    let target = UnsafeMutableBufferPointer(rebasing: sum[shards[rank]])
-    if own.baseAddress != target.baseAddress { _ = target.update(fromContentsOf: own) }
+    sum[shards[rank]].copy(values[shards[rank]])
   }
 
   /// As `reduceScatter`, but summed by the MPI library in its own order.
   package func reduceScatterByLibrary(
     _ nodes: [SumNode<Float>], into sum: UnsafeMutableBufferPointer<Float>
   ) throws(MPIError) where Scalar == Float {
+    // The caller keeps it until this returns.
+    let sum = unsafe VectorView(sum)
     if let first = nodes.first {
-      for node in nodes.dropFirst() where sum.count > 0 {
-        Float.add(node.values.baseAddress!, to: first.values.baseAddress!, count: sum.count)
-      }
-      if first.values.baseAddress != sum.baseAddress { _ = sum.update(fromContentsOf: first.values) }
+      for node in nodes.dropFirst() { first.view.add(node.view) }
+      sum.copy(first.view)
     } else {
-      sum.update(repeating: 0)
+      sum.fill(0)
     }
     try communicator.reduceScatter(
       sum, parts: (0..<communicator.size).map { shard(of: sum.count, rank: $0) })
   }
 
-  /// Fills `vector` on every rank from the shards of all ranks.
+  /// Fills `vector`, which stays until this returns, on every rank from the shards of all ranks.
   package func allGather(_ vector: UnsafeMutableBufferPointer<Scalar>) throws(MPIError) {
+    // The caller's promise, above.
+    try allGather(unsafe VectorView(vector))
+  }
+
+  private func allGather(_ vector: VectorView<Scalar>) throws(MPIError) {
     try communicator.allGather(
       vector, parts: (0..<communicator.size).map { shard(of: vector.count, rank: $0) })
   }
@@ -194,6 +186,8 @@ package final class TreeReducer<Scalar: Summand> {
   package func reduce(
     _ nodes: [SumNode<Scalar>], filled: Int, into sum: UnsafeMutableBufferPointer<Scalar>
   ) throws(MPIError) {
+    // The caller keeps it until this returns, as `reduceScatter` wants it.
+    let sum = unsafe VectorView(sum)
     try reduceScatter(nodes, filled: filled, into: sum)
     try allGather(sum)
   }
@@ -209,11 +203,14 @@ package final class TreeReducer<Scalar: Summand> {
     min(max(64 << 20 / nodes, 256 << 10), 4 << 20) / MemoryLayout<Scalar>.stride
   }
 
-  private func makeRoom(_ count: Int) {
-    if count <= scratch.count { return }
-    scratch.deallocate()
-    scratch = .allocate(capacity: count)
-    scratch.initialize(repeating: .zero)
+  /// Memory for `count` numbers.
+  private func scratch(_ count: Int) -> VectorView<Scalar> {
+    if count > memory.view.count {
+      // Before there is more, so that the two are never both there.
+      memory = VectorMemory(0, of: .zero)
+      memory = VectorMemory(count, of: .zero)
+    }
+    return memory.view
   }
 }
 
@@ -252,11 +249,9 @@ extension SumTree {
     guard slots > 0 && width > 0 else { return [Scalar](repeating: .zero, count: width) }
     var all = values
     let steps = additions(from: (0..<slots).map { $0..<$0 + 1 }).steps
-    all.withUnsafeMutableBufferPointer { all in
-      for step in steps {
-        Scalar.add(
-          all.baseAddress! + step.source * width, to: all.baseAddress! + step.target * width, count: width)
-      }
+    all.withView { all in
+      func slot(_ index: Int) -> VectorView<Scalar> { all[index * width..<(index + 1) * width] }
+      for step in steps { slot(step.target).add(slot(step.source)) }
     }
     return Array(all[0..<width])
   }

@@ -53,9 +53,8 @@ package enum World {
 
   /// How many ranks MPI has started, as long as it runs; 1 without it.
   private static var ranks: Int {
-    var size: Int32 = 1
-    guard (try? isRunning()) == true, MPI_Comm_size(cmpi_world(), &size) == cmpi_success() else { return 1 }
-    return Int(size)
+    guard (try? isRunning()) == true else { return 1 }
+    return (try? answer("MPI_Comm_size", cmpi_comm_size(cmpi_world()))) ?? 1
   }
 
   private static func report(
@@ -90,8 +89,9 @@ package enum World {
   /// then exchanges over Ethernet take half the time. A setting of the user's stays.
   private static func raiseTCPLimits() {
     for name in ["btl_tcp_eager_limit", "btl_tcp_rndv_eager_limit", "btl_tcp_max_send_size"] {
-      // A little more than a message, for its envelope.
-      setenv("OMPI_MCA_\(name)", "\(Communicator.pieceBytes + 4096)", 0)
+      // A little more than a message, for its envelope. Unsafe while another thread reads the environment: MPI, which has
+      // threads, is not yet there.
+      unsafe setenv("OMPI_MCA_\(name)", "\(Communicator.pieceBytes + 4096)", 0)
     }
   }
 
@@ -104,15 +104,12 @@ package enum World {
   /// Throws `MPIError`, or `LaunchError` if the processes that were started together are not one world.
   package static func start() throws -> Communicator {
     if isAlone(environmentVariable) { return Communicator() }
-    var isInitialized: Int32 = 0
-    try check("MPI_Initialized", MPI_Initialized(&isInitialized))
-    if isInitialized == 0 {
+    if try answer("MPI_Initialized", cmpi_initialized()) == 0 {
       if mpiLibrary().hasPrefix("Open MPI"), let error = LaunchError(openMPIBeforeInit: environmentVariable) {
         throw error
       }
       raiseTCPLimits()
-      var level: Int32 = 0
-      try check("MPI_Init_thread", MPI_Init_thread(nil, nil, cmpi_thread_serialized(), &level))
+      let level = try answer("MPI_Init_thread", cmpi_init_thread(cmpi_thread_serialized()))
       if level < cmpi_thread_serialized() {
         throw MPIError("\(mpiLibrary()) was built without threads: MPI_THREAD_SERIALIZED is needed")
       }
@@ -130,15 +127,13 @@ package enum World {
   /// Ends all ranks at once; mpirun returns `code`.
   package static func abort(code: Int32) -> Never {
     fflush(nil)
-    if (try? isRunning()) == true { MPI_Abort(cmpi_world(), code) }
+    if (try? isRunning()) == true { _ = cmpi_abort(code) }
     _exit(code)
   }
 
   private static func isRunning() throws(MPIError) -> Bool {
-    var isInitialized: Int32 = 0
-    var isFinalized: Int32 = 0
-    try check("MPI_Initialized", MPI_Initialized(&isInitialized))
-    try check("MPI_Finalized", MPI_Finalized(&isFinalized))
+    let isInitialized = try answer("MPI_Initialized", cmpi_initialized())
+    let isFinalized = try answer("MPI_Finalized", cmpi_finalized())
     return isInitialized != 0 && isFinalized == 0
   }
 
