@@ -4,15 +4,16 @@ import Glibc
 /// The ranks of a job, and how they talk.
 ///
 /// One rank answers itself, and never calls MPI: so it need not have been started. Every collective function is called by
-/// all ranks in the same order, and all of them leave with MPI's error
-/// thrown rather than the program ended. Only one thread talks at a time, the courier's if there is one. Long messages
-/// go in pieces, so a length is limited by memory alone.
+/// all ranks in the same order, returns once this rank's part is done, and throws MPI's error (`MPI_ERRORS_RETURN`) where a
+/// call of MPI fails. Only one thread talks at a time, the courier's if there is one. Long messages go in pieces, so a
+/// length is limited by memory alone.
 public struct Communicator: @unchecked Sendable {
   // MPI's handle may be used from any thread; that no two do so at once is the caller's promise to MPI
   // (MPI_THREAD_SERIALIZED).
   let handle: cmpi_comm
   /// This process's number, 0..<size.
   package let rank: Int
+  /// How many ranks the job has, 1….
   package let size: Int
   /// The name of this rank's host.
   package let host: String
@@ -47,7 +48,7 @@ public struct Communicator: @unchecked Sendable {
     try check("MPI_Comm_free", cmpi_comm_free(local))
   }
 
-  /// Waits until all ranks are here.
+  /// Waits until all ranks are here (MPI_Ibarrier).
   package func barrier() throws(MPIError) {
     if size == 1 { return }
     try perform { () throws(MPIError) in try complete("MPI_Ibarrier", cmpi_ibarrier(handle)) }
@@ -55,7 +56,7 @@ public struct Communicator: @unchecked Sendable {
 
   // MARK: One rank to all
 
-  /// Copies `root`'s numbers over those of all other ranks. All give the same length.
+  /// Copies `root`'s numbers over those of all other ranks (MPI_Ibcast). All give the same length.
   package func broadcast<Scalar: MPIScalar>(
     _ values: inout MutableSpan<Scalar>, from root: Int = 0
   ) throws(MPIError) {
@@ -91,7 +92,7 @@ public struct Communicator: @unchecked Sendable {
 
   // MARK: All ranks to one, or to all
 
-  /// Every rank's array on `root`, in rank order; an empty list on the others. Lengths may differ.
+  /// Every rank's array on `root`, `[size][its length]` in rank order; an empty list on the others. Lengths may differ.
   package func gather<Scalar: MPIScalar>(_ array: [Scalar], to root: Int = 0) throws(MPIError) -> [[Scalar]] {
     try perform { () throws(MPIError) in
       let lengths = try lengths(array.count)
@@ -117,7 +118,7 @@ public struct Communicator: @unchecked Sendable {
     try gather(Array(text.utf8), to: root).map { String(decoding: $0, as: UTF8.self) }
   }
 
-  /// Every rank's array on every rank, in rank order. Lengths may differ.
+  /// Every rank's array on every rank, `[size][its length]` in rank order. Lengths may differ.
   package func allGather<Scalar: MPIScalar>(_ array: [Scalar]) throws(MPIError) -> [[Scalar]] {
     let parts = parts(try lengths(array.count))
     let all = try concatenation(of: array, parts: parts)
@@ -130,7 +131,9 @@ public struct Communicator: @unchecked Sendable {
   }
 
   /// Fills `vector` on every rank: rank r gives the part r, which it has already. The parts follow each other
-  /// in rank order, without gaps, and are the same on all ranks.
+  /// in rank order, without gaps, and are the same on all ranks. In place, as MPI_Allgatherv with MPI_IN_PLACE.
+  ///
+  /// - Parameter vector: memory that stays until this returns.
   package func allGather<Scalar: MPIScalar>(
     _ vector: UnsafeMutableBufferPointer<Scalar>, parts: [Range<Int>]
   ) throws(MPIError) {
@@ -164,7 +167,7 @@ public struct Communicator: @unchecked Sendable {
 
   // MARK: One rank to another
 
-  /// Sends to `target`, which calls `receive` with the same length.
+  /// Sends to rank `target`, which calls `receive` with the same length; returns once the numbers may change.
   package func send<Scalar: MPIScalar>(_ values: Span<Scalar>, to target: Int) throws(MPIError) {
     try values.withReadView { values throws(MPIError) in try send(values, to: target) }
   }
@@ -177,7 +180,7 @@ public struct Communicator: @unchecked Sendable {
     }
   }
 
-  /// Receives from `source`, which calls `send` with the same length.
+  /// Receives from rank `source`, which calls `send` with the same length.
   package func receive<Scalar: MPIScalar>(
     into values: inout MutableSpan<Scalar>, from source: Int
   ) throws(MPIError) {
@@ -195,7 +198,8 @@ public struct Communicator: @unchecked Sendable {
   // MARK: Decisions that all ranks share
 
   /// Runs `body` on rank 0, and on the others once it has ended well there: an error that every rank would find
-  /// alike, such as a missing file, is said once, since rank 0's error ends the job while the others wait.
+  /// alike, such as a missing file, is said once, since rank 0's error ends the job while the others wait. Throws what
+  /// `body` throws, or `MPIError`.
   package func rootFirst<Result>(_ body: () throws -> Result) throws -> Result {
     if rank != 0 { try barrier() }
     let result = try body()
@@ -221,8 +225,8 @@ public struct Communicator: @unchecked Sendable {
   /// The smallest of all ranks' numbers.
   package func min(_ value: Double) throws(MPIError) -> Double { try reduced(value, cmpi_min()) }
 
-  /// Throws a `Disagreement` if the ranks do not all have the same value of `what`: on rank 0, while the others wait for
-  /// their end, so that it is said once.
+  /// Throws a `Disagreement` if the ranks do not all have the same value of `what`, as it is read in "the ranks differ in
+  /// recipe": on rank 0, while the others wait for their end, so that it is said once.
   package func agree(on what: String, _ value: String) throws {
     let values = try allGather(value)
     guard let disagreement = Disagreement(what, values) else { return }

@@ -4,17 +4,21 @@ import Dispatch
 import Glibc
 import Synchronization
 
-/// The communication thread of a rank: all MPI calls of a job of several ranks are made here, one piece of
-/// work after the other, in the same order on all ranks. So computing goes on meanwhile, and MPI_THREAD_SERIALIZED is enough.
+/// The communication thread of a rank: all MPI calls of a job of several ranks are made here, one piece of work after the
+/// other, in the same order on all ranks. So computing goes on meanwhile, and MPI_THREAD_SERIALIZED is enough.
 ///
 /// MPI makes no progress by itself: the thread tests what is under way and sleeps in between, since one that spins
 /// takes a core from computing. It also sees who keeps the others waiting: every rank tells rank 0 now and then where
 /// it is, and rank 0 says so after `warning` seconds of waiting and ends the job after `limit`.
+///
+/// Unchecked: what several threads touch has a lock or is atomic, but `thread`, which is set before any of them knows this
+/// object.
 package final class Courier: @unchecked Sendable {
-  /// Seconds of waiting for another rank: until it is said, and until the job ends.
+  /// Seconds of waiting for another rank: until it is said (`--stall-warning`), and until the job ends (`--stall-limit`).
   package struct StallLimits: Sendable {
     package var warning, limit: Double
 
+    /// A minute, and half an hour.
     package init(warning: Double = 60, limit: Double = 1800) {
       self.warning = warning
       self.limit = limit
@@ -22,6 +26,8 @@ package final class Courier: @unchecked Sendable {
   }
 
   /// What the thread was given to do, under way: `Work` as in PyTorch's distributed package.
+  ///
+  /// Unchecked: `body` and `failure` are the communication thread's until it signals `done`, and then of the one that waits.
   package final class Work: @unchecked Sendable {
     /// nil once it is done, so that nothing of the caller's is held any more.
     fileprivate var body: (() throws(MPIError) -> Void)?
@@ -42,7 +48,7 @@ package final class Courier: @unchecked Sendable {
       courier = nil
     }
 
-    /// Waits for its end. Only one thread waits.
+    /// Waits for its end, and throws what it threw. Only one thread waits.
     package func wait() throws(MPIError) {
       if !isOver {
         courier?.waiters.wrappingAdd(1, ordering: .relaxed)
@@ -66,6 +72,7 @@ package final class Courier: @unchecked Sendable {
   /// The code with which the job is to end at once.
   private let abortCode = Mutex<Int32?>(nil)
 
+  /// The communication thread of one of `world`'s ranks, which all make one; throws where the system has no more threads.
   package init(_ world: Communicator, _ stallLimits: StallLimits) throws(MPIError) {
     watch = try StallWatch(world, stallLimits)
     thread = try JoinableThread { self.runQueue() }
@@ -91,7 +98,7 @@ package final class Courier: @unchecked Sendable {
 
   private func abortIfAsked() { if let code = abortCode.withLock({ $0 }) { World.abort(code: code) } }
 
-  /// Bytes that this rank has sent.
+  /// Bytes that this rank has sent in messages to one other; what MPI's own collectives send is not counted.
   package var bytesSent: Int { sent.load(ordering: .relaxed) }
   func count(bytes: Int) { sent.wrappingAdd(bytes, ordering: .relaxed) }
 
@@ -107,7 +114,7 @@ package final class Courier: @unchecked Sendable {
   /// What it was noted to be doing; nil: nothing yet.
   package var activity: String? { watch.activity.withLock { $0 == StallWatch.start ? nil : $0 } }
 
-  /// Hands work over. All ranks start the same work in the same order.
+  /// Hands work over, and returns at once. All ranks start the same work in the same order.
   package func start(_ body: @escaping () throws(MPIError) -> Void) -> Work {
     let work = Work(body, self)
     push(work)
@@ -180,7 +187,7 @@ package final class Courier: @unchecked Sendable {
 }
 
 extension Communicator {
-  /// Hands work to the communication thread, where there is one, else runs it at once.
+  /// Hands work to the communication thread, where there is one, else runs it at once; an error waits in the `Work`.
   package func start(_ body: @escaping () throws(MPIError) -> Void) -> Courier.Work {
     if let courier { return courier.start(body) }
     do throws(MPIError) {

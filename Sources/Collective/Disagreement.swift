@@ -1,5 +1,6 @@
 /// Ranks that should have the same have not: what, and which rank has which.
 package struct Disagreement: Error, CustomStringConvertible, Equatable, Sendable {
+  /// Such as "the ranks differ in recipe: ranks 0–1, 3 have a, rank 2 has b".
   package let description: String
 
   /// Nil if all `values`, in rank order, are equal.
@@ -15,7 +16,7 @@ package struct Disagreement: Error, CustomStringConvertible, Equatable, Sendable
     description = "the ranks differ in \(what): " + groups.joined(separator: ", ")
   }
 
-  /// "rank 3 has", "ranks 0–2, 5 have"; in rising order.
+  /// "rank 3 has", "ranks 0–2, 5 have"; `ranks`, one or more, in rising order.
   package static func list(_ ranks: [Int]) -> String {
     var runs: [ClosedRange<Int>] = []
     for rank in ranks {

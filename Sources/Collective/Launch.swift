@@ -3,6 +3,7 @@ import Glibc
 
 /// The program was started in a way that gives several worlds of one rank instead of one world of several.
 package struct LaunchError: Error, CustomStringConvertible, Equatable, Sendable {
+  /// What is wrong, and how to start the program instead.
   package let description: String
 
   init(_ description: String) { self.description = description }

@@ -24,7 +24,8 @@ extension Communicator {
     vector[own].copy(result)
   }
 
-  /// The sum of all ranks' vectors on every rank by MPI_Allreduce, which spins while it waits: to compare with.
+  /// The sum of all ranks' vectors on every rank by MPI_Allreduce, which spins while it waits: to compare with. In place; the
+  /// memory stays until this returns.
   package func allreduce(_ vector: UnsafeMutableBufferPointer<Float>) throws(MPIError) {
     if size == 1 { return }
     // The caller keeps it until this returns.
@@ -32,7 +33,8 @@ extension Communicator {
     try perform { () throws(MPIError) in try check("MPI_Allreduce", handle.allreduce(vector)) }
   }
 
-  /// The same by MPI_Reduce_scatter and MPI_Allgatherv; `scratch` has room for the largest part.
+  /// The same by MPI_Reduce_scatter and MPI_Allgatherv; `scratch` has room for the largest of `parts`, which are one a rank,
+  /// in rank order, without gaps.
   package func reduceScatterAllGather(
     _ vector: UnsafeMutableBufferPointer<Float>, parts: [Range<Int>],
     _ scratch: UnsafeMutableBufferPointer<Float>

@@ -2,6 +2,7 @@ import CMPI
 
 /// An MPI call failed: the call's name and MPI's own text.
 package struct MPIError: Error, CustomStringConvertible, Equatable, Sendable {
+  /// Such as "MPI_Ibcast failed: MPI_ERR_ROOT: invalid root".
   package let description: String
 
   init(_ description: String) { self.description = description }

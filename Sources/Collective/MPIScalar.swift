@@ -11,6 +11,7 @@ package protocol MPIScalar: BitwiseCopyable, Sendable {
 /// The loop is a requirement, not a generic function: it is compiled once for each type, in lanes, whatever
 /// module calls it.
 package protocol Summand: MPIScalar {
+  /// What a sum begins with.
   static var zero: Self { get }
   /// y[i] += x[i]. The two have the same length, and are the same memory or do not overlap.
   static func add(_ x: VectorView<Self>, to y: VectorView<Self>)

@@ -2,6 +2,7 @@
 ///
 /// The reduction that takes it may change the vector.
 package struct SumNode<Scalar: Summand> {
+  /// Which slots' vectors it is the sum of.
   package let slots: Range<Int>
   let view: VectorView<Scalar>
 
@@ -57,7 +58,7 @@ package final class PartialSum<Scalar: Summand> {
     stack.removeAll(keepingCapacity: true)
   }
 
-  /// Takes the next slot's vector, which may be used for the slot after it at once. Only the last slot's is
+  /// Takes the next slot's vector, `[count]`, which may be used for the slot after it at once. Only the last slot's is
   /// not copied: it stays in use until the reduction is over.
   package func add(_ vector: UnsafeMutableBufferPointer<Scalar>) {
     // The caller keeps it while this runs; the last slot's until the reduction is over.
@@ -65,7 +66,7 @@ package final class PartialSum<Scalar: Summand> {
     merge(0..<count)
   }
 
-  /// Takes the last slot's vector before its numbers are there; `merge` takes them part by part.
+  /// Takes the last slot's vector, `[count]`, before its numbers are there; `merge` takes them part by part.
   package func addLast(_ vector: UnsafeMutableBufferPointer<Scalar>) {
     // The caller keeps it until the reduction is over.
     push(unsafe VectorView(vector))

@@ -1,6 +1,8 @@
 /// How a long vector lies over ranks while it is reduced and updated: cut into buckets, which are exchanged one after
-/// the other, and each bucket into one shard a rank.
+/// the other (as in PyTorch's DistributedDataParallel), and each bucket into one shard a rank, which alone updates it (as in
+/// ZeRO, Rajbhandari et al. 2020).
 package struct Shards: Equatable, Sendable {
+  /// Numbers in the vector, and over how many ranks they lie.
   package let count, ranks: Int
   /// From the vector's end to its start: backward passes finish the last layers first.
   package let buckets: [Range<Int>]
@@ -8,6 +10,7 @@ package struct Shards: Equatable, Sendable {
   /// Numbers of 4 bytes in a bucket: long enough for the bandwidth, short enough to start early.
   package static let bucketLength = 6_553_600
 
+  /// A vector of `count` numbers in as few, evenly long buckets of at most `bucketLength` numbers as will do.
   package init(_ count: Int, over ranks: Int, bucketLength: Int = Shards.bucketLength) {
     precondition(count >= 0 && ranks > 0 && bucketLength > 0, "\(count) numbers over \(ranks) ranks")
     self.count = count
@@ -18,7 +21,7 @@ package struct Shards: Equatable, Sendable {
     buckets = (0..<pieces).reversed().map { cut[$0] }
   }
 
-  /// The part of a bucket that `rank` owns.
+  /// The part of a bucket that `rank` owns, as a range of the whole vector; empty where numbers are fewer than ranks.
   package func shard(of bucket: Range<Int>, rank: Int) -> Range<Int> {
     let block = BlockDistribution(bucket.count, over: ranks)[rank]
     return bucket.lowerBound + block.lowerBound..<bucket.lowerBound + block.upperBound
@@ -31,8 +34,11 @@ package struct Shards: Equatable, Sendable {
 }
 
 extension Communicator {
-  /// Brings `range` of a vector that lies over the ranks to `root`, into `target` there. `own` gives this rank's
-  /// numbers of a range that it owns as a whole.
+  /// Brings `range` of a vector that lies over the ranks to rank `root`.
+  ///
+  /// - Parameters:
+  ///   - own: this rank's numbers of a range that it owns as a whole, in memory that stays until this returns.
+  ///   - target: on the root, where the numbers go: `[range.count]`, memory that stays until this returns. Nil on others.
   package func gather(
     _ range: Range<Int>, of shards: Shards, own: (Range<Int>) -> UnsafeBufferPointer<Float>,
     into target: UnsafeMutableBufferPointer<Float>?, root: Int = 0

@@ -2,16 +2,19 @@
 ///
 /// Where slots and ranks are both powers of two each run is one node of the sum's tree.
 public struct Slots: Equatable, Sendable {
+  /// Slots of a full batch.
   package let count: Int
+  /// Ranks that they are dealt to, 1….
   package let ranks: Int
 
+  /// `count` slots, 0…, dealt to `ranks`.
   package init(_ count: Int, over ranks: Int) {
     precondition(count >= 0 && ranks > 0, "\(count) slots over \(ranks) ranks")
     self.count = count
     self.ranks = ranks
   }
 
-  /// The slots of `rank`.
+  /// The slots of `rank` in a full batch; none where ranks are more than slots.
   package func run(of rank: Int) -> Range<Int> {
     precondition(0..<ranks ~= rank, "rank \(rank) of \(ranks)")
     return BlockDistribution(count, over: ranks)[rank]

@@ -7,6 +7,7 @@ package struct SumTree: Equatable, Sendable {
   /// The slots that are filled, the leaves.
   package let slots: Int
 
+  /// The tree of a batch of which the first `slots` slots, 0…, are filled.
   package init(slots: Int) {
     precondition(slots >= 0, "a tree over \(slots) slots")
     self.slots = slots
@@ -18,7 +19,7 @@ package struct SumTree: Equatable, Sendable {
     return node.lowerBound + 1 << (Int.bitWidth - 1 - (node.count - 1).leadingZeroBitCount)
   }
 
-  /// The largest nodes that lie wholly inside `run`, from left to right.
+  /// The largest nodes that lie wholly inside `run`, as ranges of slots from left to right: what a rank adds up alone.
   package func nodes(within run: Range<Int>) -> [Range<Int>] {
     var nodes: [Range<Int>] = []
     func visit(_ node: Range<Int>) {

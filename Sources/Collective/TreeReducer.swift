@@ -7,6 +7,7 @@
 /// still have and add, which is the tree's own order; as many bytes in log2 N messages. Between `reduceScatter` and
 /// `allGather` an optimiser can work on its shard alone.
 package final class TreeReducer<Scalar: Summand> {
+  /// Whose ranks' vectors are added.
   package let communicator: Communicator
   /// How the batch is dealt to the ranks.
   package let slots: Slots
@@ -15,6 +16,7 @@ package final class TreeReducer<Scalar: Summand> {
   /// What the other ranks sent for one piece of the shard, kept from call to call.
   private var memory = VectorMemory<Scalar>(0, of: .zero)
 
+  /// All ranks of `communicator` make one, with the same `halvingRanks`; of each, one sum goes on at a time.
   package init(
     _ slots: Slots, over communicator: Communicator, halvingRanks: Int = TreeReducer.defaultHalvingRanks
   ) {
@@ -155,7 +157,8 @@ package final class TreeReducer<Scalar: Summand> {
     sum[shards[rank]].copy(values[shards[rank]])
   }
 
-  /// As `reduceScatter`, but summed by the MPI library in its own order.
+  /// As `reduceScatter`, but summed by the MPI library in its own order; of `sum`, this rank's shard is the result and the rest
+  /// is used up.
   package func reduceScatterByLibrary(
     _ nodes: [SumNode<Float>], into sum: UnsafeMutableBufferPointer<Float>
   ) throws(MPIError) where Scalar == Float {
@@ -182,7 +185,7 @@ package final class TreeReducer<Scalar: Summand> {
       vector, parts: (0..<communicator.size).map { shard(of: vector.count, rank: $0) })
   }
 
-  /// Writes the whole sum into `sum` on every rank: `reduceScatter`, then `allGather`.
+  /// Writes the whole sum into `sum` on every rank, an allreduce: `reduceScatter`, then `allGather`.
   package func reduce(
     _ nodes: [SumNode<Scalar>], filled: Int, into sum: UnsafeMutableBufferPointer<Scalar>
   ) throws(MPIError) {
@@ -218,7 +221,7 @@ extension Communicator {
   /// The values of all slots, in slot order, on every rank: `[filled, width]`.
   ///
   /// - Parameters:
-  ///   - values: this rank's, `width` of them for each filled slot of its run.
+  ///   - values: this rank's, `width` of them for each filled slot of its run: `[its filled slots, width]`.
   ///   - filled: slots that there are in this batch, 0…slots.count.
   package func gatherBySlot<Scalar: MPIScalar>(
     _ values: [Scalar], width: Int, slots: Slots, filled: Int
@@ -233,7 +236,8 @@ extension Communicator {
     return try concatenation(of: values, parts: parts)
   }
 
-  /// The sum of all slots' values along the tree, on every rank: for losses and scores, of which a slot has few. `[width]`.
+  /// The sum of all slots' values along the tree, on every rank: for losses and scores, of which a slot has few.
+  /// `[its filled slots, width]` to `[width]`.
   package func sumBySlot<Scalar: Summand>(
     _ values: [Scalar], width: Int, slots: Slots, filled: Int
   ) throws(MPIError) -> [Scalar] {

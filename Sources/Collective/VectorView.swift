@@ -7,22 +7,27 @@
 @safe package struct VectorView<Scalar: BitwiseCopyable> {
   /// For what MPI reads and writes, and for callers who have pointers.
   @unsafe let memory: UnsafeMutableBufferPointer<Scalar>
+  /// What keeps the memory; nil where its maker does.
   let owner: AnyObject?
 
   /// Of memory that stays as long as the view is used.
   @unsafe init(_ memory: UnsafeMutableBufferPointer<Scalar>, owner: AnyObject? = nil) {
-    // One view is all there is to `memory`; nothing is accessed.
+    // Nothing is accessed here.
     unsafe self.memory = memory
     self.owner = owner
   }
 
   /// Of memory that is only read: whoever makes it sends it, and nothing else.
   @unsafe init(reading memory: UnsafeBufferPointer<Scalar>) {
+    // Nothing is written through it, as the maker promises.
     unsafe self.init(UnsafeMutableBufferPointer(mutating: memory))
   }
 
-  // A count is no access.
-  var count: Int { unsafe memory.count }
+  /// How many numbers there are.
+  var count: Int {
+    // A count is no access.
+    unsafe memory.count
+  }
   var bytes: Int { count * MemoryLayout<Scalar>.stride }
 
   /// A part of it.

@@ -11,7 +11,7 @@ package enum World {
   ///
   /// `body` returns the exit code that all ranks agree on. An error that leaves it on any rank is printed on
   /// standard error, with rank and host if there are several, and ends the job: all ranks, with `exitCode` of
-  /// the error. Call it once in a process.
+  /// the error. Call it once in a process, on the thread that is to wait for the ranks.
   package static func run(
     exitCode: (any Error) -> Int32, body: (Communicator) throws -> Int32
   ) -> Int32 {
@@ -119,12 +119,12 @@ package enum World {
     return communicator
   }
 
-  /// Finalises MPI if it is running.
+  /// Finalises MPI if it is running; all ranks together.
   package static func finish() throws(MPIError) {
     if try isRunning() { try check("MPI_Finalize", MPI_Finalize()) }
   }
 
-  /// Ends all ranks at once; mpirun returns `code`.
+  /// Ends all ranks at once (MPI_Abort), or this process alone where MPI does not run; mpirun returns `code`.
   package static func abort(code: Int32) -> Never {
     fflush(nil)
     if (try? isRunning()) == true { _ = cmpi_abort(code) }
