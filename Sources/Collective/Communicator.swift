@@ -324,6 +324,8 @@ struct Messages {
 
 /// A vector cut into pieces that are short enough for one message.
 func pieces<Scalar>(_ values: VectorView<Scalar>) -> [VectorView<Scalar>] {
+  if values.count == 0 { return [] }
+  if values.bytes <= Communicator.pieceBytes { return [values] }
   let length = Communicator.pieceBytes / MemoryLayout<Scalar>.stride
   return stride(from: 0, to: values.count, by: length).map {
     values[$0..<Swift.min($0 + length, values.count)]

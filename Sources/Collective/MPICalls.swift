@@ -102,14 +102,11 @@ struct PartList {
   private let end: Int
 
   init(_ parts: [Range<Int>]) {
-    func list(_ numbers: [Int32]) -> VectorView<Int32> {
-      let memory = VectorMemory<Int32>(numbers.count, of: 0)
-      memory.view.copy(numbers)
-      return memory.view
-    }
-    counts = list(parts.map { Int32($0.count) })
-    starts = list(parts.map { Int32($0.lowerBound) })
-    end = parts.map(\.upperBound).max() ?? 0
+    let lists = VectorMemory<Int32>(2 * parts.count, of: 0).view
+    lists.copy(parts.map { Int32($0.count) } + parts.map { Int32($0.lowerBound) })
+    counts = lists[0..<parts.count]
+    starts = lists[parts.count..<2 * parts.count]
+    end = parts.last?.upperBound ?? 0
   }
 
   func check(_ count: Int) { precondition(end <= count, "parts up to \(end) of \(count) numbers") }

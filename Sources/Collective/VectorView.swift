@@ -35,7 +35,8 @@
     precondition(
       range.lowerBound >= 0 && range.upperBound <= count, "\(range) of a vector of \(count) numbers")
     // Inside, as was just checked.
-    return unsafe VectorView(UnsafeMutableBufferPointer(rebasing: memory[range]), owner: owner)
+    let start = unsafe memory.baseAddress.map { unsafe $0 + range.lowerBound }
+    return unsafe VectorView(UnsafeMutableBufferPointer(start: start, count: range.count), owner: owner)
   }
 
   /// Copies all of `other`, which has the same length; the two may be the same memory.
