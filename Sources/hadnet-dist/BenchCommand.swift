@@ -60,17 +60,17 @@ struct BenchCommand: ParsableCommand {
       discussion: "Example: hadnet-dist bench step --shape 80x96x80 --k 32 --threads 2 --json")
     @OptionGroup var options: Options
     @Option(help: "Which stage's step; uhemis and uhved see a window of --shape.")
-    var stage = Stage.hadnet
+    var stage = Method.hadnet
 
     func validate() throws {
-      if stage == .uhemis || stage == .uhved, options.k % 2 != 0 {
+      if stage.hasOwnWidth, options.k % 2 != 0 {
         throw ValidationError("--k is \(options.k); \(stage.rawValue) needs an even number")
       }
     }
 
     func run() throws {
       runInWorld { communicator in
-        let reduction = Reduction(Slots(communicator.size, over: communicator.size), over: communicator)
+        let reduction = BatchLayout(Slots(communicator.size, over: communicator.size), over: communicator)
         let workers = try options.shared.workers(communicator)
         try options.shared.warnOfCores(workers, communicator)
         let result = try StepBenchmark(stage, size: options.shape, k: options.k, repeats: options.repeats)
@@ -78,7 +78,7 @@ struct BenchCommand: ParsableCommand {
         guard communicator.rank == 0 else { return }
         if options.json { return try BenchCommand.printJSON(result) }
         Output.print(
-          "\(result.stage.method), \(result.shape) (x, y, z), k = \(result.k), \(result.ranks) rank(s) × "
+          "\(result.stage.title), \(result.shape) (x, y, z), k = \(result.k), \(result.ranks) rank(s) × "
             + "\(result.threads) thread(s), \(result.kernels)"
         )
         Output.print(String(format: "%.3f s a step, peak %.2f GiB", result.seconds, result.peakGiB))
@@ -120,12 +120,13 @@ struct BenchCommand: ParsableCommand {
       discussion: "Example: hadnet-dist bench conv --shape 80x96x80 --k 32 --threads 2")
     @OptionGroup var options: Options
     @Option(help: "Only layers with this in their names.") var layer: String?
-    @Option(help: "uhemis or uhved for the layers of those.") var stage = Stage.hadnet
+    @Option(help: "uhemis or uhved for the layers of those.") var stage = Method.hadnet
 
     func run() throws {
       let workers = try options.shared.workers(nil)
-      let rows = ConvolutionBenchmark(stage, size: options.shape, k: options.k, repeats: options.repeats).run(
-        workers, only: layer)
+      let rows = try ConvolutionBenchmark(stage, size: options.shape, k: options.k, repeats: options.repeats)
+        .run(
+          workers, only: layer)
       if rows.isEmpty, let layer { throw ValidationError("No layer has '\(layer)' in its name.") }
       if options.json { return try BenchCommand.printJSON(rows) }
       guard let first = rows.first else { return }

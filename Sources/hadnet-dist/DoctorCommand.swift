@@ -67,7 +67,7 @@ struct DoctorCommand: ParsableCommand {
     if let choice = Startup.kernelChoice { say(.fact, "blas       \(choice)") }
     if let warning = Startup.kernelWarning { say(.warning, "blas       \(warning)") }
     let benchmark = ConvolutionBenchmark(size: Size(160, 192, 160), k: 32, repeats: 1)
-    for (method, layers) in benchmark.methods {
+    for (method, layers) in try benchmark.methods() {
       say(.fact, "kernels    \(method): \(layers.joined(separator: ", "))")
     }
     let memory = Double(ProcessInfo.processInfo.physicalMemory) / 1_073_741_824

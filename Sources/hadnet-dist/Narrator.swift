@@ -163,11 +163,11 @@ final class Narrator {
     case .began(let stage, let epochs, let done, let steps, let updates):
       self.epochs = epochs
       say(
-        "\(stage.method): \(epochs.named("epoch")) of \(updates.perEpoch.named("step")), "
+        "\(stage.title): \(epochs.named("epoch")) of \(updates.perEpoch.named("step")), "
           + updates.all.named("update")
           + (updates.batch > 1 ? "; the paper's batch of 1 makes \(updates.alone)" : "")
           + (done > 0 ? "; \(steps.named("step")) to go after epoch \(done)" : ""))
-      bar.start(stage.method, total: steps)
+      bar.start(stage.title, total: steps)
     case .step(_, let epoch, let step, let of, let loss, _, let times):
       bar.advance(detail: "epoch \(epoch), loss " + String(format: "%.4f", loss))
       if isVerbose {
@@ -178,7 +178,7 @@ final class Narrator {
               times.exposed, times.dataWait))
       }
     case .epoch(let stage, let record, let seconds, let isBest):
-      var text = "\(stage.method) \(record.epoch)/\(epochs): loss " + String(format: "%.4f", record.loss)
+      var text = "\(stage.title) \(record.epoch)/\(epochs): loss " + String(format: "%.4f", record.loss)
       if let accuracy = record.terms["accuracy"], let updated = record.terms["updated"] {
         text += String(
           format: ", discriminator %.0f %% right, updated in %.0f %%", 100 * accuracy, 100 * updated)
@@ -187,11 +187,11 @@ final class Narrator {
         text += String(format: ", Dice WT %.1f TC %.1f ET %.1f %%", 100 * wt, 100 * tc, 100 * et)
       }
       say(text + String(format: ", %.1f s", seconds) + (isBest ? ", best" : ""))
-    case .found(let stage, let epochs): say("\(stage.method): done before, \(epochs.named("epoch"))")
+    case .found(let stage, let epochs): say("\(stage.title): done before, \(epochs.named("epoch"))")
     case .evaluating(let stage, let set, let cases):
-      say("\(stage.method): segmenting \(EvaluatedSet.count(cases, set))")
+      say("\(stage.title): segmenting \(EvaluatedSet.count(cases, set))")
     case .sampling(let stage, let set, let samples, let cases):
-      say("\(stage.method): \(samples) dropout samples of \(EvaluatedSet.count(cases, set))")
+      say("\(stage.title): \(samples) dropout samples of \(EvaluatedSet.count(cases, set))")
     case .split(let table):
       for line in table.lines { say(line) }
       if let leak = table.leak { bar.warn(leak) }

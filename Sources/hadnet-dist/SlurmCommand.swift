@@ -42,7 +42,7 @@ struct SlurmCommand: ParsableCommand {
   @Option(help: "study: every stage and the evaluation; train: one stage.")
   var command = Task.study
   @Option(help: "The stage for --command train.")
-  var stage: Stage?
+  var stage: Method?
   @Option(help: "Seeds of --command study, one after the other in one job.")
   var seeds: Int?
   @Option(help: "The data set's folder; default: the recipe's data.path.", completion: .directory)
@@ -74,7 +74,7 @@ struct SlurmCommand: ParsableCommand {
     )
     let slots = Slots(recipe.batch ?? begun ?? nodes * ranks, over: nodes * ranks)
     let (size, sizeIsFrom) = SlurmCommand.size(recipe, root)
-    let memories = (command == .study ? Stage.allCases : [stage ?? .teacher]).map {
+    let memories = (command == .study ? Method.allCases : [stage ?? .teacher]).map {
       RankMemory($0, recipe, size: size, slots: slots, threads: threads)
     }
     // There is a stage.
@@ -149,11 +149,11 @@ struct SlurmCommand: ParsableCommand {
     let stages = command == .train ? [stage ?? .teacher] : [.teacher, .hadnet]
     let all = stages.compactMap { stage -> String? in
       // Methods that see windows count those, not cases.
-      guard let epochs = SlurmCommand.epochs(stage, recipe) else { return nil }
-      return "\(stage.method) \((epochs * steps).named("update")) in \(epochs.named("epoch"))"
+      guard let epochs = recipe.settings(stage).epochCount else { return nil }
+      return "\(stage.title) \((epochs * steps).named("update")) in \(epochs.named("epoch"))"
         + (batch > 1 ? " (the paper's batch of 1: \(epochs * count))" : "")
     }
-    if all.isEmpty { return "Windows, not cases, make the steps of \(stages[0].method)." }
+    if all.isEmpty { return "Windows, not cases, make the steps of \(stages[0].title)." }
     return
       "\(known) \(cases == 1 ? "makes" : "make") \(steps) step\(steps == 1 ? "" : "s") an epoch: \(all.joined(separator: ", "))."
   }
@@ -243,17 +243,6 @@ struct SlurmCommand: ParsableCommand {
   }
 
   // MARK: Sizes
-
-  /// Epochs of a stage; nil for those that see windows.
-  private static func epochs(_ stage: Stage, _ recipe: Recipe) -> Int? {
-    switch stage {
-    case .teacher: recipe.teacher.epochs
-    case .student: recipe.student.epochs
-    case .hadnet, .adnet, .control: recipe.hadnet.epochs
-    case .kdnet: recipe.kdnet.epochs
-    case .uhemis, .uhved: nil
-    }
-  }
 
   /// The training cases of a data set that can be seen.
   private static func trainingCases(_ recipe: Recipe, _ root: String) -> Int? {

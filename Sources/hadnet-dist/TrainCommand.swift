@@ -3,7 +3,7 @@ import Collective
 import Foundation
 import HADNet
 
-extension Stage: ExpressibleByArgument {}
+extension Method: ExpressibleByArgument {}
 
 /// What `train` and `study` have in common.
 struct RunOptions: ParsableArguments {
@@ -93,7 +93,7 @@ struct RunOptions: ParsableArguments {
   ///   - stage: the only one that is trained; nil: a study of `stages`.
   ///   - stages: those that a study is asked for; nil: with --resume those that its run was asked for, else all.
   func start(
-    seeds: Int = 1, seed: UInt64? = nil, stage: Stage? = nil, stages: [Stage]? = nil,
+    seeds: Int = 1, seed: UInt64? = nil, stage: Method? = nil, stages: [Method]? = nil,
     _ body: (Session) throws -> Void
   ) -> Never {
     Interrupts.watch()
@@ -106,7 +106,7 @@ struct RunOptions: ParsableArguments {
       communicator.courier?.stallLimits = .init(warning: stallWarning, limit: stallLimit)
       // Rank 0 reads, so that a mistake in the recipe is said once.
       var texts: [String] = [], path = "", hasBatch = true, text = ""
-      var kept: [Stage]?, chosen: [Stage] = []
+      var kept: [Method]?, chosen: [Method] = []
       var locks: RunLocks?
       defer { locks?.release() }
       if communicator.rank == 0 {
@@ -125,11 +125,11 @@ struct RunOptions: ParsableArguments {
         path = try folder ?? RunFolder.standard(for: recipe, from: file)
         let run = RunFolder(path), ranks = communicator.size
         // What a stage builds on is there before the stage is marked as begun.
-        for earlier in stage?.builds ?? [] { _ = try run.best(earlier) }
+        for earlier in stage?.needs ?? [] { _ = try run.best(earlier) }
         if stage == nil, stages == nil, resume {
           kept = run.askedStages ?? run.seeds.first.flatMap { run.seed($0).askedStages }
         }
-        chosen = stage.map { [$0] } ?? stages ?? kept ?? Stage.allCases
+        chosen = stage.map { [$0] } ?? stages ?? kept ?? Method.allCases
         // Before anything is written that another job may be writing. Each of several seeds has locks of its own.
         locks = try RunLocks(run, seeds > 1 ? [] : chosen, evaluates: stage == nil)
         let recipes =
@@ -145,7 +145,7 @@ struct RunOptions: ParsableArguments {
         String.init)
       path = try communicator.broadcast(path)
       chosen = try communicator.broadcast(chosen.map(\.rawValue).joined(separator: " ")).split(separator: " ")
-        .compactMap { Stage(rawValue: String($0)) }
+        .compactMap { Method(rawValue: String($0)) }
       let session = try Session(
         texts.map { try Recipe(yaml: $0, file: "\(path)/recipe.yaml") }, RunFolder(path), chosen,
         isAsked: (stages ?? kept) != nil, communicator, stop, self, locks)
@@ -188,7 +188,7 @@ struct Session {
   let recipes: [Recipe]
   let run: RunFolder
   /// Those that are trained.
-  let stages: [Stage]
+  let stages: [Method]
   let narrator: Narrator
   /// Whether a study is of `stages` alone.
   private let isAsked: Bool
@@ -201,7 +201,7 @@ struct Session {
 
   /// All ranks together.
   init(
-    _ recipes: [Recipe], _ run: RunFolder, _ stages: [Stage], isAsked: Bool, _ communicator: Communicator,
+    _ recipes: [Recipe], _ run: RunFolder, _ stages: [Method], isAsked: Bool, _ communicator: Communicator,
     _ stop: StopWatch, _ options: RunOptions, _ locks: RunLocks?
   ) throws {
     self.stages = stages
@@ -256,12 +256,8 @@ struct TrainCommand: ParsableCommand {
       "Example: mpirun -n 4 hadnet-dist train recipes/paper.yaml --data BraTS2019 --run run --stage teacher")
 
   @OptionGroup var options: RunOptions
-  @Option(
-    help: """
-      teacher, student, hadnet, control (the student trained on with λ = 0), adnet, kdnet, uhemis or uhved. hadnet and \
-      adnet start from teacher and student of the same run, control from the student, kdnet from the teacher.
-      """)
-  var stage = Stage.teacher
+  @Option(help: ArgumentHelp("What is trained.", discussion: "One of \(Method.help)."))
+  var stage = Method.teacher
 
   func run() throws {
     options.start(stage: stage) { session in
@@ -294,7 +290,7 @@ struct StudyCommand: ParsableCommand {
       "Stages that are trained and compared, with what they build on; such as hadnet,kdnet.",
       discussion: """
         Default: with --resume those that the run was last asked for, else all: \
-        \(Stage.allCases.map(\.rawValue).joined(separator: ",")).
+        \(Method.allCases.map(\.rawValue).joined(separator: ",")).
         """))
   var stages: StageList?
   @Option(
@@ -347,14 +343,14 @@ extension TimeLimit: ExpressibleByArgument {
 
 /// Stages of a study, in their order, with what they build on.
 struct StageList: ExpressibleByArgument {
-  let stages: [Stage]
+  let stages: [Method]
 
   init?(argument: String) {
     let named = argument.split(separator: ",", omittingEmptySubsequences: false).map {
-      Stage(rawValue: String($0))
+      Method(rawValue: String($0))
     }
     guard !named.contains(nil) else { return nil }
-    let wanted = Set(named.compactMap { $0 }.flatMap { [$0] + $0.builds })
-    stages = Stage.allCases.filter { wanted.contains($0) }
+    let wanted = Set(named.compactMap { $0 }.flatMap { [$0] + $0.needs })
+    stages = Method.allCases.filter { wanted.contains($0) }
   }
 }

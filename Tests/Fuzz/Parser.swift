@@ -128,10 +128,10 @@ enum Parser: UInt8, CaseIterable {
       let mark = CheckpointFolder.Mark(state)
       check(CheckpointFolder.Mark(mark.name), mark)
       check(state.history.count, state.epoch)
-      _ = DiscriminatorWatch.warning(state.history)
+      _ = state.stage.watch(state.history.map { $0.values(state.stage.terms) })
       var history = History(columns: EpochRecord.columns(state.stage))
       for record in state.history { history.append(record.values(state.stage)) }
-      for chart in RunReport.charts(state.stage.method, history) { _ = chart?.svg() }
+      for chart in RunReport.charts(state.stage, history) { _ = chart?.svg() }
       var next = state
       _ = next.observe(0.5)
     }
@@ -143,13 +143,13 @@ enum Parser: UInt8, CaseIterable {
     // Not all that is made of it: intervals take a second.
     let other = MethodEvaluation(method: "Student", cases: evaluation.cases)
     _ = evaluation.csv + evaluation.text
-    _ = try MethodTable(.dice, [evaluation, other]).markdown
+    _ = try MethodTable(.dice, [evaluation, other], columns: .methods).markdown
   }
 
   private static func history(_ input: Data) throws {
     let history = try History.load(file(input))
     _ = history.csv
-    let charts = RunReport.charts("Student", history)
+    let charts = RunReport.charts(.student, history)
     for chart in charts { _ = chart?.svg() }
   }
 

@@ -34,12 +34,12 @@ public struct ConvolutionBenchmark: Sendable {
     }
   }
 
-  public let stage: Stage
+  public let stage: Method
   public let size: Size
   public let k, repeats: Int
 
   /// The layers of U-HeMIS or U-HVED, k its width, or, for any other `stage`, of HAD-Net's networks.
-  public init(_ stage: Stage = .hadnet, size: Size, k: Int, repeats: Int) {
+  public init(_ stage: Method = .hadnet, size: Size, k: Int, repeats: Int) {
     self.stage = stage
     self.size = size
     self.k = k
@@ -57,11 +57,13 @@ public struct ConvolutionBenchmark: Sendable {
     var hasDataGradient = true
   }
 
-  private var subjects: [Subject] {
-    switch stage {
-    case .uhemis: fusionSubjects(FusionNetwork(.moments, width: k))
-    case .uhved: fusionSubjects(FusionNetwork(.gaussians, width: k))
-    default: hadnetSubjects
+  private func subjects() throws -> [Subject] {
+    // Its layers are those of any size.
+    let small = Size(32, 32, 32)
+    let setup = try RandomNetworks(k: k, size: small).setUp(stage, .single(), Workers(1))
+    return switch setup.program.network {
+    case .fusion(let network): fusionSubjects(network)
+    case .unet: hadnetSubjects
     }
   }
 
@@ -134,10 +136,11 @@ public struct ConvolutionBenchmark: Sendable {
   }
 
   /// Measures all layers, or those with `part` in their names.
-  public func run(_ workers: Workers, only part: String? = nil) -> [Row] {
+  public func run(_ workers: Workers, only part: String? = nil) throws -> [Row] {
     // On a shared machine one measurement may fall into a bad moment: the best of all is the peak.
     var peak = 0.0, products = 0.0
-    let chosen = subjects.filter { subject in part.map { subject.name.contains($0) } ?? true }
+    let subjects = try subjects(),
+      chosen = subjects.filter { subject in part.map { subject.name.contains($0) } ?? true }
     var rows = chosen.map { subject in
       peak = max(peak, Peak.multiplyAdd(workers))
       products = max(products, Peak.products(workers))
@@ -148,9 +151,9 @@ public struct ConvolutionBenchmark: Sendable {
   }
 
   /// For each way of computing forward, the layers that are computed so.
-  public var methods: [(method: String, layers: [String])] {
+  public func methods() throws -> [(method: String, layers: [String])] {
     var methods: [(method: String, layers: [String])] = []
-    for subject in subjects {
+    for subject in try subjects() {
       let method = Bench(subject, volumes: false).method
       if let known = methods.firstIndex(where: { $0.method == method }) {
         methods[known].layers.append(subject.name)

@@ -5,7 +5,7 @@ import Foundation
 public struct StepBenchmark: Sendable {
   /// What a run found.
   public struct Result: Codable, Sendable {
-    public var stage: Stage
+    public var stage: Method
     public var shape: Size
     public var k, threads, ranks: Int
     /// Median of `runs`, seconds; the first step is not among them.
@@ -30,84 +30,33 @@ public struct StepBenchmark: Sendable {
     }
   }
 
-  public let stage: Stage
+  public let stage: Method
   public let size: Size
   public let k, repeats: Int
 
   /// `k`: channels at full size, the recipe's `network.k` or, for U-HeMIS and U-HVED, their `width`.
-  public init(_ stage: Stage = .hadnet, size: Size, k: Int, repeats: Int) {
+  public init(_ stage: Method = .hadnet, size: Size, k: Int, repeats: Int) {
     self.stage = stage
     self.size = size
     self.k = k
     self.repeats = repeats
   }
 
-  /// Networks as a recipe would have them, with random weights.
-  private func program(_ reduction: Reduction, _ workers: Workers) -> any StageProgram {
-    var recipe = Recipe()
-    // An accuracy is never above 1: the gate never closes.
-    recipe.hadnet.gate = 1
-    let dropout = StageDropout(probability: recipe.network.dropout, seed: 1)
-    let optimiser = stage.optimiser(recipe)
-    // Any weights take the same time.
-    let weights = [Float](repeating: 1, count: UNet.classes)
-    func unet(_ sight: Sight, part: Int) -> (UNet, ParameterVector) {
-      let network = UNet(inputs: sight.channels.count, k: k)
-      return (network, network.initialParameters(seed: 1, part: part))
-    }
-    let (student, studentP) = unet(.withoutContrast, part: 0)
-    switch stage {
-    case .teacher, .student, .control:
-      let (network, p) = stage == .teacher ? unet(.all, part: 1) : (student, studentP)
-      return PretrainingProgram(
-        PretrainingStep(network, stage.sight, p, optimiser, size: size, reduction, workers), stage.file,
-        dropout
-      ) { _ in weights }
-    case .hadnet, .adnet:
-      let (teacher, teacherP) = unet(.all, part: 1)
-      let discriminator = Discriminator(k: k, hierarchical: stage == .hadnet)
-      return DistillationProgram(
-        DistillationStep(
-          student: student, studentP, teacher: teacher, teacherP, discriminator,
-          discriminator.initialParameters(seed: 1, part: 2),
-          .init(
-            lambda: Float(recipe.hadnet.lambda), gate: recipe.hadnet.gate, rate: recipe.hadnet.rate,
-            optimiser: optimiser), size: size, reduction, workers), dropout, teacherDropout: true,
-        weights: weights)
-    case .kdnet:
-      let (teacher, teacherP) = unet(.all, part: 1), settings = recipe.kdnet
-      return KnowledgeProgram(
-        KnowledgeStep(
-          student: student, studentP, teacher: teacher, teacherP,
-          .init(
-            temperature: settings.temperature, lambda: settings.lambda, alpha: settings.alpha,
-            optimiser: optimiser), size: size, reduction, workers), dropout)
-    case .uhemis, .uhved:
-      let network = FusionNetwork(stage == .uhemis ? .moments : .gaussians, width: k)
-      return FusionProgram(
-        FusionStep(
-          network, network.initialParameters(seed: 1, part: 0),
-          .init(
-            decay: recipe.uhemis.decay, divergence: recipe.uhved.divergence,
-            reconstruction: recipe.uhved.reconstruction, optimiser: optimiser), size: size, reduction,
-          workers), stage.file, seed: 1)
-    }
-  }
-
-  public func run(_ reduction: Reduction, _ workers: Workers) throws -> Result {
-    let step = program(reduction, workers)
-    let run = reduction.slots.run(of: reduction.rank)
+  public func run(_ layout: BatchLayout, _ workers: Workers) throws -> Result {
+    let step = SlotStep(try RandomNetworks(k: k, size: size).setUp(stage, layout, workers).program, layout)
+    step.updatesAll = true
+    let run = layout.slots.run(of: layout.rank)
     let cases = run.map { slot in StepBenchmark.case(slot, size) }
-    var seconds: [Double] = [], values: [Double] = []
+    var seconds: [Double] = [], values: StepValues?
     let profile = Profile()
     defer { workers.profile = nil }
     var exposedBefore = 0.0, sentBefore = 0
-    let courier = reduction.communicator?.courier
+    let courier = layout.communicator?.courier
     for i in 0...repeats {
       if i <= 1 {
         // Later steps follow each other as in training: what the one before exchanges is hidden behind them.
         try step.settle()
-        try reduction.communicator?.barrier()
+        try layout.communicator?.barrier()
       }
       if i == 1 {
         workers.profile = profile
@@ -116,8 +65,8 @@ public struct StepBenchmark: Sendable {
       let start = ContinuousClock.now
       values = try step.run(
         Batch(
-          cases: cases, filled: reduction.slots.count, epoch: 0, step: i, rate: 2e-4, wantsStop: { false })
-      ).values
+          cases: cases, filled: layout.slots.count, step: i, rate: 2e-4)
+      ).means
       let elapsed = (ContinuousClock.now - start) / .seconds(1)
       if i > 0 { seconds.append(elapsed) }
     }
@@ -126,13 +75,13 @@ public struct StepBenchmark: Sendable {
     let median = (sorted[(sorted.count - 1) / 2] + sorted[sorted.count / 2]) / 2
     let peak = StepBenchmark.peakGiB()
     return Result(
-      stage: stage, shape: size, k: k, threads: workers.count, ranks: reduction.ranks, seconds: median,
+      stage: stage, shape: size, k: k, threads: workers.count, ranks: layout.ranks, seconds: median,
       runs: seconds,
-      peakGiB: try reduction.communicator?.max(peak) ?? peak,
+      peakGiB: try layout.communicator?.max(peak) ?? peak,
       exposed: (step.exposed - exposedBefore) / Double(repeats),
       megabytesSent: Double((courier?.bytesSent ?? 0) - sentBefore) / 1e6 / Double(repeats),
-      loss: values[0],
-      updated: zip(stage.terms, values.dropFirst()).contains { $0 == "updated" && $1 == 1 },
+      loss: values?.loss ?? .nan,
+      updated: stage.terms.contains { $0.kind == .share && values?[$0] == 1 },
       kernels: "Winograd, \(BLAS.name)",
       phases: Dictionary(
         uniqueKeysWithValues: profile.seconds.map { phase, kinds in

@@ -136,6 +136,7 @@ public struct Preparation: Codable, Equatable, Sendable {
 /// A case as the networks see it: [z, y, x], y reversed against BraTS's storage, padded with 0 (standardised: with
 /// minima).
 public struct PreparedCase: Sendable {
+
   public let id: String
   /// [z, y, x, 4]: FLAIR, T1ce, T1, T2, in 0...1 (standardised: z-scores); a sequence that wasn't read is 0.
   public let images: Volume

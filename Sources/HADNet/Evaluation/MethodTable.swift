@@ -2,9 +2,10 @@ import Foundation
 
 /// The paper's Tables 1 and 2: a metric of WT, TC and ET, a column a method.
 ///
-/// HAD-Net's cell has a star where it is better than *every* other method that sees no T1ce: `**` if all those paired
-/// t-tests have p < 0.001, `*` if all have p < 0.05. The paper stars where HAD-Net differs, which for its figures is
-/// the same; a star for being worse would be misread. The teacher sees T1ce, so it takes no part in the stars.
+/// The subject's cell (HAD-Net's) has a star where it is better than *every* other method that sees no more than it: `**`
+/// if all those paired t-tests have p < 0.001, `*` if all have p < 0.05. The paper stars where HAD-Net differs, which for
+/// its figures is the same; a star for being worse would be misread. The teacher sees T1ce, so it takes no part in the
+/// stars.
 public struct MethodTable: Sendable {
   /// What a table is of.
   public enum Content: Sendable {
@@ -32,16 +33,7 @@ public struct MethodTable: Sendable {
     }
   }
 
-  /// The paper's columns.
-  public static let order = ["Teacher", "Student", "HAD-Net", "AD-Net", "KD-Net+", "U-HeMIS", "U-HVED"]
-
-  /// In the paper's order; methods that the paper has not follow as they came.
-  static func arranged<T>(_ items: [T], by method: (T) -> String) -> [T] {
-    order.compactMap { name in items.first { method($0) == name } }
-      + items.filter { !order.contains(method($0)) }
-  }
-
-  /// HAD-Net against one other method.
+  /// The subject against one other method.
   public struct Test: Equatable, Sendable {
     public let method: String
     public let region: Region
@@ -49,6 +41,7 @@ public struct MethodTable: Sendable {
   }
 
   public let content: Content
+  public let columns: TableColumns
   /// Those that there are, in the paper's order; others follow as they came.
   public let methods: [String]
   /// In the order of `methods` for each region: `66.7 ± 19.7**`, percent.
@@ -64,21 +57,24 @@ public struct MethodTable: Sendable {
   /// A score's table has the methods that have scores.
   ///
   /// Throws where two methods were not evaluated on the same cases.
-  public init(_ content: Content, _ evaluations: [MethodEvaluation]) throws(Fault) {
+  public init(
+    _ content: Content, _ evaluations: [MethodEvaluation], columns: TableColumns
+  ) throws(Fault) {
     let metric = content.metric
-    let sorted = MethodTable.arranged(evaluations, by: \.method).filter {
+    let sorted = columns.arranged(evaluations, by: \.method).filter {
       content == .dice || $0.metrics.contains(metric)
     }
     self.content = content
+    self.columns = columns
     methods = sorted.map(\.method)
     cases = sorted.first?.cases.count ?? 0
     set = EvaluatedSet.common(sorted)
     var tests: [Test] = [], cells: [Region: [String]] = [:]
-    let hadnet = sorted.first { $0.method == "HAD-Net" }
-    if let reference = hadnet ?? sorted.first {
+    let subject = sorted.first { $0.method == columns.subject }
+    if let reference = subject ?? sorted.first {
       for other in sorted where other.method != reference.method {
         try reference.requireCases(of: other)
-        guard hadnet != nil, reference.metrics.contains(metric), other.metrics.contains(metric) else {
+        guard subject != nil, reference.metrics.contains(metric), other.metrics.contains(metric) else {
           continue
         }
         for region in Region.allCases {
@@ -89,10 +85,10 @@ public struct MethodTable: Sendable {
     }
     for region in Region.allCases {
       let stars = MethodTable.stars(
-        tests.filter { $0.region == region && $0.method != "Teacher" }.map(\.test))
+        tests.filter { $0.region == region && !columns.informed.contains($0.method) }.map(\.test))
       cells[region] = sorted.map { evaluation in
         MethodTable.text(content, evaluation.summary(region, metric))
-          + (evaluation.method == "HAD-Net" ? stars : "")
+          + (evaluation.method == columns.subject ? stars : "")
       }
     }
     self.tests = tests
@@ -120,14 +116,11 @@ public struct MethodTable: Sendable {
     return tests.allSatisfy { $0.p < 0.05 } ? "*" : ""
   }
 
-  /// What the control is, which the paper does not have.
-  static let control = " Control: the student trained on as long as HAD-Net, without the adversarial term."
-
   /// What the stars mean, and over how many cases.
   public var note: String {
     var base = "\(content.caption), mean ± standard deviation over \(EvaluatedSet.count(cases, set))."
     if let caution = set?.caution { base += " " + caution }
-    if methods.contains("Control") { base += MethodTable.control }
+    base += columns.remarks(on: methods)
     if !certain.isEmpty {
       base +=
         " Certain: the score of a map that is 0 everywhere, (Dice + 2) / 3; the score compares methods with the same kind "
@@ -135,11 +128,11 @@ public struct MethodTable: Sendable {
     }
     guard !tests.isEmpty else { return base }
     return base
-      + " * p < 0.05, ** p < 0.001: HAD-Net better than each other method that sees no T1ce "
+      + " * p < 0.05, ** p < 0.001: \(columns.subject) better than each other method that sees no T1ce "
       + "(two-sided paired t-tests, not corrected for multiple tests)."
   }
 
-  /// HAD-Net's difference to each other method: a line a method, `+5.5 (p < 0.001)` a region.
+  /// The subject's difference to each other method: a line a method, `+5.5 (p < 0.001)` a region.
   public var differences: [(method: String, cells: [String])] {
     methods.filter { method in tests.contains { $0.method == method } }.map { method in
       (
@@ -167,7 +160,8 @@ public struct MethodTable: Sendable {
     if !tests.isEmpty {
       text += "\n"
       text += markdownTable(
-        ["HAD-Net minus"] + Region.allCases.map(\.rawValue), differences.map { [$0.method] + $0.cells })
+        ["\(columns.subject) minus"] + Region.allCases.map(\.rawValue),
+        differences.map { [$0.method] + $0.cells })
     }
     return text
   }

@@ -2,7 +2,7 @@ import Foundation
 import Terminal
 
 /// Table 1 or 2 over several seeds of one study, all on the same cases: how much of a method's Dice or score, and of its
-/// distance to HAD-Net, is the luck of a seed. The paper has one seed and no such table.
+/// distance to the subject, is the luck of a seed. The paper has one seed and no such table.
 public struct SeedTable: Sendable {
   /// One number of each seed.
   public struct Spread: Equatable, Sendable {
@@ -20,17 +20,18 @@ public struct SeedTable: Sendable {
     public let deviations: Spread
   }
 
-  /// HAD-Net minus another method.
+  /// The subject minus another method.
   public struct Difference: Equatable, Sendable {
     public let method: String
     /// Of the means over the cases, as fractions.
     public let values: [Region: Spread]
 
-    /// In how many seeds HAD-Net was better.
+    /// In how many seeds the subject was better.
     public func better(_ region: Region) -> Int { values[region]?.values.count { $0 > 0 } ?? 0 }
   }
 
   public let content: MethodTable.Content
+  public let columns: TableColumns
   public let seeds: [UInt64]
   /// Those that every seed has, in the paper's order; others follow as they came.
   public let methods: [String]
@@ -38,7 +39,7 @@ public struct SeedTable: Sendable {
   public let partial: [String]
   /// In the order of `methods` for each region.
   public let cells: [Region: [Cell]]
-  /// HAD-Net's to every other method; none without HAD-Net.
+  /// The subject's to every other method; none without it.
   public let differences: [Difference]
   /// How many cases; seeds and methods have the same.
   public let cases: Int
@@ -49,10 +50,12 @@ public struct SeedTable: Sendable {
   ///
   /// Throws where two evaluations are not of the same cases.
   public init(
-    _ content: MethodTable.Content, _ runs: [(seed: UInt64, evaluations: [MethodEvaluation])]
+    _ content: MethodTable.Content, _ runs: [(seed: UInt64, evaluations: [MethodEvaluation])],
+    columns: TableColumns
   ) throws(Fault) {
     precondition(!runs.isEmpty, "a table of no seeds")
     self.content = content
+    self.columns = columns
     let runs = runs.map { run in
       (
         seed: run.seed,
@@ -64,7 +67,7 @@ public struct SeedTable: Sendable {
     for method in runs.flatMap(\.evaluations).map(\.method) where !known.contains(method) {
       known.append(method)
     }
-    let all = MethodTable.arranged(known, by: \.self)
+    let all = columns.arranged(known, by: \.self)
     /// A method's evaluations, those of one seed after the other.
     func evaluations(_ method: String) -> [MethodEvaluation] {
       runs.compactMap { run in run.evaluations.first { $0.method == method } }
@@ -94,12 +97,12 @@ public struct SeedTable: Sendable {
     }
     self.cells = cells
     var differences: [Difference] = []
-    if let hadnet = methods.firstIndex(of: "HAD-Net") {
-      for (i, method) in methods.enumerated() where i != hadnet {
+    if let subject = methods.firstIndex(of: columns.subject) {
+      for (i, method) in methods.enumerated() where i != subject {
         var values: [Region: Spread] = [:]
         for region in Region.allCases {
           guard let row = cells[region] else { continue }
-          values[region] = Spread(values: zip(row[hadnet].means.values, row[i].means.values).map { $0 - $1 })
+          values[region] = Spread(values: zip(row[subject].means.values, row[i].means.values).map { $0 - $1 })
         }
         differences.append(Difference(method: method, values: values))
       }
@@ -155,7 +158,7 @@ extension SeedTable {
       + "in brackets the standard deviation over the cases, as a mean over the seeds. All seeds have the same split: "
       + "their spread is that of training, not of the choice of cases."
     if let caution = set?.caution { text += " " + caution }
-    if methods.contains("Control") { text += MethodTable.control }
+    text += columns.remarks(on: methods)
     if !partial.isEmpty { text += " Not in every seed: \(partial.joined(separator: ", "))." }
     return text
   }
@@ -163,7 +166,7 @@ extension SeedTable {
   /// What the differences are.
   public var differenceNote: String {
     "\(content == .dice ? "Percent points, mean" : "Mean") ± standard deviation over the seeds of the difference of a seed's means; in brackets in how "
-      + "many seeds HAD-Net was better."
+      + "many seeds \(columns.subject) was better."
   }
 
   private func count(_ number: Int, _ noun: String) -> String { "\(number) \(noun)\(number == 1 ? "" : "s")" }
@@ -171,7 +174,8 @@ extension SeedTable {
   public var markdown: String {
     var text = markdownTable([""] + methods, rows) + "\n" + note + "\n"
     if !differences.isEmpty {
-      text += "\n" + markdownTable(["HAD-Net minus"] + Region.allCases.map(\.rawValue), differenceRows)
+      text +=
+        "\n" + markdownTable(["\(columns.subject) minus"] + Region.allCases.map(\.rawValue), differenceRows)
       text += "\n" + differenceNote + "\n"
     }
     return text

@@ -1,6 +1,6 @@
 import Foundation
 
-/// What Table 1 says in a cell, in full: every metric of every method over the cases, and HAD-Net against each other
+/// What Table 1 says in a cell, in full: every metric of every method over the cases, and the subject against each other
 /// method.
 public struct StatisticsTable: Sendable {
   /// A method's values of all cases.
@@ -18,13 +18,13 @@ public struct StatisticsTable: Sendable {
   public let set: EvaluatedSet?
   /// By metric, then by region, methods in the paper's order; a metric that a method has not is left out.
   public let rows: [Row]
-  /// HAD-Net against the others, one comparison a metric, so that the tests of a metric are a family. None without
-  /// HAD-Net, or alone.
+  /// The subject against the others, one comparison a metric, so that the tests of a metric are a family. None without
+  /// the subject, or for it alone.
   public let comparisons: [(metric: Metric, comparison: Comparison)]
 
   /// Throws where two methods were not evaluated on the same cases.
-  public init(_ evaluations: [MethodEvaluation]) throws(Fault) {
-    let sorted = MethodTable.arranged(evaluations, by: \.method)
+  public init(_ evaluations: [MethodEvaluation], columns: TableColumns) throws(Fault) {
+    let sorted = columns.arranged(evaluations, by: \.method)
     for other in sorted.dropFirst() { try sorted[0].requireCases(of: other) }
     cases = sorted.first?.cases.count ?? 0
     set = EvaluatedSet.common(sorted)
@@ -43,10 +43,10 @@ public struct StatisticsTable: Sendable {
         interval: interval)
     }
     var comparisons: [(metric: Metric, comparison: Comparison)] = []
-    if let hadnet = sorted.first(where: { $0.method == "HAD-Net" }) {
-      let others = sorted.filter { $0.method != hadnet.method }
+    if let subject = sorted.first(where: { $0.method == columns.subject }) {
+      let others = sorted.filter { $0.method != subject.method }
       for metric in metrics {
-        let comparison = try Comparison(hadnet, others, metrics: [metric])
+        let comparison = try Comparison(subject, others, metrics: [metric])
         if !comparison.rows.isEmpty { comparisons.append((metric, comparison)) }
       }
     }
@@ -65,7 +65,7 @@ extension StatisticsTable {
     public let note: String
   }
 
-  /// For each metric the methods' table, then HAD-Net's differences where there are any.
+  /// For each metric the methods' table, then the subject's differences where there are any.
   public var tables: [Table] {
     Metric.allCases.flatMap { metric -> [Table] in
       let rows = rows.filter { $0.metric == metric }
@@ -130,7 +130,7 @@ extension StatisticsTable {
     return text
   }
 
-  /// One line a metric, region and method, and one a difference of HAD-Net to another method, which `Minus` names; all
+  /// One line a metric, region and method, and one a difference of the subject to another method, which `Minus` names; all
   /// digits, fractions and mm.
   public var csv: String {
     let columns = ["Mean", "StdDev", "Median", "25quantile", "75quantile", "Lower95", "Upper95"]

@@ -37,28 +37,25 @@ struct GoldenDistillation {
       student: student, try file.load("student.", student.layout), teacher: teacher,
       try file.load("teacher.", teacher.layout),
       discriminator, try file.load("disc.", discriminator.layout),
-      .init(lambda: 0.2, gate: 0.8, rate: 2e-4, optimiser: .init(beta1: 0.5, beta2: 0.999)), size: size,
-      .single(), workers)
+      .init(
+        lambda: 0.2, gate: 0.8, classWeights: GoldenDistillation.weights,
+        optimiser: .init(beta1: 0.5, beta2: 0.999)), size: size,
+      dropout: .init(probability: 0, seed: 0), teacherDropout: false, .single(), workers)
+    let batch = Batch(cases: [item], filled: 1, rate: 2e-4)
 
     // The first step piece by piece, for the values that only it has.
-    step.infer(item, dropout: nil)
-    step.study(item, dropout: nil)
-    _ = step.score(item, weights: GoldenDistillation.weights)
-    step.learn()
-    var groups = [try forward(step), try studentGradients(step.studentGradient)]
-    step.learnToJudge()
+    step.infer(item, batch)
+    _ = step.losses(item, batch)
+    _ = step.backward(0, item, batch) { _ in }
+    var groups = [try forward(step), try studentGradients(step.learners[0].gradient)]
+    _ = step.backward(1, item, batch) { _ in }
     groups.append(
       try digests(
-        "digest/grad/disc.", step.discriminatorGradient, exempt: Golden.biasBeforeNorm, bound: 1e-3,
+        "digest/grad/disc.", step.learners[1].gradient, exempt: Golden.biasBeforeNorm, bound: 1e-3,
         name: "gradient of the discriminator", zeroes: true))
 
-    var reports: [DistillationStep.Report] = []
-    for _ in rows {
-      reports.append(
-        try step.run(
-          [item], filled: 1, weights: GoldenDistillation.weights, studentDropout: { _ in nil },
-          teacherDropout: { _ in nil }))
-    }
+    let loop = SlotStep(step, .single())
+    let reports = try rows.map { _ in try loop.run(batch).means }
     groups += trace(reports, rows, patches: step.real.scores.shape.count)
     groups.append(
       try digests(
@@ -151,11 +148,11 @@ struct GoldenDistillation {
   }
 
   private func trace(
-    _ reports: [DistillationStep.Report], _ rows: [[Double]], patches: Int
+    _ reports: [StepValues], _ rows: [[Double]], patches: Int
   ) -> [Golden.Group] {
     let columns = [
-      ("student's loss", reports.map(\.loss)), ("cross-entropy", reports.map(\.crossEntropy)),
-      ("discriminator's loss", reports.map(\.discriminatorLoss)),
+      ("student's loss", reports.map(\.loss)), ("cross-entropy", reports.map { $0[.crossEntropy] }),
+      ("discriminator's loss", reports.map { $0[.discriminatorLoss] }),
     ]
     var groups: [Golden.Group] = []
     for (column, (name, values)) in columns.enumerated() {
@@ -165,12 +162,12 @@ struct GoldenDistillation {
     for (i, report) in reports.enumerated() {
       // Accuracies are counts of patches, two samples a step.
       let counts = Double(2 * patches)
-      worst.take("step \(i + 1)", abs((report.accuracy - rows[i][3]) * counts).rounded())
+      worst.take("step \(i + 1)", abs((report[.accuracy] - rows[i][3]) * counts).rounded())
     }
     groups.append(worst.group("trace: accuracy (patches)"))
     worst = GoldenFile.Worst(bound: 0)
     for (i, report) in reports.enumerated() {
-      worst.take("step \(i + 1)", abs((report.updated ? 1 : 0) - rows[i][4]))
+      worst.take("step \(i + 1)", abs(report[.updated] - rows[i][4]))
     }
     groups.append(worst.group("trace: updated"))
     return groups
@@ -179,21 +176,19 @@ struct GoldenDistillation {
   /// The same initial student alone: AdamW, class weights × 0.98 from the second step on.
   private func pretraining() throws -> [Golden.Group] {
     let expected = try file.contents.doubles("pretrain/trace")
-    let step = PretrainingStep(
-      student, .withoutContrast, try file.load("student.", student.layout),
-      .init(beta1: 0.9, beta2: 0.999, decay: 1e-5), size: size, .single(), workers)
     let weights = DecayingWeights(GoldenDistillation.weights, decay: 0.98, floor: 1)
-    var losses: [Double] = []
-    for epoch in 0..<expected.count {
-      losses.append(
-        try step.run(
-          [item], filled: 1, weights: weights.weights(epoch: epoch), rate: 2e-4, dropout: { _ in nil }
-        ).loss)
+    let step = PretrainingStep(
+      "student", student, .withoutContrast, try file.load("student.", student.layout),
+      .init(beta1: 0.9, beta2: 0.999, decay: 1e-5), size: size, dropout: .init(probability: 0, seed: 0),
+      weights: { weights.weights(epoch: $0) }, .single(), workers)
+    let loop = SlotStep(step, .single())
+    let losses = try expected.indices.map { epoch in
+      try loop.run(Batch(cases: [item], filled: 1, epoch: epoch, rate: 2e-4)).means.loss
     }
     return [
       GoldenFile.column("pre-training: loss", losses, expected),
       try digests(
-        "digest/pretrain/student.", step.p, exempt: Golden.biasBeforeNorm, bound: 1e-3,
+        "digest/pretrain/student.", step.learners[0].p, exempt: Golden.biasBeforeNorm, bound: 1e-3,
         name: "pre-trained student after \(expected.count) steps"),
     ]
   }

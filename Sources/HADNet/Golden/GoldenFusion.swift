@@ -39,14 +39,17 @@ struct GoldenFusion {
   func groups() throws -> [Golden.Group] {
     let p = try file.load("", network.layout)
     let terms = FusionStep.terms(network.fusion), rows = try file.trace(columns: 1 + terms.count)
-    let paper = Recipe()
+    let paper = HeteromodalTraining()
+    // Four steps, again from the first where there are more.
     let step = FusionStep(
       network, p,
       .init(
-        decay: paper.uhemis.decay, divergence: paper.uhved.divergence,
-        reconstruction: paper.uhved.reconstruction,
+        decay: paper.training.decay, divergence: paper.divergence, reconstruction: paper.reconstruction,
         optimiser: .init(beta1: 0.9, beta2: 0.999, isEpsilonUncorrected: true)),
-      size: item.images.size, .single(), workers)
+      size: item.images.size,
+      draw: .init { _, batch, _ in draw(GoldenFusion.cases[[0, 1, 2, 1][batch.step % 4]].present) },
+      .single(),
+      workers)
     var forward = GoldenFile.Worst(bound: 1e-4), losses = GoldenFile.Worst(bound: 1e-5)
     var gradients = GoldenFile.Worst(bound: 1e-3)
     for (name, present) in GoldenFusion.cases {
@@ -62,13 +65,11 @@ struct GoldenFusion {
     }
     var groups = [forward.group("forward"), losses.group("losses"), gradients.group("gradients")]
 
-    // Four steps, again from the first where there are more.
-    var reports: [[Double]] = []
-    for i in rows.indices {
-      let present = GoldenFusion.cases[[0, 1, 2, 1][i % 4]].present
-      reports.append(try step.run([item], filled: 1, rate: 1e-3, draw: { _ in draw(present) }).values)
+    let loop = SlotStep(step, .single())
+    let reports = try rows.indices.map {
+      try loop.run(Batch(cases: [item], filled: 1, step: $0, rate: 1e-3)).means.all
     }
-    for (column, name) in (["loss"] + terms).enumerated() {
+    for (column, name) in (["loss"] + terms.map(\.name)).enumerated() {
       groups.append(
         GoldenFile.column("trace: \(name)", reports.map { $0[column] }, rows.map { $0[column] }, bound: 1e-4))
     }
@@ -193,11 +194,12 @@ struct GoldenFusion {
     _ name: String, _ found: FusionStep.CaseLosses, _ worst: inout GoldenFile.Worst
   ) throws {
     var values = [
-      "total": found.values[0], "ce": found.values[1], "dice": found.values[2], "decay": found.decay,
+      "total": found.values.loss, "ce": found.values[.crossEntropyOfClasses], "dice": found.values[.dice],
+      "decay": found.decay,
     ]
     if isHVED {
-      values["recon"] = found.values[3]
-      values["kl"] = found.values[4]
+      values["recon"] = found.values[.reconstruction]
+      values["kl"] = found.values[.divergence]
       for (level, divergence) in found.divergences.enumerated() {
         values["kl.inter.\(level + 1)"] = divergence.inter
         values["kl.prior.\(level + 1)"] = divergence.prior

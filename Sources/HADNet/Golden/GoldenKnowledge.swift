@@ -27,8 +27,8 @@ struct GoldenKnowledge {
       try file.load("teacher.", teacher.layout),
       .init(
         temperature: 5, lambda: 0.75, alpha: 10, optimiser: .init(beta1: 0.9, beta2: 0.999)),
-      size: item.images.size, .single(), workers)
-    let losses = step.losses(item, dropout: nil)
+      size: item.images.size, dropout: .init(probability: 0, seed: 0), .single(), workers)
+    let batch = Batch(cases: [item], filled: 1, rate: 1e-4), losses = step.losses(item, dropout: nil)
     var forward = GoldenFile.Worst(bound: 1e-4), first = GoldenFile.Worst(bound: 1e-5)
     try file.compare("forward/student.logits", step.studentPass.logits, &forward)
     try file.compare("forward/teacher.logits", step.teacherPass.logits, &forward)
@@ -36,18 +36,17 @@ struct GoldenKnowledge {
       "forward/student.latent", step.studentPass.centre.volume, as: step.studentPass.centre, &forward)
     try file.compare(
       "forward/teacher.latent", step.teacherPass.centre.volume, as: step.teacherPass.centre, &forward)
-    for (name, value) in zip(["total", "ref.ce", "ref.dice", "kd.ce", "kd.dice", "latent"], losses) {
+    for (name, value) in zip(["total", "ref.ce", "ref.dice", "kd.ce", "kd.dice", "latent"], losses.all) {
       let expected = try file.number("loss/\(name)")
       first.take(name, abs(value - expected) / max(abs(expected), .leastNormalMagnitude))
     }
-    step.learn()
-    var groups = [forward.group("forward"), first.group("losses"), try gradients(step.gradient)]
+    _ = step.backward(0, item, batch) { _ in }
+    var groups = [
+      forward.group("forward"), first.group("losses"), try gradients(step.learners[0].gradient),
+    ]
 
-    var reports: [[Double]] = []
-    for _ in rows {
-      reports.append(try step.run([item], filled: 1, rate: 1e-4, dropout: { _ in nil }).values)
-    }
-    for (column, name) in (["loss"] + KnowledgeStep.terms).enumerated() {
+    let loop = SlotStep(step, .single()), reports = try rows.map { _ in try loop.run(batch).means.all }
+    for (column, name) in (["loss"] + KnowledgeStep.terms.map(\.name)).enumerated() {
       groups.append(
         GoldenFile.column("trace: \(name)", reports.map { $0[column] }, rows.map { $0[column] }, bound: 1e-4))
     }

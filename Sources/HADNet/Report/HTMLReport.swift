@@ -57,18 +57,21 @@ public struct ReportContents: Sendable {
 extension ReportContents.Table {
   /// Tables 1 and 2 as they stand in the report.
   public init(_ table: MethodTable) {
-    self.init(header: [""] + table.methods, rows: table.rows, note: table.note, highlight: "HAD-Net")
+    self.init(
+      header: [""] + table.methods, rows: table.rows, note: table.note, highlight: table.columns.subject)
   }
 
   /// Tables 1 and 2 over seeds.
   public init(_ table: SeedTable) {
-    self.init(header: [""] + table.methods, rows: table.rows, note: table.note, highlight: "HAD-Net")
+    self.init(
+      header: [""] + table.methods, rows: table.rows, note: table.note, highlight: table.columns.subject)
   }
 
-  /// HAD-Net's distance to each other method over seeds.
+  /// The subject's distance to each other method over seeds.
   public init(differencesOf table: SeedTable) {
     self.init(
-      header: ["HAD-Net minus"] + Region.allCases.map(\.rawValue), rows: table.differenceRows,
+      header: ["\(table.columns.subject) minus"] + Region.allCases.map(\.rawValue),
+      rows: table.differenceRows,
       note: table.differenceNote)
   }
 
@@ -78,7 +81,7 @@ extension ReportContents.Table {
       header: [""] + table.methods, rows: table.seedRows,
       note:
         "Means of WT / TC / ET over \(EvaluatedSet.count(table.cases, table.set)). \(table.content.caption).",
-      highlight: "HAD-Net")
+      highlight: table.columns.subject)
   }
 
   /// A case a line, Dice of the three regions, in percent, of each method.

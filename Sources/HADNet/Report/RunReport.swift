@@ -6,7 +6,7 @@ public struct RunReport {
   /// Cases in figure 2.
   private static let pictured = 4
   /// In the order of table 1.
-  private static let stages = MethodTable.arranged(Stage.allCases, by: \.method)
+  private static let stages = TableColumns.methods.arranged(Method.allCases, by: \.title)
 
   public init(_ run: RunFolder) { self.run = run }
 
@@ -27,9 +27,9 @@ public struct RunReport {
     var results: [ReportContents.Block] = []
     let set = EvaluatedSet.common(evaluations)
     if let caution = set?.caution { results.append(.paragraph(caution)) }
-    var tables = evaluations.isEmpty ? [] : [try MethodTable(.dice, evaluations)]
+    var tables = evaluations.isEmpty ? [] : [try MethodTable(.dice, evaluations, columns: .methods)]
     if evaluations.contains(where: { $0.metrics.contains(.score) }) {
-      tables.append(try MethodTable(.score, evaluations))
+      tables.append(try MethodTable(.score, evaluations, columns: .methods))
     }
     let remarks = remarks()
     let markdown = tables.map { table in
@@ -57,7 +57,7 @@ public struct RunReport {
       sections.append(.init("Uncertainty", [.charts(uncertainty.flatMap { $0.compactMap { $0 } })]))
     }
     if !evaluations.isEmpty {
-      let statistics = try StatisticsTable(evaluations)
+      let statistics = try StatisticsTable(evaluations, columns: .methods)
       try AtomicFile.write(Data(statistics.markdown.utf8), to: "\(run.evaluation)/statistics.md")
       try AtomicFile.write(Data(statistics.csv.utf8), to: "\(run.evaluation)/statistics.csv")
       sections.append(.init("Statistics", ReportContents.blocks(statistics)))
@@ -69,7 +69,7 @@ public struct RunReport {
       let kinds = charts[0].charts.indices.filter { kind in charts.contains { $0.charts[kind] != nil } }
       try Chart.picture(charts.map { stage in kinds.map { stage.charts[$0] } }).write(to: path("curves.png"))
       for (stage, charts) in charts {
-        sections.append(.init(stage.method, [.charts(charts.compactMap { $0 })]))
+        sections.append(.init(stage.title, [.charts(charts.compactMap { $0 })]))
       }
     }
     if !evaluations.isEmpty {
@@ -100,7 +100,7 @@ public struct RunReport {
     if !accepted.isEmpty {
       remarks.append(
         "Trained with data that have changed since (--accept-changed-data): "
-          + "\(accepted.map(\.method).joined(separator: ", ")).")
+          + "\(accepted.map(\.title).joined(separator: ", ")).")
     }
     return remarks
   }
@@ -153,21 +153,21 @@ public struct RunReport {
 
   func evaluations() throws -> [MethodEvaluation] {
     try RunReport.stages.filter { FileManager.default.fileExists(atPath: run.summary($0)) }
-      .map { try MethodEvaluation.load(run.summary($0), method: $0.method) }
+      .map { try MethodEvaluation.load(run.summary($0), method: $0.title) }
   }
 
   /// Each stage's charts, always of the same kinds in the same order; nil where a stage has nothing of a kind.
-  private func charts() throws -> [(stage: Stage, charts: [Chart?])] {
-    var all: [(stage: Stage, charts: [Chart?])] = []
+  private func charts() throws -> [(stage: Method, charts: [Chart?])] {
+    var all: [(stage: Method, charts: [Chart?])] = []
     for stage in RunReport.stages where FileManager.default.fileExists(atPath: run.history(stage)) {
-      let charts = RunReport.charts(stage.method, try History.load(run.history(stage)))
+      let charts = RunReport.charts(stage, try History.load(run.history(stage)))
       if charts.contains(where: { $0 != nil }) { all.append((stage, charts)) }
     }
     return all
   }
 
   /// The curves that a history has: losses, validation Dice, the discriminator, the distance of features, the rate.
-  static func charts(_ method: String, _ history: History) -> [Chart?] {
+  static func charts(_ stage: Method, _ history: History) -> [Chart?] {
     func series(_ column: String, _ name: String, percent: Bool = false) -> Chart.Series? {
       guard let epochs = history["epoch"], let values = history[column] else { return nil }
       let points = zip(epochs, values).compactMap { epoch, value in
@@ -177,15 +177,14 @@ public struct RunReport {
     }
     func chart(_ title: String, _ series: [Chart.Series?], logarithmic: Bool = false) -> Chart? {
       let there = series.compactMap { $0 }
-      return there.isEmpty ? nil : Chart("\(method): \(title)", there, logarithmic: logarithmic)
+      return there.isEmpty ? nil : Chart("\(stage.title): \(title)", there, logarithmic: logarithmic)
     }
-    let regions = ["wt", "tc", "et"], others = ["epoch", "rate", "updated", "score"]
-    let accuracies = history.columns.filter { $0.hasPrefix("accuracy") }
-    let distances = history.columns.filter { $0.hasPrefix("distance_") }
-    // A stage's own parts of its loss are not named here: what is nothing else is one.
-    let losses = history.columns.filter { column in
-      ![regions, others, accuracies, distances].contains { $0.contains(column) }
+    let regions = ["wt", "tc", "et"]
+    func columns(_ kind: Term.Kind) -> [String] {
+      stage.terms.filter { $0.kind == kind }.map(\.name).filter(history.columns.contains)
     }
+    let accuracies = columns(.accuracy), distances = columns(.distance)
+    let losses = ["loss"] + columns(.loss) + history.columns.filter { $0 == "validation_loss" }
     return [
       chart(
         "loss",
@@ -194,7 +193,7 @@ public struct RunReport {
       chart(
         "discriminator, %",
         accuracies.map { series($0, $0.replacing("_", with: ", "), percent: true) }
-          + [series("updated", "steps updated", percent: true)]),
+          + columns(.share).map { series($0, "steps \($0)", percent: true) }),
       chart(
         "distance of features", distances.map { series($0, "scale \($0.dropFirst("distance_".count))") }),
       chart("learning rate", [series("rate", "rate")], logarithmic: true),
@@ -240,7 +239,7 @@ public struct RunReport {
         starts.append("\(ranks) × \(threads)")
       }
     }
-    var facts: [(name: String, value: String)] = Stage.allCases.compactMap { stage in
+    var facts: [(name: String, value: String)] = Method.allCases.compactMap { stage in
       seconds[stage.rawValue].map {
         var text = "\(ProgressBar.duration($0)) for \((epochs[stage.rawValue] ?? 0).named("epoch"))"
         if let share = shares[stage.rawValue] {
@@ -250,7 +249,7 @@ public struct RunReport {
             100 * share.compute / all, 100 * share.exposed / all, 100 * share.wait / all)
           if share.bytes > 0 { text += String(format: "; %.1f GB sent by rank 0", share.bytes / 1e9) }
         }
-        return (stage.method, text)
+        return (stage.title, text)
       }
     }
     facts.append(("Ranks × threads", starts.joined(separator: ", ")))
@@ -262,7 +261,7 @@ public struct RunReport {
     _ settings: UncertaintySettings, _ set: EvaluatedSet?
   ) throws -> [[Chart?]] {
     let methods = try RunReport.stages.filter { FileManager.default.fileExists(atPath: run.curves($0)) }
-      .map { (name: $0.method, curves: try MeanCurves.load(run.curves($0))) }
+      .map { (name: $0.title, curves: try MeanCurves.load(run.curves($0))) }
     guard let thresholds = methods.first?.curves.thresholds else { return [] }
     return Region.allCases.reversed().map { region in
       func chart(
@@ -306,7 +305,7 @@ public struct RunReport {
         let (labels, header) = try Segmentation.read(path, convention: files.convention)
         try header.grid.check(path, against: prepared.placement.grid, "\(files.id) in the data set")
         let cropped = prepared.placement.crop(labels.classes, fill: 0)
-        return (method: stage.method, labels: LabelVolume(prepared.size, cropped))
+        return (method: stage.title, labels: LabelVolume(prepared.size, cropped))
       }
       figures.append(
         (
@@ -364,7 +363,7 @@ public struct RunReport {
   }
 
   /// A stage's uncertainties of ET on the prepared grid; nil where there are none.
-  private func uncertainty(_ stage: Stage, _ files: CaseFiles, _ placement: Placement) throws -> [Float]? {
+  private func uncertainty(_ stage: Method, _ files: CaseFiles, _ placement: Placement) throws -> [Float]? {
     let path = UncertaintyWriter.files(files.id, in: run.predictions(stage))[2]
     guard FileManager.default.fileExists(atPath: path) else { return nil }
     let image = try NIfTIImage.read(path)

@@ -27,9 +27,9 @@ public struct SeedReport {
         done.append((seed, evaluations))
       }
     }
-    var tables = done.isEmpty ? [] : [try SeedTable(.dice, done)]
+    var tables = done.isEmpty ? [] : [try SeedTable(.dice, done, columns: .methods)]
     if done.flatMap(\.evaluations).contains(where: { $0.metrics.contains(.score) }) {
-      tables.append(try SeedTable(.score, done))
+      tables.append(try SeedTable(.score, done, columns: .methods))
     }
     var results: [ReportContents.Block] = [], each: [ReportContents.Block] = []
     let remarks = remarks(done.map(\.seed))

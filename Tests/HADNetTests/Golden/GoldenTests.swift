@@ -12,11 +12,17 @@ private func groups(_ file: String) -> [String] {
   func traces(_ terms: [String]) -> [String] { (["loss"] + terms).map { "trace: \($0)" } }
   return switch file {
   case "kdnet_small":
-    ["forward", "losses", "gradient of the student"] + traces(KnowledgeStep.terms) + ["student after 4 steps"]
+    ["forward", "losses", "gradient of the student"] + traces(KnowledgeStep.terms.map(\.name)) + [
+      "student after 4 steps"
+    ]
   case "uhemis_small":
-    ["forward", "losses", "gradients"] + traces(FusionStep.terms(.moments)) + ["network after 4 steps"]
+    ["forward", "losses", "gradients"] + traces(FusionStep.terms(.moments).map(\.name)) + [
+      "network after 4 steps"
+    ]
   case "uhved_small":
-    ["forward", "losses", "gradients"] + traces(FusionStep.terms(.gaussians)) + ["network after 4 steps"]
+    ["forward", "losses", "gradients"] + traces(FusionStep.terms(.gaussians).map(\.name)) + [
+      "network after 4 steps"
+    ]
   default: distillationGroups
   }
 }
@@ -234,8 +240,8 @@ private struct Round: Sendable, CustomTestStringConvertible {
 }
 
 private let encoder = "VAE/ConvEncoder/", decoder = "VAE/ConvDecoderImg/"
-private let terms = KnowledgeStep.terms, moments = FusionStep.terms(.moments)
-private let gaussians = FusionStep.terms(.gaussians)
+private let terms = KnowledgeStep.terms.map(\.name), moments = FusionStep.terms(.moments).map(\.name)
+private let gaussians = FusionStep.terms(.gaussians).map(\.name)
 
 /// The first of each file spoils all groups.
 private let rounds: [Round] =

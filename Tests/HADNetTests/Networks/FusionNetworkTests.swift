@@ -118,7 +118,7 @@ extension FusionNetwork {
     let item: SlotCase
     let present: [Bool]
     let workers: Workers
-    var network: FusionNetwork { step.network }
+    var network: FusionNetwork { step.fusion }
     var pass: FusionPass { step.pass }
 
     init(_ fusion: FusionNetwork.Fusion, _ size: Size, _ present: [Bool], _ workers: Workers) {
@@ -126,7 +126,7 @@ extension FusionNetwork {
       step = FusionStep(
         network, network.parameters(seed: 3),
         .init(decay: 0.02, divergence: 0.1, reconstruction: 0.1, optimiser: .init(beta1: 0.9, beta2: 0.999)),
-        size: size, .single(), workers)
+        size: size, draw: .random(seed: 1), .single(), workers)
       item = SlotCase(normal: 0, size)
       self.present = present
       self.workers = workers
@@ -159,7 +159,7 @@ extension FusionNetwork {
   ) {
     let example = Example(fusion, size, present, Workers.poisoned(2)), step = example.step
     let plain = example.plain, expected = plain.result(step.p)
-    let found = step.learn(example.item, example.draw).values
+    let found = step.learn(example.item, example.draw).values.all
     for (value, truth) in zip(found, expected.losses) {
       #expect(abs(value - truth) <= 1e-5 * truth, "\(found), expected \(expected.losses)")
     }
@@ -167,8 +167,8 @@ extension FusionNetwork {
     func norm(_ range: Range<Int>) -> Double {
       gradient[range].reduce(0) { $0 + Double($1) * Double($1) }.squareRoot()
     }
-    let largest = step.network.layout.parameters.map { norm($0.range) }.max() ?? 0
-    for (i, parameter) in step.network.layout.parameters.enumerated() where i % every == 0 {
+    let largest = step.fusion.layout.parameters.map { norm($0.range) }.max() ?? 0
+    for (i, parameter) in step.fusion.layout.parameters.enumerated() where i % every == 0 {
       let range = parameter.range, g = gradient[range].map(Double.init)
       let norm = norm(range)
       var random = normals(parameter.count, i).map(Double.init)
@@ -228,7 +228,7 @@ extension FusionNetwork {
       let example = Example(fusion, Size(13, 11, 14), [true, false, true, true], workers)
       let losses = example.step.learn(example.item, example.draw)
       let all =
-        losses.values + [losses.decay] + losses.divergences.map(\.inter) + losses.divergences.map(\.prior)
+        losses.values.all + [losses.decay] + losses.divergences.map(\.inter) + losses.divergences.map(\.prior)
       return [all.flatMap(\.halves), example.step.gradient.array]
     }
   }

@@ -58,7 +58,7 @@ import Testing
 
   /// Thirteen pictures side by side would be too small to read on a page.
   @Test func manyMethodsStandUnderTheSequences() {
-    let methods = MethodTable.order + ["Control"]
+    let methods = TableColumns.methods.order
     let (images, truth) = exampleCase()
     func picture(_ methods: [String], cases: Int) -> Picture {
       CaseFigure.picture(

@@ -74,7 +74,7 @@ import Testing
   @Test func chartsAreOfWhatAHistoryHas() {
     var history = History(columns: ["epoch", "rate", "loss", "wt", "tc", "et", "score"])
     history.append([1, 2e-4, 0.5, 0.25, nil, 0.5, 0.3])
-    let plain = RunReport.charts("Student", history)
+    let plain = RunReport.charts(.student, history)
     #expect(
       plain.map { $0?.title } == [
         "Student: loss", "Student: validation Dice, %", nil, nil, "Student: learning rate",
@@ -83,14 +83,16 @@ import Testing
     #expect(plain[1]?.series[1].points.map(\.y) == [50])
 
     let columns = [
-      "epoch", "loss", "cross_entropy", "kl_loss", "validation_loss", "accuracy", "accuracy_real", "updated",
-      "distance_1", "distance_2", "empty_loss",
+      "epoch", "loss", "cross_entropy", "adversarial", "validation_loss", "accuracy", "accuracy_real",
+      "updated",
+      "distance_1", "distance_2", "judged_fake",
     ]
     history = History(columns: columns)
-    history.append(columns.map { $0 == "empty_loss" ? nil : 0.5 })
+    history.append(columns.map { $0 == "judged_fake" ? nil : 0.5 })
     #expect(
-      RunReport.charts("HAD-Net", history).map { $0?.series.map(\.name) } == [
-        ["loss", "cross-entropy", "kl", "validation"], nil, ["accuracy", "accuracy, real", "steps updated"],
+      RunReport.charts(.hadnet, history).map { $0?.series.map(\.name) } == [
+        ["loss", "cross-entropy", "adversarial", "validation"], nil,
+        ["accuracy", "accuracy, real", "steps updated"],
         ["scale 1", "scale 2"], nil,
       ])
   }

@@ -1,0 +1,62 @@
+/// The order in which a method sees its training cases, and where they come from: a function of seed, epoch and slot, so
+/// the same on any number of ranks and after a resume.
+protocol CaseOrder {
+  var epochs: Int { get }
+  var store: CaseStore { get }
+  func steps(_ epoch: Int) -> Int
+  /// Slots that hold a case: the first ones.
+  func filled(_ epoch: Int, _ step: Int) -> Int
+  /// Cases or windows that have been seen with this step.
+  func seen(_ epoch: Int, _ step: Int) -> Int
+  /// What sits in a slot, and begins to fetch what sits in it in the next step.
+  func load(_ epoch: Int, _ step: Int, slot: Int, note: (String) -> Void) throws -> SlotCase
+}
+
+/// Whole cases, each once an epoch in an order of its own.
+final class EpochOrder: CaseOrder {
+  let epochs: Int
+  private let ids: [String]
+  private let slots: Int
+  private let seed: UInt64
+  let store: CaseStore
+  /// Changes a case; the stream is that of the epoch and the case.
+  private let augment: (PreparedCase, LabelVolume, inout Philox) -> (images: Volume, labels: LabelVolume)
+  private var order: (epoch: Int, cases: [Int]) = (-1, [])
+
+  init(
+    _ ids: [String], epochs: Int, slots: Int, seed: UInt64, _ store: CaseStore,
+    augment: @escaping (PreparedCase, LabelVolume, inout Philox) -> (images: Volume, labels: LabelVolume)
+  ) {
+    self.ids = ids
+    self.epochs = epochs
+    self.slots = slots
+    self.seed = seed
+    self.store = store
+    self.augment = augment
+  }
+
+  func steps(_ epoch: Int) -> Int { (ids.count + slots - 1) / slots }
+  func filled(_ epoch: Int, _ step: Int) -> Int { max(0, min(slots, ids.count - step * slots)) }
+  func seen(_ epoch: Int, _ step: Int) -> Int { epoch * ids.count + min(ids.count, (step + 1) * slots) }
+
+  private func order(_ epoch: Int) -> [Int] {
+    if order.epoch != epoch {
+      var random = Philox(seed: seed, .permutation, epoch)
+      order = (epoch, random.permutation(ids.count))
+    }
+    return order.cases
+  }
+
+  func load(_ epoch: Int, _ step: Int, slot: Int, note: (String) -> Void) throws -> SlotCase {
+    let order = order(epoch), index = order[step * slots + slot]
+    note("reading \(ids[index])")
+    let prepared = try store.load(ids[index])
+    if step + 1 < steps(epoch), slot < filled(epoch, step + 1) {
+      store.prefetch(ids[order[(step + 1) * slots + slot]])
+    }
+    guard let truth = prepared.labels else { throw Fault(.missing, "\(prepared.id) has no truth") }
+    var random = Philox(seed: seed, .augmentation, epoch, index)
+    let (images, labels) = augment(prepared, truth, &random)
+    return SlotCase(slot: slot, id: prepared.id, images: images, truth: labels)
+  }
+}

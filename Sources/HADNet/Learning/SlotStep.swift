@@ -1,0 +1,220 @@
+import Collective
+
+/// What a method computes for a case. `SlotStep` runs it over the cases of a batch.
+public protocol TrainingProgram: AnyObject {
+  /// The numbers that a case has beside its loss.
+  var terms: [Term] { get }
+  /// What the loss is called in a message to a person.
+  var lossName: String { get }
+  /// The networks that learn. The first is the one that is used afterwards.
+  var learners: [Learner] { get }
+  var network: Model.Network { get }
+  var workers: Workers { get }
+
+  /// The part of a case's forward pass that needs the first learner's parameters alone: the others may still be updated.
+  func infer(_ item: SlotCase, _ batch: Batch)
+  /// Whether a case's losses are only known with the first learner's gradient.
+  var lossesComeLate: Bool { get }
+  /// The rest of the forward pass: the case's losses; nil where they come late.
+  func losses(_ item: SlotCase, _ batch: Batch) -> StepValues?
+  /// Makes a learner's gradient of the case whose losses were computed last, and tells each range of it that is final.
+  /// Gives the case's losses where they come late.
+  func backward(
+    _ learner: Int, _ item: SlotCase, _ batch: Batch, finished: (Range<Int>) -> Void
+  ) -> StepValues?
+  /// Whether a learner but the first is updated after a step with these means: the same on every rank. May note it among
+  /// them.
+  func learns(_ learner: Int, after means: inout StepValues, always: Bool) -> Bool
+
+  /// The segmentation of a validation case, dropout off, and its loss where the method's rate follows it.
+  func judge(_ item: SlotCase) -> (labels: LabelVolume, loss: Double?)
+}
+
+extension TrainingProgram {
+  public var lossName: String { "loss" }
+  public var lossesComeLate: Bool { false }
+  public func infer(_ item: SlotCase, _ batch: Batch) {}
+  public func learns(_ learner: Int, after means: inout StepValues, always: Bool) -> Bool { true }
+}
+
+/// A network that learns: the name of its file in a checkpoint, its parameters, and what sums its gradients up and
+/// updates it.
+public struct Learner {
+  let name: String
+  let p: ParameterVector
+  let reducer: GradientReducer
+
+  var optimiser: Adam { reducer.optimiser }
+  /// Of the case that was computed last.
+  var gradient: ParameterVector { reducer.gradient }
+
+  init(
+    _ name: String, _ p: ParameterVector, _ settings: Adam.Settings, _ layout: BatchLayout, _ workers: Workers
+  ) {
+    self.name = name
+    self.p = p
+    reducer = GradientReducer(p, settings, layout, workers)
+  }
+}
+
+/// One case of a step: the slot of the global batch it sits in, and its data.
+public struct SlotCase: Sendable {
+  public let slot: Int
+  public let id: String
+  /// All four sequences, [z, y, x, 4] in the order of `Modality`.
+  public let images: Volume
+  public let truth: LabelVolume
+
+  public init(slot: Int, id: String, images: Volume, truth: LabelVolume) {
+    self.slot = slot
+    self.id = id
+    self.images = images
+    self.truth = truth
+  }
+}
+
+/// What a step is made of.
+public struct Batch {
+  /// This rank's cases.
+  let cases: [SlotCase]
+  /// Slots of the global batch that hold a case.
+  let filled: Int
+  /// Epochs and steps that are done.
+  var epoch = 0, step = 0
+  let rate: Double
+  /// Whether this rank wants the run to stop after the step.
+  var wantsStop: () -> Bool = { false }
+}
+
+/// Dropout in training: masks are a function of the method's seed, the step and the slot.
+public struct StepDropout: Sendable {
+  let probability: Float
+  let seed: UInt64
+
+  /// nil: dropout is off.
+  func draw(_ purpose: Philox.Purpose, _ batch: Batch, _ item: SlotCase) -> DropoutDraw? {
+    probability > 0
+      ? DropoutDraw(probability: probability, seed: seed, purpose, step: batch.step, slot: item.slot) : nil
+  }
+}
+
+/// The loop over this rank's slots of a batch that all methods share: losses and gradients case by case, means over the
+/// batch, updates.
+///
+/// With several ranks the first learner's update goes on behind the others' backward pass, and theirs behind the next
+/// step's forward pass; `settle` waits for all. Of learners but the first, a rank with one case makes the gradient only
+/// once it is known to be used; with several, those of all but the last case are made before.
+public final class SlotStep {
+  let program: any TrainingProgram
+  /// Learners that a method may leave out of a step are always updated: for benchmarks.
+  var updatesAll = false
+  private let layout: BatchLayout
+  /// Of the step whose updates may be under way.
+  private var cases: [SlotCase] = []
+  private let waiting: WaitingTime
+
+  init(_ program: any TrainingProgram, _ layout: BatchLayout) {
+    self.program = program
+    self.layout = layout
+    waiting = WaitingTime(layout)
+  }
+
+  /// Seconds spent waiting for other ranks or for what is exchanged with them.
+  public var exposed: Double { waiting.seconds }
+
+  /// A step: means over the global batch from before its updates, and whether any rank wants to stop. Updates may still be
+  /// under way afterwards.
+  ///
+  /// Throws before anything is updated where a loss is not a number.
+  public func run(_ batch: Batch) throws -> (means: StepValues, stops: Bool) {
+    let learners = program.learners, first = learners[0], others = learners.dropFirst()
+    try first.reducer.settle(cases, waiting)
+    let before = cases
+    cases = batch.cases
+    first.reducer.begin(filled: batch.filled)
+    var isSettled = false
+    func settleOthers() throws {
+      if isSettled { return }
+      for learner in others {
+        try learner.reducer.settle(before, waiting)
+        learner.reducer.begin(filled: batch.filled)
+      }
+      isSettled = true
+    }
+
+    var rows: [StepValues] = [], means: BatchMeans?
+    func send() {
+      means = BatchMeans(rows, program.terms, filled: batch.filled, stops: batch.wantsStop(), layout)
+    }
+    for (i, item) in batch.cases.enumerated() {
+      program.infer(item, batch)
+      try settleOthers()
+      if let losses = program.losses(item, batch) { rows.append(losses) }
+      if i + 1 < batch.cases.count {
+        for (number, learner) in learners.enumerated() {
+          if let losses = program.backward(number, item, batch, finished: { _ in }) { rows.append(losses) }
+          learner.reducer.add()
+        }
+      } else {
+        if !program.lossesComeLate { send() }
+        first.reducer.addLast()
+        let late = program.backward(0, item, batch) { first.reducer.finished($0) }
+        if let late { rows.append(late) }
+      }
+    }
+    try settleOthers()
+    // What ranks exchange has one order on all of them, those without a case as well.
+    if batch.cases.isEmpty, program.lossesComeLate { first.reducer.finished(0..<first.p.count) }
+    if means == nil { send() }
+    guard let means else { preconditionFailure("a step without means") }
+    var (values, stops) = try waiting.measure { try means.wait() }
+    try guardFinite(values, rows)
+    try program.workers.phase(.update) { try first.reducer.update(rate: batch.rate) }
+
+    // The means are those of the whole batch, so every rank takes the same way.
+    for (number, learner) in learners.enumerated().dropFirst()
+    where program.learns(number, after: &values, always: updatesAll) {
+      if let last = batch.cases.last {
+        learner.reducer.addLast()
+        _ = program.backward(number, last, batch) { learner.reducer.finished($0) }
+      }
+      try program.workers.phase(.update) { try learner.reducer.update(rate: batch.rate) }
+    }
+    return (values, stops)
+  }
+
+  /// Waits until all parameters are those after the last step.
+  public func settle() throws {
+    for learner in program.learners { try learner.reducer.settle(cases, waiting) }
+  }
+
+  /// A loss that is not a number must end the run before the optimiser touches anything: throws on the rank whose case
+  /// it is, and the others wait for their end.
+  private func guardFinite(_ means: StepValues, _ rows: [StepValues]) throws {
+    let all = means.all, names = [program.lossName] + program.terms.map(\.spoken)
+    guard let column = all.firstIndex(where: { !$0.isFinite }) else { return }
+    if let own = rows.indices.first(where: { !rows[$0].all[column].isFinite }) {
+      throw notFinite("the \(names[column]) is \(SlotStep.word(rows[own].all[column]))", [cases[own]])
+    }
+    // A mean of finite numbers may still be none.
+    if rows.allSatisfy({ $0.all.allSatisfy(\.isFinite) }), let communicator = layout.communicator,
+      communicator.size > 1
+    {
+      try communicator.barrier()
+    }
+    throw notFinite("the \(names[column]) is \(SlotStep.word(all[column]))", cases)
+  }
+
+  /// Without the sign of a NaN, which says nothing.
+  private static func word(_ value: Double) -> String { value.isNaN ? "not a number" : "\(value)" }
+}
+
+/// The fault of a number that is none, with the cases it may come from.
+func notFinite(_ what: String, _ cases: [SlotCase]) -> Fault {
+  let places = cases.map { "slot \($0.slot) (\($0.id))" }.joined(separator: ", ")
+  return Fault(
+    .other,
+    "\(what) in a step with \(places.isEmpty ? "no case of this rank" : places); the last checkpoint is good: "
+      + "look at the case and run again with --resume, or choose another --run for a recipe with a lower rate"
+  )
+}

@@ -1,0 +1,210 @@
+import Collective
+
+/// One step of U-HeMIS or U-HVED: a window a slot, a random choice of its sequences fused, cross-entropy and Dice of all
+/// four classes; U-HVED also makes the sequences again and holds its products of Gaussians together.
+///
+/// Source: U-HVED's code; Dorent et al., MICCAI 2019.
+final class FusionStep: TrainingProgram {
+  struct Settings: Equatable {
+    /// Of ½ Σ w², the mean over the kernels.
+    var decay: Double
+    /// Weights of U-HVED's two own terms.
+    var divergence: Double
+    var reconstruction: Double
+    var optimiser: Adam.Settings
+  }
+
+  /// Which sequences of a slot are fused, and its noise.
+  struct Draw {
+    let present: [Bool]
+    /// Writes standard normal numbers into the map of a level; U-HVED only.
+    let noise: (_ level: Int, Volume) -> Void
+  }
+
+  /// Draws for the slots of a batch.
+  struct Draws {
+    let draw: (SlotCase, Batch, Workers) -> Draw
+
+    /// A function of seed, step and slot.
+    static func random(seed: UInt64) -> Draws {
+      Draws { item, batch, workers in
+        var random = Philox(seed: seed, .sequences, batch.step, item.slot)
+        let present = Modality.present(random: &random)
+        return Draw(present: Modality.allCases.map(present.contains)) { level, noise in
+          Philox(seed: seed, .noise, batch.step, item.slot, part: level)
+            .fillNormal(noise.base, count: noise.shape.count, workers)
+        }
+      }
+    }
+  }
+
+  let terms: [Term]
+  let learners: [Learner]
+  let workers: Workers
+  let fusion: FusionNetwork
+  let settings: Settings
+  /// Made anew where a window has another size than the one before: those of small volumes are smaller.
+  private(set) var pass: FusionPass
+  private let draws: Draws
+  private static let loss = OverlapLoss(classes: 0..<UNet.classes)
+
+  var p: ParameterVector { learners[0].p }
+  var gradient: ParameterVector { learners[0].gradient }
+  var network: Model.Network { .fusion(fusion) }
+  /// The losses of decoders are computed in turn with their gradients.
+  var lossesComeLate: Bool { true }
+
+  init(
+    _ network: FusionNetwork, _ p: ParameterVector, _ settings: Settings, size: Size, draw: Draws,
+    _ layout: BatchLayout, _ workers: Workers
+  ) {
+    fusion = network
+    terms = FusionStep.terms(network.fusion)
+    self.settings = settings
+    draws = draw
+    self.workers = workers
+    pass = FusionPass(network, size, .training)
+    learners = [Learner("network", p, settings.optimiser, layout, workers)]
+  }
+
+  func losses(_ item: SlotCase, _ batch: Batch) -> StepValues? { nil }
+
+  func backward(
+    _ learner: Int, _ item: SlotCase, _ batch: Batch, finished: (Range<Int>) -> Void
+  ) -> StepValues? {
+    learn(item, draws.draw(item, batch, workers), finished: finished).values
+  }
+
+  func judge(_ item: SlotCase) -> (labels: LabelVolume, loss: Double?) {
+    preconditionFailure("U-HeMIS and U-HVED are not validated")
+  }
+
+  /// What a case gives, and of each level the divergences (U-HVED).
+  struct CaseLosses {
+    var values: StepValues
+    var divergences: [(inter: Double, prior: Double)]
+    var decay: Double
+  }
+
+  /// The losses of a case and their gradient, decay included; `finished` is told each range of it that is final.
+  func learn(_ item: SlotCase, _ draw: Draw, finished: (Range<Int>) -> Void = { _ in }) -> CaseLosses {
+    if pass.size != item.images.size { pass = FusionPass(fusion, item.images.size, .training) }
+    let decay = startWithDecay(), samples = fusion.fusion == .gaussians
+    workers.phase(.encoders) {
+      for (i, image) in pass.images.enumerated() {
+        FusionStep.copy(item.images, channel: i, into: image, workers)
+      }
+      if samples { for (level, volume) in pass.noise.enumerated() { draw.noise(level, volume) } }
+      // A dropped sequence's map takes part in the divergences.
+      fusion.encode(pass, p, present: draw.present, encodesAll: samples, workers)
+    }
+    var overlap = (crossEntropy: 0.0, dice: 0.0), reconstruction = 0.0
+    workers.phase(.decoders) {
+      for index in fusion.decoders.indices {
+        fusion.decode(index, pass, p, workers)
+        if index == 0 {
+          overlap = FusionStep.loss.losses(
+            pass.output(0), .classes(item.truth), gradient: pass.outputGradient(0), workers)
+        } else {
+          reconstruction += reconstructionLoss(index)
+        }
+        fusion.decodeBackward(index, pass, p, into: gradient, workers)
+        finished(fusion.decoders[index].parameters)
+      }
+    }
+    let weight = Float(settings.divergence / Double(FusionNetwork.levels))
+    let divergences = workers.phase(.encodersBackward) {
+      fusion.encodeBackward(pass, p, into: gradient, divergenceWeight: weight, workers, finished: finished)
+    }
+    let divergence =
+      divergences.reduce(0) { $0 + $1.inter + $1.prior } / Double(FusionNetwork.levels)
+    var values = StepValues(
+      terms, loss: overlap.crossEntropy + overlap.dice + decay,
+      [.crossEntropyOfClasses: overlap.crossEntropy, .dice: overlap.dice])
+    if samples {
+      let own = settings.reconstruction * reconstruction + settings.divergence * divergence
+      values = StepValues(
+        terms, loss: values.loss + own,
+        [
+          .crossEntropyOfClasses: overlap.crossEntropy, .dice: overlap.dice, .reconstruction: reconstruction,
+          .divergence: divergence,
+        ])
+    }
+    return CaseLosses(values: values, divergences: divergences, decay: decay)
+  }
+
+  /// The decay of the kernels; sets the gradient to that of it.
+  private func startWithDecay() -> Double {
+    let kernels = fusion.kernels, factor = settings.decay / Double(kernels.count)
+    gradient.fill(0, workers)
+    var sum = 0.0
+    for kernel in kernels {
+      let w = p[kernel], g = gradient[kernel]
+      for i in 0..<kernel.count {
+        sum += Double(w[i]) * Double(w[i])
+        g[i] = Float(factor) * w[i]
+      }
+    }
+    return factor * sum / 2
+  }
+
+  /// A sequence's share of the mean over voxels and sequences of (reconstruction − sequence)², and its gradient.
+  private func reconstructionLoss(_ index: Int) -> Double {
+    let made = pass.output(index), gradient = pass.outputGradient(index), truth = pass.images[index - 1]
+    let count = made.shape.voxels * (fusion.decoders.count - 1)
+    let factor = Float(2 * settings.reconstruction / Double(count))
+    let pieces = Pieces(made.shape.voxels, least: 1 << 14, limit: 256)
+    var partial = [Double](repeating: 0, count: pieces.count)
+    partial.withUnsafeMutableBufferPointer { partial in
+      nonisolated(unsafe) let partial = partial
+      workers.forEach(pieces.count) { piece, _ in
+        var sum = 0.0
+        for i in pieces[piece] {
+          let difference = made.base[i] - truth.base[i]
+          sum += Double(difference) * Double(difference)
+          gradient.base[i] = factor * difference
+        }
+        partial[piece] = sum
+      }
+    }
+    return partial.reduce(0, +) / Double(count)
+  }
+
+  /// A channel of [z, y, x, 4] by itself.
+  static func copy(_ images: Volume, channel: Int, into image: Volume, _ workers: Workers) {
+    precondition(images.size == image.size, "\(images.shape) into \(image.shape)")
+    let pieces = Pieces(image.shape.voxels, least: 1 << 14, limit: 64), channels = images.channels
+    workers.forEach(pieces.count) { piece, _ in
+      for i in pieces[piece] { image.base[i] = images.base[i * channels + channel] }
+    }
+  }
+
+  static func memory(
+    _ fusion: FusionNetwork.Fusion, _ settings: WindowTraining, _ request: MemoryRequest
+  ) -> StepMemory {
+    let network = FusionNetwork(fusion, width: settings.width)
+    var plan = WorkspacePlan()
+    _ = FusionPass.Places(
+      network, Size(settings.patch, settings.patch, settings.patch), .training, in: &plan)
+    // Cases whose windows wait in the queue, and the next one; scaled up and with a border.
+    let waiting = 2 + (3 * settings.queue + settings.windowsPerCase - 1) / settings.windowsPerCase
+    let factor = 1 + Double(settings.scale)
+    func side(_ side: Int) -> Int { Int(factor * Double(max(side, settings.leastSide) + 20)) }
+    let augmented = Size(side(request.size.z), side(request.size.y), side(request.size.x))
+    return StepMemory(
+      trained: network.layout.count, volumes: plan.count, waiting: waiting * PreparedCase.bytes(augmented))
+  }
+}
+
+extension Term {
+  static let crossEntropyOfClasses = Term("cross_entropy", .loss, unit: "nat")
+  static let dice = Term("dice", .loss)
+  static let reconstruction = Term("reconstruction", .loss)
+  static let divergence = Term("divergence", .loss, unit: "nat")
+}
+
+extension FusionStep {
+  static func terms(_ fusion: FusionNetwork.Fusion) -> [Term] {
+    [.crossEntropyOfClasses, .dice] + (fusion == .gaussians ? [.reconstruction, .divergence] : [])
+  }
+}

@@ -1,0 +1,83 @@
+/// KD-Net+: a softened teacher and its latent maps teach a student from random weights. The original's code was not found:
+/// the numbers are this project's reading of its paper (Hu et al., MICCAI 2020).
+public struct KnowledgeDistillation: Equatable, Sendable {
+  public var epochs = 500
+  public var rate = 1e-4
+  public var beta1 = 0.9
+  public var beta2 = 0.999
+  public var epsilon = 1e-8
+  /// On the validation loss.
+  public var plateau = PlateauSettings(patience: 50, factor: 0.2)
+  /// T, by which logits are divided where the teacher's are the target.
+  public var temperature: Float = 5
+  /// λ, the share of the softened teacher in the loss; 1 − λ is the truth's.
+  public var lambda = 0.75
+  /// α, the weight of the latent divergence.
+  public var alpha = 10.0
+  /// Probability of a flip of each axis.
+  public var flip: Float = 0.5
+  /// Epochs from one validation to the next.
+  public var validationInterval = 1
+
+  public init() {}
+}
+
+extension KnowledgeDistillation: RecipeSection {
+  public mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
+    try v.value("epochs", &epochs, .whole(1...1_000_000))
+    try v.value("rate", &rate, .number(above: 0, to: 1))
+    try v.value("beta1", &beta1, .number(from: 0, below: 1))
+    try v.value("beta2", &beta2, .number(from: 0, below: 1))
+    try v.value("epsilon", &epsilon, .number(above: 0, to: 1))
+    try v.section("plateau", &plateau)
+    try v.value("temperature", &temperature, .number(above: 0, to: 1000))
+    try v.value("lambda", &lambda, .number(from: 0, to: 1))
+    try v.value("alpha", &alpha, .number(from: 0, to: 100_000))
+    try v.value("flip", &flip, .number(from: 0, to: 1))
+    try v.value("validation_interval", &validationInterval, .whole(1...1_000_000))
+  }
+}
+
+extension KnowledgeDistillation: MethodSettings {
+  public var epochCount: Int? {
+    get { epochs }
+    set { epochs = newValue ?? epochs }
+  }
+
+  public var schedule: Schedule {
+    Schedule(
+      rate: rate, optimiser: .init(beta1: beta1, beta2: beta2, epsilon: epsilon),
+      validationInterval: validationInterval, plateau: plateau, plateauFollows: .loss)
+  }
+}
+
+extension Section<KnowledgeDistillation> {
+  static let kdnet = Section(key: "kdnet")
+}
+
+extension Method {
+  /// KD-Net+: no discriminator; the teacher's softened outputs and latent maps are the student's targets.
+  public static let kdnet = Method(
+    key: "kdnet", title: "KD-Net+", stream: 6, needs: [.teacher], section: AnySection(.kdnet),
+    terms: KnowledgeStep.terms,
+    memory: KnowledgeStep.memory,
+    make: { context in
+      let settings = context.settings(.kdnet), teacher = try context.data.best(.teacher)
+      let student = UNet(inputs: Sight.withoutContrast.channels.count, k: context.networks.k)
+      let step = KnowledgeStep(
+        student: student, student.initialParameters(seed: context.seed, part: 0), teacher: teacher.network,
+        teacher.p,
+        .init(
+          temperature: settings.temperature, lambda: settings.lambda, alpha: settings.alpha,
+          optimiser: settings.schedule.optimiser),
+        size: context.slotSize ?? context.size, dropout: context.dropout, context.layout, context.workers)
+      let mirror = MirrorAugmentation(flip: settings.flip)
+      return MethodSetup(
+        program: step,
+        cases: {
+          context.cases(settings.epochs) { item, truth, random in
+            mirror.apply(images: item.images, labels: truth, random: &random)
+          }
+        }, facts: context.facts)
+    })
+}

@@ -1,0 +1,221 @@
+import Collective
+
+/// A method that can be trained: all that others ask of it. `Methods.swift` lists them; recipe, run folder, trainer, memory
+/// estimate, benchmark, tables and the command line are made from the list.
+public struct Method: Sendable {
+  /// Its folder in a run, its name on the command line and in files.
+  public let key: String
+  /// Its name in tables.
+  public let title: String
+  /// Keeps its random numbers apart from other methods'. Written down, so that a method that is added, or the list in
+  /// another order, changes nobody's bits.
+  let stream: UInt64
+  /// What its network sees once it is used; it may see more in training.
+  public let inputs: Sight
+  /// The methods whose best networks it begins with.
+  public let needs: [Method]
+  /// Its section of the recipe, which several may share.
+  let section: AnySection
+  /// What a table says of it where the paper has no such column; it stands behind the paper's.
+  let remark: String?
+  /// What its steps tell beside their loss.
+  public let terms: [Term]
+  /// The name of the trained network's file in a checkpoint.
+  let network: String
+  /// Whether its network has dropout, from which uncertainty can be sampled.
+  let hasDropout: Bool
+  /// What a training step takes.
+  let memory: @Sendable (MemoryRequest) -> StepMemory
+  /// Looks at the epochs so far, and says what a person should know of the last ones.
+  let watch: @Sendable (_ epochs: [StepValues]) -> String?
+  /// Makes its networks, its step and the order of its cases. All ranks together.
+  let make: @Sendable (MethodContext) throws -> MethodSetup
+
+  init(
+    key: String, title: String, stream: UInt64, inputs: Sight = .withoutContrast, needs: [Method] = [],
+    section: AnySection, remark: String? = nil, terms: [Term] = [], network: String = "student",
+    hasDropout: Bool = true,
+    memory: @escaping @Sendable (MemoryRequest) -> StepMemory,
+    watch: @escaping @Sendable (_ epochs: [StepValues]) -> String? = { _ in nil },
+    make: @escaping @Sendable (MethodContext) throws -> MethodSetup
+  ) {
+    self.key = key
+    self.title = title
+    self.stream = stream
+    self.inputs = inputs
+    self.needs = needs
+    self.section = section
+    self.terms = terms
+    self.network = network
+    self.hasDropout = hasDropout
+    self.memory = memory
+    self.remark = remark
+    self.watch = watch
+    self.make = make
+  }
+}
+
+extension Method: Hashable {
+  public static func == (a: Method, b: Method) -> Bool { a.key == b.key }
+  public func hash(into hasher: inout Hasher) { hasher.combine(key) }
+}
+
+extension Method: RawRepresentable, Codable {
+  /// The method of that key; nil: there is none.
+  public init?(rawValue: String) {
+    guard let method = Method.allCases.first(where: { $0.key == rawValue }) else { return nil }
+    self = method
+  }
+
+  public var rawValue: String { key }
+}
+
+extension Method {
+  /// Whether its network has channels of its own, in pairs, and not the recipe's `network.k`.
+  public var hasOwnWidth: Bool { section.paper.channels != nil }
+}
+
+// MARK: - Settings
+
+/// A method's section of the recipe. Its start values are the paper's.
+public protocol MethodSettings: RecipeSection, Equatable, Sendable {
+  init()
+  /// Epochs; nil where training is not counted in them. A resumed run may have more.
+  var epochCount: Int? { get set }
+  /// Channels of its network at full size; nil: the recipe's `network.k`.
+  var channels: Int? { get set }
+  var schedule: Schedule { get }
+}
+
+/// The name of a section, and what is in it.
+public struct Section<Settings: MethodSettings>: Sendable {
+  let key: String
+
+  /// The section's values; it must be this section's.
+  func settings(_ settings: any MethodSettings) -> Settings {
+    guard let settings = settings as? Settings else { preconditionFailure("no values of the section \(key)") }
+    return settings
+  }
+}
+
+/// The same of any section.
+public struct AnySection: Sendable {
+  let key: String
+  let paper: any MethodSettings
+
+  init<Settings>(_ section: Section<Settings>) {
+    key = section.key
+    paper = Settings()
+  }
+}
+
+extension MethodSettings {
+  public var epochCount: Int? {
+    get { nil }
+    set {}
+  }
+  public var channels: Int? {
+    get { nil }
+    set {}
+  }
+}
+
+// MARK: - Training
+
+/// What a method makes itself from.
+struct MethodContext {
+  let method: Method
+  /// The values of its section.
+  let settings: any MethodSettings
+  let networks: NetworkSettings
+  /// Of all its random numbers.
+  let seed: UInt64
+  /// The size of prepared cases.
+  let size: Size
+  /// The size of what a slot holds; nil: the method's own choice.
+  let slotSize: Size?
+  let layout: BatchLayout
+  let workers: Workers
+  let data: any MethodData
+
+  func settings<Settings>(_ section: Section<Settings>) -> Settings { section.settings(settings) }
+
+  var dropout: StepDropout { StepDropout(probability: networks.dropout, seed: seed) }
+
+  /// Whole cases in an order of each epoch's own, changed by `augment`.
+  func cases(
+    _ epochs: Int,
+    augment: @escaping (PreparedCase, LabelVolume, inout Philox) -> (images: Volume, labels: LabelVolume) = {
+      item, truth, _ in (item.images, truth)
+    }
+  ) -> EpochOrder {
+    EpochOrder(
+      data.trainingCases, epochs: epochs, slots: layout.slots.count, seed: seed, data.store, augment: augment)
+  }
+
+  /// What the trained network is used with.
+  var facts: Model.Facts {
+    Model.Facts(
+      method: method.title, k: networks.k, dropout: networks.dropout, sequences: method.inputs.modalities,
+      size: size, preparation: used(data.preparation))
+  }
+
+  /// A preparation as it is without truth, of what the trained network sees.
+  func used(_ preparation: Preparation) -> Preparation {
+    var used = preparation
+    used.modalities = method.inputs.modalities
+    used.readsTruth = false
+    return used
+  }
+}
+
+/// The data and the earlier networks of a run, as a method sees them.
+protocol MethodData {
+  var trainingCases: [String] { get }
+  /// Prepared cases of the usual kind.
+  var store: CaseStore { get }
+  var preparation: Preparation { get }
+  /// Class weights that the recipe's section `data` gives.
+  var startWeights: [Float] { get }
+  /// Background voxels over class voxels, inside the brain masks of the training cases.
+  var countedWeights: [Float] { get }
+  /// The cases with the histogram standardisation of U-HeMIS and U-HVED. All ranks together.
+  func standardised(
+    _ landmarks: LandmarkSource, leastSide: Int
+  ) throws -> (preparation: Preparation, store: CaseStore)
+  /// The best network of a method that was trained before in this run. All ranks together.
+  func best(_ method: Method) throws -> (network: UNet, p: ParameterVector)
+}
+
+/// What a method trains, on what, and what the network is used with afterwards.
+struct MethodSetup {
+  let program: any TrainingProgram
+  let cases: () -> any CaseOrder
+  let facts: Model.Facts
+}
+
+// MARK: - Memory
+
+/// What a step's memory follows.
+struct MemoryRequest {
+  let settings: any MethodSettings
+  /// The recipe's `network.k`.
+  let k: Int
+  /// The size of prepared cases.
+  let size: Size
+}
+
+/// What a training step takes of memory, counted in floats.
+struct StepMemory {
+  /// Parameters that learn, and that do not.
+  let trained: Int
+  var frozen = 0
+  /// Volumes of the plan.
+  let volumes: Int
+  /// Transformed weights that are kept from step to step.
+  var kept = 0
+  /// Transformed weights of each sum of convolutions, of which there is one at a time.
+  var layers: [Int] = []
+  /// Bytes of the cases that wait for one slot; nil: one, and the next.
+  var waiting: Int?
+}

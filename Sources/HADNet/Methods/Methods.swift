@@ -1,0 +1,30 @@
+/// All methods. To add one, add its folder and its line here.
+extension Method: CaseIterable {
+  public static let allCases: [Method] = [
+    .teacher, .student, .hadnet, .control, .adnet, .kdnet, .uhemis, .uhved,
+  ]
+}
+
+extension Method {
+  /// The method that the others are compared with.
+  public static let subject = Method.hadnet
+
+  /// For help: each with what it begins with.
+  public static var help: String {
+    allCases.map { method in
+      let needs = method.needs.map(\.key).joined(separator: " and ")
+      return method.key + (needs.isEmpty ? "" : " (starts from \(needs) of the same run)")
+    }.joined(separator: ", ")
+  }
+}
+
+extension TableColumns {
+  /// The paper's columns, then the others.
+  public static let methods = TableColumns(
+    order: (Method.allCases.filter { $0.remark == nil } + Method.allCases.filter { $0.remark != nil }).map(
+      \.title),
+    subject: Method.subject.title,
+    informed: Set(
+      Method.allCases.filter { $0.inputs.channels.count > Method.subject.inputs.channels.count }.map(\.title)),
+    remarks: Method.allCases.compactMap { method in method.remark.map { (method.title, $0) } })
+}

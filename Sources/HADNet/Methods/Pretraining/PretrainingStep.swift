@@ -1,0 +1,70 @@
+import Collective
+
+/// One step of training a U-Net by itself: cross-entropy. Teacher, student, and the control, which goes on from the best
+/// student.
+///
+/// With several cases in the global batch each has its own loss; the batch's loss is their mean.
+final class PretrainingStep: TrainingProgram {
+  let terms: [Term] = []
+  let learners: [Learner]
+  let workers: Workers
+  private let unet: UNet
+  private let inputs: Sight
+  private let dropout: StepDropout
+  private let weights: (_ epoch: Int) -> [Float]
+  private let pass: UNetPass
+
+  /// `name`: of the network's file. `weights`: of the classes in the cross-entropy, by epoch.
+  init(
+    _ name: String, _ network: UNet, _ inputs: Sight, _ p: ParameterVector, _ settings: Adam.Settings,
+    size: Size,
+    dropout: StepDropout, weights: @escaping (_ epoch: Int) -> [Float], _ layout: BatchLayout,
+    _ workers: Workers
+  ) {
+    unet = network
+    self.inputs = inputs
+    self.dropout = dropout
+    self.weights = weights
+    self.workers = workers
+    pass = UNetPass(network, size, .training(features: .none))
+    learners = [Learner(name, p, settings, layout, workers)]
+  }
+
+  var network: Model.Network { .unet(unet) }
+
+  /// Leaves the loss's gradient by the logits in the pass.
+  func losses(_ item: SlotCase, _ batch: Batch) -> StepValues? {
+    workers.phase(inputs.channels.count == 4 ? .teacher : .student) {
+      inputs.copy(item.images, into: pass.image)
+      unet.forward(pass, learners[0].p, dropout: dropout.draw(.dropout, batch, item), workers)
+    }
+    return workers.phase(.loss) {
+      let loss = CrossEntropy.loss(
+        pass.logits, item.truth, weights: weights(batch.epoch), gradient: pass.dLogits, workers)
+      return StepValues(terms, loss: loss, [:])
+    }
+  }
+
+  func backward(
+    _ learner: Int, _ item: SlotCase, _ batch: Batch, finished: (Range<Int>) -> Void
+  ) -> StepValues? {
+    learners[0].gradient.fill(0, workers)
+    unet.backward(
+      pass, learners[0].p, into: learners[0].gradient, featureGradients: .none, workers, finished: finished)
+    return nil
+  }
+
+  func judge(_ item: SlotCase) -> (labels: LabelVolume, loss: Double?) {
+    inputs.copy(item.images, into: pass.image)
+    unet.forward(pass, learners[0].p, workers)
+    return (Segmentation.labels(pass.logits, workers), nil)
+  }
+
+  static func memory(_ inputs: Sight, _ request: MemoryRequest) -> StepMemory {
+    let network = UNet(inputs: inputs.channels.count, k: request.k)
+    var plan = WorkspacePlan()
+    _ = UNetPass.Places(network, request.size, .training(features: .none), in: &plan)
+    return StepMemory(
+      trained: network.layout.count, volumes: plan.count, layers: network.transforms(request.size))
+  }
+}

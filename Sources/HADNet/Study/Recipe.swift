@@ -1,0 +1,134 @@
+import Collective
+
+/// Everything that can change a result, in one value. The defaults are the paper's, and where text and published
+/// code differ, the code's (Vadacchino et al., MIDL 2021; SaverioVad/HAD_Net); no other file repeats these numbers.
+///
+/// As a YAML file (`Recipe.load`) every key may be left out; keys are the names below in snake_case.
+public struct Recipe: Equatable, Sendable {
+  /// What the recipe is called, in logs and reports.
+  public var name = "paper"
+  /// Seed of all random numbers.
+  public var seed: UInt64 = 1
+  public var data = DataSettings()
+  /// Cases in one step over all ranks; nil: as many as there are ranks. The original has 1.
+  public var batch: Int?
+  /// How the learning rates follow the batch.
+  public var scaling = RateScaling.none
+  /// How gradients are summed over ranks; `mpi` gives up the same bits on any number of ranks.
+  public var reduction = SumMethod.tree
+  public var network = NetworkSettings()
+  /// Each method's section, by its key.
+  var methods = Dictionary(uniqueKeysWithValues: Recipe.sections.map { ($0.key, $0.paper) })
+  public var uncertainty = UncertaintySettings()
+  public var checkpoints = CheckpointSettings()
+
+  /// The paper's recipe.
+  public init() {}
+
+  /// The methods' sections in the order of the file: each where the first method stands that has it.
+  static let sections = Method.allCases.map(\.section).reduce(into: [AnySection]()) { known, section in
+    if !known.contains(where: { $0.key == section.key }) { known.append(section) }
+  }
+
+  /// The values of a section.
+  subscript<Settings>(_ section: Section<Settings>) -> Settings {
+    get { section.settings(methods[section.key] ?? Settings()) }
+    set { methods[section.key] = newValue }
+  }
+
+  /// The values of a method's section.
+  public func settings(_ method: Method) -> any MethodSettings {
+    methods[method.section.key] ?? method.section.paper
+  }
+
+  func schedule(_ method: Method) -> Schedule { settings(method).schedule }
+
+  /// Of a method's random numbers.
+  func seed(_ method: Method) -> UInt64 { seed &+ method.stream << 32 }
+
+  /// Every key has the same value.
+  public static func == (a: Recipe, b: Recipe) -> Bool { a.yaml == b.yaml }
+}
+
+/// The data set: where it is, how it is divided, how a case is prepared.
+public struct DataSettings: Equatable, Sendable {
+  /// Which sequences say what is brain: a voxel counts if it is non-zero in all of them.
+  public enum Mask: String, CaseIterable, Sendable {
+    /// FLAIR, T1 and T2: one mask for teacher and student, which T1ce never shapes.
+    case student
+    /// All four, as the original; for its published weights only.
+    case all
+  }
+
+  /// What happens to a negative voxel.
+  public enum Negative: String, CaseIterable, Sendable {
+    /// The file is refused.
+    case refuse
+    /// Its absolute value is taken, as the original does.
+    case absolute = "abs"
+    /// It becomes 0.
+    case zero
+  }
+
+  /// The data set's folder; nil: given on the command line.
+  public var path: String?
+  public var split = SplitSettings.ratio(train: 200, validation: 66, test: 69)
+  /// Seed of a split at random; nil: the recipe's seed. Several seeds of one study share it.
+  public var splitSeed: UInt64?
+  /// Whether a given split may have cases of one patient in two sets.
+  public var allowLeak = false
+  public var mask = Mask.student
+  public var negative = Negative.refuse
+  /// The common size all cases are padded to, [z, y, x]; nil: found from the data (160×192×160 for BraTS 2019).
+  public var size: Size?
+  /// Class weights of the cross-entropy at the start of pre-training.
+  public var classWeights = ClassWeights.fixed([1, 59.4507, 23.3190, 71.8481])
+
+  public init() {}
+
+  /// How cases are prepared.
+  var preparation: Preparation {
+    let negative: Preparation.Negative =
+      switch negative {
+      case .refuse: .refuse
+      case .absolute: .absolute
+      case .zero: .zero
+      }
+    return Preparation(mask: mask == .all ? .all : .preContrast, negative: negative)
+  }
+}
+
+/// How cases are divided into training, validation and test.
+public enum SplitSettings: Equatable, Sendable {
+  /// At random in these proportions, HGG and LGG alike, a patient's cases together.
+  case ratio(train: Int, validation: Int, test: Int)
+  /// At random in the same way, so many cases each; what is left is not used.
+  case counts(train: Int, validation: Int, test: Int)
+  /// As a JSON file says.
+  case file(String)
+}
+
+/// How a learning rate follows the global batch of n cases.
+public enum RateScaling: String, CaseIterable, Sendable {
+  /// The rate as it stands.
+  case none
+  /// Times √n.
+  case sqrt
+  /// Times n.
+  case linear
+
+  func factor(batch: Int) -> Double {
+    switch self {
+    case .none: 1
+    case .sqrt: Double(batch).squareRoot()
+    case .linear: Double(batch)
+    }
+  }
+}
+
+public struct CheckpointSettings: Equatable, Sendable {
+  /// How many of the newest epochs are kept, beside the best.
+  public var keep = 2
+
+  public init() {}
+}
