@@ -8,7 +8,7 @@ CASES = 48
 SECONDS = 60
 KILLS = 20
 
-.PHONY: demo test fuzz soak build format lint clean clean-demo help dependencies
+.PHONY: demo test test-fast fuzz soak build format lint clean clean-demo help dependencies
 
 demo: build  ## the main job on a synthetic data set, 2 ranks, a few minutes; ends with a table
 	@test -e demo/data || { rm -rf demo/data.part && \
@@ -22,6 +22,10 @@ demo: build  ## the main job on a synthetic data set, 2 ranks, a few minutes; en
 test: dependencies  ## builds and runs every test, those under mpirun included
 	swift build $(FLAGS) --build-tests
 	swift test $(FLAGS)
+
+test-fast: dependencies  ## builds and runs the unit tests: all but those that start programs
+	swift build $(FLAGS) --build-tests
+	swift test $(FLAGS) --skip-build --skip CommandTests
 
 fuzz: dependencies  ## SECONDS=60 of mutated inputs for every parser; SEED=n for the same ones again
 	HADNET_FUZZ=1 swift build -c debug --scratch-path .build-fuzz --product Fuzz

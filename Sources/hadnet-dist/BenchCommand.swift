@@ -22,9 +22,9 @@ struct BenchCommand: ParsableCommand {
       help: "Channels of the networks at full size; for uhemis and uhved their published 8 is the width.")
     var k = 32
     @OptionGroup var measuring: Measuring
+    @OptionGroup var threads: ThreadOptions
     var repeats: Int { measuring.repeats }
     var json: Bool { measuring.json }
-    var shared: SharedOptions { measuring.shared }
 
     func validate() throws {
       guard shape.array.allSatisfy({ $0 % UNet.multiple == 0 }), min(shape.z, shape.y, shape.x) >= 32 else {
@@ -44,7 +44,7 @@ struct BenchCommand: ParsableCommand {
     var repeats = 3
     @Flag(help: "Print JSON; a shape in it is [z, y, x], as --shape has it.")
     var json = false
-    @OptionGroup var shared: SharedOptions
+    @OptionGroup var log: LogOption
 
     func validate() throws {
       guard (1...1000).contains(repeats) else {
@@ -71,8 +71,8 @@ struct BenchCommand: ParsableCommand {
     func run() throws {
       runInWorld { communicator in
         let reduction = BatchLayout(Slots(communicator.size, over: communicator.size), over: communicator)
-        let workers = try options.shared.workers(communicator)
-        try options.shared.warnOfCores(workers, communicator)
+        let workers = try options.threads.workers(communicator)
+        try options.threads.warnOfCores(workers, communicator)
         let result = try StepBenchmark(stage, size: options.shape, k: options.k, repeats: options.repeats)
           .run(reduction, workers)
         guard communicator.rank == 0 else { return }
@@ -123,7 +123,7 @@ struct BenchCommand: ParsableCommand {
     @Option(help: "uhemis or uhved for the layers of those.") var stage = Method.hadnet
 
     func run() throws {
-      let workers = try options.shared.workers(nil)
+      let workers = try options.threads.workers(nil)
       let rows = try ConvolutionBenchmark(stage, size: options.shape, k: options.k, repeats: options.repeats)
         .run(
           workers, only: layer)
@@ -174,7 +174,7 @@ struct BenchCommand: ParsableCommand {
     }
 
     func run() throws {
-      let workers = try options.shared.workers(nil)
+      let workers = try options.threads.workers(nil)
       let result = PredictionBenchmark(
         size: options.shape, k: options.k, repeats: options.repeats, samples: samples
       ).run(workers)

@@ -17,11 +17,12 @@ struct DoctorCommand: ParsableCommand {
   var golden: String?
   @Option(help: "Folder whose file system is checked.", completion: .directory)
   var folder = "."
-  @OptionGroup var shared: SharedOptions
+  @OptionGroup var log: LogOption
+  @OptionGroup var threads: ThreadOptions
 
   func run() throws {
     runInWorld { communicator in
-      let workers = try shared.workers(communicator)
+      let workers = try threads.workers(communicator)
       let good: Bool
       if let golden {
         // Every rank would find the same.

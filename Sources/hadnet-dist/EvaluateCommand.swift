@@ -65,7 +65,7 @@ struct EvaluateCommand: ParsableCommand {
       HD95 of the distances of both directions together (pooled), or the larger of the two directions' (larger).
       """)
   var hd95Direction = SurfaceDistance.Direction.pooled
-  @OptionGroup var shared: SharedOptions
+  @OptionGroup var messages: MessageOptions
 
   /// `100,75,50,25`.
   struct Thresholds: ExpressibleByArgument {
@@ -109,7 +109,7 @@ struct EvaluateCommand: ParsableCommand {
           predictionConvention: (predictionLabels ?? labels)?.convention,
           only: only)
       }
-      let bar = shared.bar(rank: communicator.rank)
+      let bar = messages.bar(rank: communicator.rank)
       bar.start(
         "evaluate", total: (pairs.count + communicator.size - 1) / communicator.size, isTold: true)
       var mine: [String: CaseScores] = [:], failures = CaseFailures()
@@ -178,7 +178,7 @@ struct CompareCommand: ParsableCommand {
   var others: [String]
   @Option(help: "File for all numbers as JSON; - is standard output.", completion: .file())
   var json: String?
-  @OptionGroup var shared: SharedOptions
+  @OptionGroup var log: LogOption
 
   func validate() throws {
     if let path = others.indices.first(where: { others[..<$0].contains(others[$0]) }).map({ others[$0] }) {
@@ -205,7 +205,7 @@ struct ReportCommand: ParsableCommand {
 
   @Argument(help: "The run's folder.", completion: .directory)
   var path: String
-  @OptionGroup var shared: SharedOptions
+  @OptionGroup var log: LogOption
 
   func run() throws {
     let folder = RunFolder(path), seeds = folder.seeds

@@ -82,57 +82,6 @@ struct HADNetDist: ParsableCommand {
 
 }
 
-/// Options of every command.
-struct SharedOptions: ParsableArguments {
-  enum LogForm: String, ExpressibleByArgument, CaseIterable { case text, json }
-
-  @Option(
-    help: ArgumentHelp(
-      "Threads of a rank.",
-      discussion: """
-        Default: SLURM_CPUS_PER_TASK, else OMP_NUM_THREADS, else the cores this process may use divided by the ranks \
-        that share them.
-        """))
-  var threads: Int?
-  @Option(
-    help: "Folder of prepared cases that train and study share on a node; default: RUN/cache.",
-    completion: .directory)
-  var cache: String?
-  @Flag(help: "Say nothing but errors, warnings and results.")
-  var quiet = false
-  @Flag(help: "Say what each step did.")
-  var verbose = false
-  @Option(
-    help:
-      "How messages on standard error look: text, or json, an object a line, with every event of log.jsonl.")
-  var log = LogForm.text
-
-  func validate() throws {
-    // From here on all that is said looks like that.
-    if log == .json { StandardError.form = .json }
-    if let threads, !(1...4096).contains(threads) {
-      throw ValidationError("--threads is \(threads); 1 to 4096 are possible")
-    }
-  }
-
-  /// The threads of this rank; all ranks together.
-  func workers(_ communicator: Communicator?) throws -> Workers {
-    let bar = bar(rank: communicator?.rank ?? 0)
-    let count = try threads ?? Cores.threads(communicator, warn: bar.warn)
-    try BLAS.reserve(threads: count)
-    return Workers(count)
-  }
-
-  /// Says on rank 0 where threads have too few cores; all ranks together.
-  func warnOfCores(_ workers: Workers, _ communicator: Communicator) throws {
-    let warnings = try Cores.warnings(threads: workers.count, communicator)
-    for text in warnings { bar(rank: communicator.rank).warn(text) }
-  }
-
-  /// What shows progress and messages; only rank 0 shows any.
-  func bar(rank: Int = 0) -> ProgressBar { ProgressBar(quiet: quiet, silent: rank > 0) }
-}
-
 /// Runs `body` inside MPI and ends the process with the code it gives, or, for an error, with the error's.
 func runForCode(_ body: (Communicator) throws -> Int32) -> Never {
   exit(

@@ -32,7 +32,7 @@ struct InspectCommand: ParsableCommand {
   var json = false
   @Option(help: "Seed of the split that is shown.")
   var seed: UInt64 = 1
-  @OptionGroup var shared: SharedOptions
+  @OptionGroup var messages: MessageOptions
 
   /// What `--json` prints.
   struct Findings: Codable {
@@ -66,7 +66,7 @@ struct InspectCommand: ParsableCommand {
   }
 
   func run() throws {
-    let bar = shared.bar()
+    let bar = messages.bar()
     let found = try Inspection(
       data, for: purpose, negative: negative, begin: { bar.start("inspect", total: $0) },
       isRead: { bar.advance() })

@@ -21,12 +21,12 @@ final class Narrator {
 
   init(
     _ run: RunFolder, _ recipe: Recipe, _ communicator: Communicator, _ workers: Workers,
-    _ shared: SharedOptions
+    _ messages: MessageOptions, isVerbose: Bool
   ) throws {
     isFirst = communicator.rank == 0
-    isVerbose = shared.verbose
-    isJSON = isFirst && shared.log == .json && !shared.quiet
-    bar = shared.bar(rank: communicator.rank)
+    self.isVerbose = isVerbose
+    isJSON = isFirst && messages.isJSON && !messages.quiet
+    bar = messages.bar(rank: communicator.rank)
     let hosts = try communicator.gather(communicator.host)
     start = [
       ("version", .text(HADNetDist.version)), ("recipe", .text(recipe.name)),

@@ -23,13 +23,13 @@ struct PhantomCommand: ParsableCommand {
   var rimContrast: Float = 1
   @Option(help: "How much of the rim is missing: 0 little, 0.3 more than half.")
   var rimGaps: Float = 0
-  @OptionGroup var shared: SharedOptions
+  @OptionGroup var messages: MessageOptions
 
   func run() throws {
     if let names = try? FileManager.default.contentsOfDirectory(atPath: out), !names.isEmpty {
       throw Fault(.usage, "\(out) is not empty; choose another folder")
     }
-    let bar = shared.bar()
+    let bar = messages.bar()
     bar.start("phantom", total: cases)
     try Phantom.write(
       to: out, cases: cases, shape: shape, seed: seed, layout: layout,

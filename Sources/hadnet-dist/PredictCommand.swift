@@ -53,7 +53,8 @@ struct PredictCommand: ParsableCommand {
       "What becomes of voxels below 0: refuse, abs (their absolute value) or zero; default: as the model was trained."
   )
   var negative: Preparation.Negative?
-  @OptionGroup var shared: SharedOptions
+  @OptionGroup var messages: MessageOptions
+  @OptionGroup var threads: ThreadOptions
 
   func validate() throws {
     if model.count > 1 {
@@ -75,8 +76,8 @@ struct PredictCommand: ParsableCommand {
       let (model, dataset, scan) = try communicator.rootFirst { try prepare() }
       // Every rank has found the same: rank 0 tells it.
       var failures = communicator.rank == 0 ? scan : CaseFailures()
-      let workers = try shared.workers(communicator), bar = shared.bar(rank: communicator.rank)
-      try shared.warnOfCores(workers, communicator)
+      let workers = try threads.workers(communicator), bar = messages.bar(rank: communicator.rank)
+      try threads.warnOfCores(workers, communicator)
       let store = CaseStore(
         dataset.cases, preparation: model.facts.preparation, commonSize: model.facts.size,
         memoryLimit: CaseStore.defaultMemoryLimit(ranksOnNode: communicator.localSize))

@@ -37,7 +37,14 @@ struct RunOptions: ParsableArguments {
   var stallWarning = 60.0
   @Option(help: "Seconds of waiting for another rank until the job ends.")
   var stallLimit = 1800.0
-  @OptionGroup var shared: SharedOptions
+  @Option(
+    help: "Folder of prepared cases that train and study share on a node; default: RUN/cache.",
+    completion: .directory)
+  var cache: String?
+  @OptionGroup var threads: ThreadOptions
+  @OptionGroup var messages: MessageOptions
+  @Flag(help: "Say what each step did.")
+  var verbose = false
 
   func validate() throws {
     for (name, value) in [("warning", stallWarning), ("limit", stallLimit)] where !(1...1e9).contains(value) {
@@ -102,7 +109,7 @@ struct RunOptions: ParsableArguments {
       limit: timeLimit?.seconds ?? TimeLimit.ofSlurmJob { warnings.append($0) },
       isSignalled: { Interrupts.isCaught })
     runForCode { communicator in
-      warnings.forEach(shared.bar(rank: communicator.rank).warn)
+      warnings.forEach(messages.bar(rank: communicator.rank).warn)
       communicator.courier?.stallLimits = .init(warning: stallWarning, limit: stallLimit)
       // Rank 0 reads, so that a mistake in the recipe is said once.
       var texts: [String] = [], path = "", hasBatch = true, text = ""
@@ -212,8 +219,8 @@ struct Session {
     self.communicator = communicator
     self.stop = stop
     self.options = options
-    workers = try options.shared.workers(communicator)
-    narrator = try Narrator(run, recipes[0], communicator, workers, options.shared)
+    workers = try options.threads.workers(communicator)
+    narrator = try Narrator(run, recipes[0], communicator, workers, options.messages, isVerbose: options.verbose)
   }
 
   var isFirst: Bool { communicator.rank == 0 }
@@ -240,7 +247,7 @@ struct Session {
     let isTold = recipe.seed == recipes[0].seed
     let data = try TrainingData(
       recipe, root: recipe.data.path ?? "", run: folder, for: stages, evaluates: evaluates,
-      cache: options.shared.cache ?? run.cache, memoryLimit: options.memory.map { Int($0 * 0x1p30) },
+      cache: options.cache ?? run.cache, memoryLimit: options.memory.map { Int($0 * 0x1p30) },
       over: communicator, tell: { narrator.tell($0, aloud: isTold) })
     let study = Study(
       recipe, folder, data, over: communicator, workers, locks: locks,

@@ -13,6 +13,29 @@ extension Commands {
       try Fixture.expectResults(run)
     }
 
+    /// A change of bits is a decision, and stands in the changelog. The fingerprints are of every stage's newest checkpoint,
+    /// of one kind of OpenBLAS's kernels, with which alone they are compared.
+    @Test func checkpointsHaveTheBytesThatAreWrittenDown() throws {
+      let doctor = try Program.run("doctor", "--threads", "1").output
+      guard doctor.contains("blas       OpenBLAS 0.3.21 Haswell;") else { return }
+      let run = try Fixture.run()
+      let found = try Fixture.stages.map { stage in
+        let state = try json(text("\(run)/\(stage)/checkpoints/latest/state.json"))
+        return (stage, try #require(state["xxh3"] as? String))
+      }
+      #expect(
+        Dictionary(uniqueKeysWithValues: found) == [
+          "teacher": "8cf1d342112cb8a8a95372157d9b2510",
+          "student": "a4ccb749132c0c2f0b42e1a0336c6c81",
+          "hadnet": "38fb1e7bbf3b367baaa520f874c874d9",
+          "control": "a4493b55e4d24604479d7b6a51724e8a",
+          "adnet": "3880a97134b0d5f5c1e74d0d60ec7a88",
+          "kdnet": "1d9453e4666230595f1a80e005c5d810",
+          "uhemis": "8827c3289de547249f37701a8ac48311",
+          "uhved": "4c92c28bbe252a39350fafe2ec5ee082",
+        ])
+    }
+
     @Test(arguments: [1, 2, 3, 4, 6], [1, 2])
     func sameBitsWithRoomForSixRanks(ranks: Int, threads: Int) throws {
       let folder = try Scratch(), run = folder / "run"

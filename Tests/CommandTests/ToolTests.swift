@@ -24,6 +24,21 @@ extension Commands {
       #expect(!exists(folder / "data"))
     }
 
+    /// An option that a command takes and does nothing with would be a promise.
+    @Test(arguments: [
+      ["report", "run", "--cache", "c"], ["report", "run", "--threads", "1"],
+      ["compare", "a", "b", "--threads", "1"],
+      ["inspect", "data", "--threads", "1"], ["phantom", "data", "--cases", "1", "--cache", "c"],
+      ["evaluate", "--truth", "a", "--predictions", "b", "--cache", "c"], ["doctor", "--quiet"],
+      ["bench", "allreduce", "--threads", "1"], ["bench", "step", "--quiet"],
+    ])
+    func optionsStandOnlyWhereTheyDoSomething(arguments: [String]) throws {
+      let option = try #require(arguments.last { $0.hasPrefix("--") })
+      let outcome = try Program.start(arguments).outcome()
+      #expect(
+        outcome.code == 64 && outcome.errors.contains("Unknown option '\(option)'"), "\(outcome.errors)")
+    }
+
     @Test(arguments: ["brats2019", "brats2021", "brats2023"])
     func inspectKnowsThePhantomsLayouts(layout: String) throws {
       let folder = try Scratch(), data = folder / "data"
@@ -170,8 +185,6 @@ extension Commands {
       let outcome = try Job(command).outcome()
       #expect(outcome.code == 0)
       #expect(outcome.messages == ["warning: \(words), or with --threads 1"], "\(outcome.errors)")
-      let quiet = try Job(command + ["--quiet"]).outcome()
-      #expect(quiet.code == 0 && quiet.messages == outcome.messages, "\(quiet.errors)")
       let doctor = try Job(launcher + Program.command(["doctor", "--threads", "2"])).outcome()
       #expect(doctor.code == 0 && doctor.output.contains("warning \(words)"), "\(doctor.output)")
     }
