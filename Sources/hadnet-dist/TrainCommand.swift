@@ -220,7 +220,8 @@ struct Session {
     self.stop = stop
     self.options = options
     workers = try options.threads.workers(communicator)
-    narrator = try Narrator(run, recipes[0], communicator, workers, options.messages, isVerbose: options.verbose)
+    narrator = try Narrator(
+      run, recipes[0], communicator, workers, options.messages, isVerbose: options.verbose)
   }
 
   var isFirst: Bool { communicator.rank == 0 }
