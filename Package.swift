@@ -23,6 +23,11 @@ func settings(of target: Target) -> [SwiftSetting] {
   strict + (memorySafe.contains(target.name) ? [.strictMemorySafety()] : [])
 }
 
+/// A room of the program: a target whose folder lies beside those of the others.
+func room(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .target(name: name, dependencies: dependencies, path: "Sources/HADNet/\(name)")
+}
+
 let package = Package(
   name: "hadnet-dist",
   products: [.executable(name: "hadnet-dist", targets: ["hadnet-dist"])],
@@ -36,17 +41,27 @@ let package = Package(
     .systemLibrary(name: "CNIfTI", providers: [.apt(["libnifti-dev"])]),
     .systemLibrary(name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
     .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
-    .systemLibrary(name: "CMachine"),
-    .target(name: "CAllocator"),
+    .target(name: "CMachine"),
     .target(name: "Terminal"),
     .target(name: "Collective", dependencies: ["CMPI", "CMachine", "Terminal"]),
+    room("Files", ["Terminal", "CXXHash"]),
+    room("Compute", ["Terminal", "Collective", "Files", "CMachine", "COpenBLAS"]),
+    room("Imaging", ["Terminal", "Files", "Compute", "CNIfTI", "CXXHash"]),
+    room("Networks", ["Files", "Compute", "Imaging"]),
+    room("Evaluation", ["Terminal", "Collective", "Files", "Compute", "Imaging"]),
+    room("Inference", ["Collective", "Files", "Compute", "Imaging", "Networks", "Evaluation"]),
     .target(
       name: "HADNet",
-      dependencies: ["Terminal", "Collective", "CMachine", "COpenBLAS", "CNIfTI", "CPNG", "CXXHash", "Yams"]),
+      dependencies: [
+        "Terminal", "Collective", "Files", "Compute", "Imaging", "Networks", "Evaluation", "Inference",
+        "CPNG", "Yams",
+      ],
+      sources: ["Learning", "Methods", "Study", "Report", "Golden", "Benchmarks"]),
     .executableTarget(
       name: "hadnet-dist",
       dependencies: [
-        "HADNet", "CAllocator", "CMachine", "COpenBLAS",
+        "Terminal", "Collective", "Files", "Compute", "Imaging", "Networks", "Evaluation", "Inference",
+        "HADNet", "CMachine",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       // A link to slurm/run.sh, whose text `slurm` prints.
@@ -54,13 +69,41 @@ let package = Package(
     .executableTarget(name: "Ranks", dependencies: ["Collective", "CMachine"], path: "Tests/Ranks"),
     .testTarget(name: "TerminalTests", dependencies: ["Terminal"]),
     .testTarget(name: "CollectiveTests", dependencies: ["Collective", "Ranks"]),
-    .testTarget(name: "HADNetTests", dependencies: ["HADNet"]),
-    .testTarget(name: "CommandTests", dependencies: ["HADNet", "hadnet-dist"]),
+    .testTarget(name: "FilesTests", dependencies: ["TestSupport", "Files"]),
+    .testTarget(name: "ComputeTests", dependencies: ["TestSupport", "Files", "Compute"]),
+    .testTarget(
+      name: "ImagingTests", dependencies: ["TestSupport", "Files", "Compute", "Imaging", "CNIfTI"]),
+    .testTarget(
+      name: "NetworksTests",
+      dependencies: ["TestSupport", "Files", "Compute", "Imaging", "Networks", "HADNet"]),
+    .testTarget(
+      name: "EvaluationTests",
+      dependencies: [
+        "TestSupport", "Collective", "Files", "Compute", "Imaging", "Networks", "Evaluation", "HADNet",
+      ]),
+    .testTarget(
+      name: "InferenceTests",
+      dependencies: [
+        "TestSupport", "Files", "Compute", "Imaging", "Networks", "Evaluation", "Inference", "Collective",
+      ]),
+    .testTarget(
+      name: "HADNetTests",
+      dependencies: [
+        "TestSupport", "Collective", "Files", "Compute", "Imaging", "Networks", "Evaluation", "Inference",
+        "HADNet", "CPNG",
+      ]),
+    .testTarget(
+      name: "CommandTests",
+      dependencies: ["Files", "Compute", "Imaging", "Evaluation", "HADNet", "hadnet-dist"]),
+    // What the tests of several rooms need.
+    .testTarget(
+      name: "TestSupport", dependencies: ["Files", "Compute", "Imaging", "Networks", "Evaluation", "CNIfTI"],
+      path: "Tests/Support"),
   ],
   swiftLanguageModes: [.v6]
 )
 
-for target in package.targets where target.type != .system && target.name != "CAllocator" {
+for target in package.targets where target.type != .system && target.name != "CMachine" {
   target.swiftSettings = settings(of: target)
 }
 
@@ -69,12 +112,19 @@ if Context.environment["HADNET_FUZZ"] != nil {
   let sanitizers = "-sanitize=fuzzer,address"
   package.targets.append(
     .executableTarget(
-      name: "Fuzz", dependencies: ["HADNet", "Terminal"], path: "Tests/Fuzz", exclude: ["corpus"],
+      name: "Fuzz",
+      dependencies: ["Terminal", "Files", "Compute", "Imaging", "Networks", "Evaluation", "HADNet"],
+      path: "Tests/Fuzz", exclude: ["corpus"],
       swiftSettings: strict,
       linkerSettings: [
         .unsafeFlags([sanitizers, "-use-ld=lld", "-Xlinker", "-z", "-Xlinker", "muldefs"])
       ]))
-  for target in package.targets where ["Fuzz", "HADNet", "Collective", "Terminal"].contains(target.name) {
-    target.swiftSettings = settings(of: target) + [.unsafeFlags([sanitizers])]
+  for target in package.targets where target.type == .regular || target.name == "Fuzz" {
+    // The allocator asks whether a sanitizer has one of its own.
+    if target.name == "CMachine" {
+      target.cSettings = [.unsafeFlags(["-fsanitize=address"])]
+    } else {
+      target.swiftSettings = settings(of: target) + [.unsafeFlags([sanitizers])]
+    }
   }
 }

@@ -1,44 +1,7 @@
-// cblas, and the things about a CPU and its memory that Swift has no word for.
+// cblas, and the memory that OpenBLAS works in.
 #pragma once
 #include <cblas.h>
-#include <stdlib.h>
 #include <sys/mman.h>
-#if defined(__GLIBC__)
-#include <malloc.h>
-#endif
-
-// Asks for the cache line at an address that will soon be read; harmless for any address.
-static inline void cblas_prefetch(const void *address) { __builtin_prefetch(address); }
-
-// Memory of so many bytes and more goes back to the system when it is freed.
-static inline void cblas_return_memory(int bytes) {
-#if defined(__GLIBC__)
-  mallopt(M_MMAP_THRESHOLD, bytes);
-#endif
-}
-
-// Whether the CPU has the instructions that x86-64-v3 code uses. Of its features only these are asked for: older
-// libraries of compilers do not know the others, and no CPU has these without them.
-static inline int cblas_cpu_runs_v3(void) {
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
-         __builtin_cpu_supports("bmi2");
-#else
-  return 1;
-#endif
-}
-
-// Whether the CPU has what OpenBLAS's kernels for SkylakeX use.
-static inline int cblas_cpu_runs_skylakex(void) {
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512cd") &&
-         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-#else
-  return 0;
-#endif
-}
 
 // OpenBLAS's own door to the buffers that its products work in; not every build shows it.
 extern void *blas_memory_alloc(int) __attribute__((weak));

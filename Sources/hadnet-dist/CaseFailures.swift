@@ -1,5 +1,5 @@
 import Collective
-import HADNet
+import Files
 import Terminal
 
 /// Cases that could not be done, while the others were: listed at the end, the worst of them ends the command.

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Collective
+import Compute
 import HADNet
 import Terminal
 

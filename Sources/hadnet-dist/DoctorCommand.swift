@@ -1,5 +1,7 @@
 import ArgumentParser
 import Collective
+import Compute
+import Files
 import Foundation
 import HADNet
 

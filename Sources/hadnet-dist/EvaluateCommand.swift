@@ -1,7 +1,9 @@
 import ArgumentParser
 import Collective
+import Evaluation
 import Foundation
 import HADNet
+import Imaging
 
 struct EvaluateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -1,5 +1,5 @@
+import Files
 import Foundation
-import HADNet
 
 /// Files that commands write for users.
 enum Files {

@@ -1,6 +1,8 @@
 import ArgumentParser
 import CMachine
 import Collective
+import Compute
+import Files
 import Foundation
 import HADNet
 import Terminal

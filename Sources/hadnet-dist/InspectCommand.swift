@@ -1,6 +1,9 @@
 import ArgumentParser
+import Compute
+import Files
 import Foundation
 import HADNet
+import Imaging
 
 extension Purpose: ExpressibleByArgument {}
 extension Preparation.Negative: ExpressibleByArgument {}

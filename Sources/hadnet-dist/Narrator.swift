@@ -1,6 +1,10 @@
 import Collective
+import Compute
+import Evaluation
+import Files
 import Foundation
 import HADNet
+import Imaging
 import Terminal
 
 /// Tells what happens in a run: to the journal always, to a person as a bar or as lines. Rank 0 alone speaks.

@@ -1,5 +1,5 @@
+import Files
 import Foundation
-import HADNet
 import Synchronization
 import Terminal
 

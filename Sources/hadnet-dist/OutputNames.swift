@@ -1,5 +1,6 @@
+import Files
 import Foundation
-import HADNet
+import Imaging
 
 /// The files that cases will be written to.
 struct OutputNames {

@@ -1,6 +1,9 @@
 import ArgumentParser
+import Compute
+import Files
 import Foundation
 import HADNet
+import Imaging
 
 extension Phantom.Layout: ExpressibleByArgument {}
 

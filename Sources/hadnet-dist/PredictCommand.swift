@@ -1,7 +1,13 @@
 import ArgumentParser
 import Collective
+import Compute
+import Evaluation
+import Files
 import Foundation
 import HADNet
+import Imaging
+import Inference
+import Networks
 
 extension UncertaintyMeasure: ExpressibleByArgument {}
 extension UncertaintyScale: ExpressibleByArgument {}

@@ -1,7 +1,11 @@
 import ArgumentParser
 import Collective
+import Compute
+import Files
 import Foundation
 import HADNet
+import Imaging
+import Networks
 import Terminal
 
 struct SlurmCommand: ParsableCommand {

@@ -1,7 +1,7 @@
-import CAllocator
-import COpenBLAS
+import CMachine
+import Compute
+import Files
 import Foundation
-import HADNet
 
 /// What comes before everything else, MPI included.
 enum Startup {
@@ -9,7 +9,7 @@ enum Startup {
   ///
   /// Nothing before may compute with vectors, this neither.
   static func checkProcessor() {
-    guard cblas_cpu_runs_v3() == 0 else { return }
+    guard cmachine_cpu_runs_v3() == 0 else { return }
     let message: StaticString =
       "hadnet-dist was built for CPUs with AVX2, FMA and BMI2 (x86-64-v3); this one lacks some: use a newer machine\n"
     _ = write(2, message.utf8Start, message.utf8CodeUnitCount)
@@ -18,11 +18,11 @@ enum Startup {
 
   /// Volumes come and go with each case. glibc would soon keep those below 32 MiB in its heap, where what stays of each
   /// case leaves holes: over 125 cases 2 GiB of them. Arrays from 4 MiB on go back to the system at once.
-  static func returnMemory() { cblas_return_memory(4 << 20) }
+  static func returnMemory() { cmachine_return_memory(4 << 20) }
 
   /// A lack of memory anywhere, in a library too, ends the job with one message.
   static func watchMemory() {
-    callocator_on_lack { AvailableMemory.endForLack(of: Int(clamping: $0)) }
+    cmachine_on_lack { AvailableMemory.endForLack(of: Int(clamping: $0)) }
   }
 
   private static let coreVariable = "OPENBLAS_CORETYPE"

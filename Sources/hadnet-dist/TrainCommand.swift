@@ -1,7 +1,10 @@
 import ArgumentParser
 import Collective
+import Compute
+import Files
 import Foundation
 import HADNet
+import Imaging
 
 extension Method: ExpressibleByArgument {}
 

@@ -1,5 +1,6 @@
+import Evaluation
 import Foundation
-import HADNet
+import Imaging
 import Testing
 
 /// A way to spoil a data set, what it ends with and what the message names.

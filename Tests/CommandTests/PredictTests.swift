@@ -1,5 +1,7 @@
+import Compute
+import Evaluation
 import Foundation
-import HADNet
+import Imaging
 import Testing
 
 extension Commands {

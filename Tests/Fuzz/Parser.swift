@@ -1,7 +1,12 @@
 import Foundation
 import Terminal
 
+@testable import Compute
+@testable import Evaluation
+@testable import Files
 @testable import HADNet
+@testable import Imaging
+@testable import Networks
 
 /// What reads files, by the byte that an input begins with.
 enum Parser: UInt8, CaseIterable {

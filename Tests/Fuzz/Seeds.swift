@@ -1,6 +1,11 @@
 import Foundation
 
+@testable import Compute
+@testable import Evaluation
+@testable import Files
 @testable import HADNet
+@testable import Imaging
+@testable import Networks
 
 /// Small inputs that the parsers take, made by the program itself where it writes such files, and inputs that were once
 /// taken badly.

@@ -4,7 +4,7 @@
 
 import Foundation
 
-@testable import HADNet
+@testable import Files
 
 /// libFuzzer's door for programs that have a `main` of their own.
 @_silgen_name("LLVMFuzzerRunDriver")

@@ -1,4 +1,5 @@
 import Collective
+import Compute
 
 /// Measures how ranks sum a vector of floats: the tree, and the MPI library's own ways, whole or in buckets.
 public struct AllreduceBenchmark: Sendable {

@@ -1,4 +1,6 @@
+import Compute
 import Foundation
+import Networks
 
 /// Measures every distinct convolution of the networks on this machine, read as the networks read it.
 public struct ConvolutionBenchmark: Sendable {

@@ -1,3 +1,8 @@
+import Compute
+import Evaluation
+import Imaging
+import Networks
+
 /// Measures forward passes of a student for inference: plain ones, and Monte-Carlo samples with dropout on.
 public struct PredictionBenchmark: Sendable {
   public struct Result: Codable, Sendable {

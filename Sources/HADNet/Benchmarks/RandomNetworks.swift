@@ -1,4 +1,7 @@
 import Collective
+import Compute
+import Imaging
+import Networks
 
 /// In place of a run: networks that were never trained, and no cases.
 struct RandomNetworks: MethodData {

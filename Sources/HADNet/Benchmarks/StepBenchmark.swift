@@ -1,5 +1,7 @@
 import Collective
+import Compute
 import Foundation
+import Networks
 
 /// Measures one whole step of a stage on this machine: data in memory, dropout on, a discriminator always updated.
 public struct StepBenchmark: Sendable {

@@ -1,8 +1,10 @@
-/// Two numbers with something in between; NaN where there is none.
-public struct Interval: Equatable, Sendable {
-  public let lower, upper: Double
+import Compute
 
-  public init(lower: Double, upper: Double) {
+/// Two numbers with something in between; NaN where there is none.
+package struct Interval: Equatable, Sendable {
+  package let lower, upper: Double
+
+  package init(lower: Double, upper: Double) {
     self.lower = lower
     self.upper = upper
   }
@@ -19,9 +21,9 @@ public struct Interval: Equatable, Sendable {
 /// Draws, sums and percentiles here are the same bits everywhere.
 ///
 /// Source: Efron and Tibshirani, "An introduction to the bootstrap", 1993, chapter 13.
-public enum Bootstrap {
+package enum Bootstrap {
   /// How often cases are drawn anew.
-  public static let resamples = 10_000
+  package static let resamples = 10_000
   /// Nothing depends on a run's seed: the same scores have the same interval in every run.
   private static let seed: UInt64 = 1
 
@@ -29,7 +31,7 @@ public enum Bootstrap {
   /// on nothing else), and a resample draws the same cases of all.
   ///
   /// NaN for fewer than two cases, and for a column with a value that is not finite.
-  public static func intervals(ofMeans columns: [[Double]]) -> [Interval] {
+  package static func intervals(ofMeans columns: [[Double]]) -> [Interval] {
     guard let n = columns.first?.count else { return [] }
     precondition(columns.allSatisfy { $0.count == n }, "columns of \(columns.map(\.count)) cases")
     guard n > 1 else { return columns.map { _ in .nan } }

@@ -1,4 +1,6 @@
+import Files
 import Foundation
+import Imaging
 import Terminal
 
 extension MethodEvaluation {
@@ -13,7 +15,7 @@ extension MethodEvaluation {
 
   /// Names for evaluations by their files: a file's name without extension, or, where it is summary.json or not all
   /// differ, its folder's name; the paths where these do not differ either.
-  public static func names(_ paths: [String]) -> [String] {
+  package static func names(_ paths: [String]) -> [String] {
     let files = paths.map { URL(fileURLWithPath: $0) }
     let names = files.map { $0.deletingPathExtension().lastPathComponent }
     let folders = files.map { $0.deletingLastPathComponent().lastPathComponent }
@@ -23,32 +25,32 @@ extension MethodEvaluation {
 }
 
 /// A method against others on the same cases: paired tests for each region and metric that both have.
-public struct Comparison: Sendable {
+package struct Comparison: Sendable {
   /// The method minus one other.
-  public struct Row: Equatable, Sendable {
-    public let other: String
-    public let region: Region
-    public let metric: Metric
+  package struct Row: Equatable, Sendable {
+    package let other: String
+    package let region: Region
+    package let metric: Metric
     /// Of the cases' differences.
-    public let differences: Summary
+    package let differences: Summary
     /// Of the mean difference.
-    public let interval: Interval
-    public let test: PairedTTest
-    public let signedRank: SignedRankTest
+    package let interval: Interval
+    package let test: PairedTTest
+    package let signedRank: SignedRankTest
     /// The two tests' p values after Holm's correction. All rows of a comparison are one family, for each kind of test.
-    public let adjusted, adjustedSignedRank: Double
+    package let adjusted, adjustedSignedRank: Double
   }
 
-  public let method: String
-  public let others: [String]
-  public let cases: Int
+  package let method: String
+  package let others: [String]
+  package let cases: Int
   /// Which cases; nil where that is not known.
-  public let set: EvaluatedSet?
+  package let set: EvaluatedSet?
   /// By the other method, then by metric.
-  public let rows: [Row]
+  package let rows: [Row]
 
   /// Throws where a case is missing on one side, no metric is common, or one was measured in different ways.
-  public init(
+  package init(
     _ method: MethodEvaluation, _ others: [MethodEvaluation], metrics: [Metric] = Metric.allCases
   ) throws(Fault) {
     var sides: [(other: String, region: Region, metric: Metric, a: [Double], b: [Double])] = []
@@ -101,7 +103,7 @@ public struct Comparison: Sendable {
 
 extension Comparison {
   /// Tables for the terminal, one for each other method. HD95 in mm, all else as fractions.
-  public var text: String {
+  package var text: String {
     let header = [
       "metric", "region", "n", "mean", "95 % interval", "median", "sd", "t", "p", "p Holm", "Wilcoxon p",
       "p Holm",
@@ -146,7 +148,7 @@ extension Comparison {
   /// "median": …, "q25": …, "q75": …, "ci95": [low, high], "t_test": {"t": …, "df": …, "p": …, "p_holm": …},
   /// "wilcoxon": {"n": …, "statistic": …, "exact": …, "p": …, "p_holm": …}}, …}, …}, …}}`: numbers of the differences;
   /// an infinite t and NaN are null; "set" only where it is known.
-  public var json: String {
+  package var json: String {
     func object(_ members: [(String, String)], _ indent: Int) -> String {
       if members.isEmpty { return "{}" }
       let space = String(repeating: " ", count: indent)

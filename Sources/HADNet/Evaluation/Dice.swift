@@ -1,9 +1,11 @@
-/// How a predicted region lies on the true one, in voxels of the whole volume.
-public struct Overlap: Equatable, Sendable {
-  /// In both; only predicted; only true; in neither.
-  public var tp, fp, fn, tn: Int
+import Compute
 
-  public init(tp: Int, fp: Int, fn: Int, tn: Int) {
+/// How a predicted region lies on the true one, in voxels of the whole volume.
+package struct Overlap: Equatable, Sendable {
+  /// In both; only predicted; only true; in neither.
+  package var tp, fp, fn, tn: Int
+
+  package init(tp: Int, fp: Int, fn: Int, tn: Int) {
     self.tp = tp
     self.fp = fp
     self.fn = fn
@@ -11,22 +13,22 @@ public struct Overlap: Equatable, Sendable {
   }
 
   /// 2·TP / (2·TP + FP + FN); 1 where both are empty, 0 where one is.
-  public var dice: Double {
+  package var dice: Double {
     tp + fp + fn == 0 ? 1 : Double(2 * tp) / Double(2 * tp + fp + fn)
   }
 
   /// TP / (TP + FN); with an empty truth 1 if the prediction is empty too, else 0.
-  public var sensitivity: Double {
+  package var sensitivity: Double {
     tp + fn == 0 ? (fp == 0 ? 1 : 0) : Double(tp) / Double(tp + fn)
   }
 
   /// TN / (TN + FP); 1 where the truth fills the volume.
-  public var specificity: Double {
+  package var specificity: Double {
     tn + fp == 0 ? 1 : Double(tn) / Double(tn + fp)
   }
 
   /// TP / (TP + FP + FN); 1 where both are empty.
-  public var iou: Double { tp + fp + fn == 0 ? 1 : Double(tp) / Double(tp + fp + fn) }
+  package var iou: Double { tp + fp + fn == 0 ? 1 : Double(tp) / Double(tp + fp + fn) }
 
   /// The names that nnU-Net has for the counts: the four, then the voxels of the prediction and of the truth.
   static let names = ["TP", "FP", "FN", "TN", "n_pred", "n_ref"]
@@ -37,15 +39,15 @@ public struct Overlap: Equatable, Sendable {
   /// (2·TP + 1) / (|T| + |P| + 1), by which checkpoints are chosen. Unlike `dice` it isn't 0 where one is empty.
   ///
   /// Source: the published code's validation.
-  public var smoothedDice: Double { Double(2 * tp + 1) / Double(2 * tp + fp + fn + 1) }
+  package var smoothedDice: Double { Double(2 * tp + 1) / Double(2 * tp + fp + fn + 1) }
 }
 
 /// The overlaps of the three regions of one case.
-public struct Overlaps: Equatable, Sendable {
-  public let wt, tc, et: Overlap
+package struct Overlaps: Equatable, Sendable {
+  package let wt, tc, et: Overlap
 
   /// Counts voxels of two label volumes of one size.
-  public init(truth: LabelVolume, prediction: LabelVolume) {
+  package init(truth: LabelVolume, prediction: LabelVolume) {
     precondition(truth.size == prediction.size, "truth is \(truth.size), prediction \(prediction.size)")
     // One pass: how often each pair of classes occurs says all of every region.
     var pairs = [Int](repeating: 0, count: 16)
@@ -78,7 +80,7 @@ public struct Overlaps: Equatable, Sendable {
     et = overlap(.et)
   }
 
-  public subscript(region: Region) -> Overlap {
+  package subscript(region: Region) -> Overlap {
     switch region {
     case .wt: wt
     case .tc: tc
@@ -87,5 +89,5 @@ public struct Overlaps: Equatable, Sendable {
   }
 
   /// The mean of the three smoothed Dice; its mean over cases is the validation score.
-  public var score: Double { (wt.smoothedDice + tc.smoothedDice + et.smoothedDice) / 3 }
+  package var score: Double { (wt.smoothedDice + tc.smoothedDice + et.smoothedDice) / 3 }
 }

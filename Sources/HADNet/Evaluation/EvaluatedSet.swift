@@ -1,19 +1,14 @@
-/// Which of a split's cases an evaluation is of.
-public enum EvaluatedSet: String, Codable, Sendable {
-  /// Those that chose each stage's checkpoint; they are scored where the split has no test cases.
-  case validation
-  case test
-  /// Those that the networks have learnt from: only `evaluate --split FILE:train` scores them.
-  case training = "train"
+import Imaging
 
+extension EvaluatedSet {
   /// That of evaluations which stand in one table; nil where it is not known of any.
-  static func common(_ evaluations: [MethodEvaluation]) -> EvaluatedSet? {
+  package static func common(_ evaluations: [MethodEvaluation]) -> EvaluatedSet? {
     let sets = evaluations.compactMap { $0.settings?.set }
     return sets.contains(.validation) ? .validation : sets.first
   }
 
   /// `8 test cases`, `1 validation case`, and `3 cases` where the set is not known.
-  public static func count(_ cases: Int, _ set: EvaluatedSet?) -> String {
+  package static func count(_ cases: Int, _ set: EvaluatedSet?) -> String {
     "\(cases) \(set.map { "\($0) " } ?? "")case\(cases == 1 ? "" : "s")"
   }
 
@@ -23,7 +18,7 @@ public enum EvaluatedSet: String, Codable, Sendable {
   }
 
   /// What stands in a picture of such cases, which may be looked at without the page around it; nil for test cases.
-  var pictured: String? {
+  package var pictured: String? {
     switch self {
     case .test: nil
     case .validation: "Validation cases: they chose the checkpoints, so that this is optimistic."
@@ -32,7 +27,7 @@ public enum EvaluatedSet: String, Codable, Sendable {
   }
 
   /// What a reader of validation cases' scores must know; nil for others.
-  public var caution: String? {
+  package var caution: String? {
     switch self {
     case .test: nil
     case .validation:

@@ -1,9 +1,10 @@
 import Foundation
+import Imaging
 
 extension MethodEvaluation {
   /// A table for the terminal: a line a metric, mean ± sd and median over the cases of WT, TC and ET. Fractions in
   /// percent, but uncertainty scores and areas as they are.
-  public var text: String {
+  package var text: String {
     let header =
       EvaluatedSet.count(cases.count, settings?.set) + (cases.count == 1 ? "" : ": mean ± sd (median)")
       + "\n\n"

@@ -1,18 +1,21 @@
+import Compute
+import Files
 import Foundation
+import Imaging
 
 /// Scores of segmentations on disk against a truth on disk, made by any method.
-public struct Evaluator: Sendable {
+package struct Evaluator: Sendable {
   /// One case: its ID, truth and prediction.
-  public struct Pair: Equatable, Sendable {
-    public let id, truth, prediction: String
+  package struct Pair: Equatable, Sendable {
+    package let id, truth, prediction: String
     /// The labels of the truth, and those of the prediction.
-    public let convention, predictionConvention: LabelConvention
+    package let convention, predictionConvention: LabelConvention
     /// Each region's map of uncertainties; none where they are not scored.
-    public let maps: [Region: String]
+    package let maps: [Region: String]
     /// A volume that is above 0 in the brain, such as T1; it is there where maps are.
-    public let brain: String?
+    package let brain: String?
 
-    public init(
+    package init(
       id: String, truth: String, prediction: String, convention: LabelConvention,
       predictionConvention: LabelConvention? = nil, maps: [Region: String] = [:], brain: String? = nil
     ) {
@@ -27,16 +30,16 @@ public struct Evaluator: Sendable {
     }
   }
 
-  public var distance: SurfaceDistance
-  public var thresholds: UncertaintyThresholds
+  package var distance: SurfaceDistance
+  package var thresholds: UncertaintyThresholds
 
-  public init(distance: SurfaceDistance = .init(), thresholds: UncertaintyThresholds = .init()) {
+  package init(distance: SurfaceDistance = .init(), thresholds: UncertaintyThresholds = .init()) {
     self.distance = distance
     self.thresholds = thresholds
   }
 
   /// Of evaluations that are made with it, with or without maps.
-  public func settings(hasMaps: Bool) -> MetricSettings {
+  package func settings(hasMaps: Bool) -> MetricSettings {
     MetricSettings(distance: distance, points: hasMaps ? thresholds.points : nil)
   }
 
@@ -45,10 +48,10 @@ public struct Evaluator: Sendable {
   /// Files may be stored in any order of axes; what is compared lies in the same place. Throws `.invalid`, naming file
   /// and value, where sizes or affines differ then, a label is unknown, or an uncertainty
   /// is not a number in 0…100.
-  public func scores(_ pair: Pair) throws -> CaseScores { try evaluate(pair).scores }
+  package func scores(_ pair: Pair) throws -> CaseScores { try evaluate(pair).scores }
 
   /// The same with the curves behind the uncertainty scores, of each region that has a map.
-  public func evaluate(_ pair: Pair) throws -> (scores: CaseScores, curves: [Region: UncertaintyCurves]) {
+  package func evaluate(_ pair: Pair) throws -> (scores: CaseScores, curves: [Region: UncertaintyCurves]) {
     let (truth, header) = try Segmentation.read(
       pair.truth, convention: pair.convention,
       // What is 4 in a set of 2023's names is more likely to be a resection cavity, which its own words say.
@@ -127,7 +130,7 @@ extension Evaluator {
   /// `only`: the cases that count, where not all do.
   ///
   /// Throws `.missing` for an absent or empty folder, for a case that is on one side only, and for a missing map or T1.
-  public static func pairs(
+  package static func pairs(
     truth: String, predictions: String, uncertainty: String? = nil, convention: LabelConvention? = nil,
     predictionConvention: LabelConvention? = nil, only: CaseList? = nil
   ) throws -> [Pair] {

@@ -1,17 +1,18 @@
+import Files
 import Foundation
 
 /// The challenge's curves of a method over all cases, and how often a voxel of a given uncertainty is wrong.
-public struct MeanCurves: Equatable, Sendable {
+package struct MeanCurves: Equatable, Sendable {
   /// Of one region, a value a threshold.
-  public struct Curves: Equatable, Sendable {
+  package struct Curves: Equatable, Sendable {
     /// Means over the cases.
-    public var dice, ftp, ftn: [Double]
+    package var dice, ftp, ftn: [Double]
     /// Of all cases' brains together: voxels with an uncertainty up to the threshold and above the one before, and how
     /// many of them are wrong.
-    public var voxels, errors: [Double]
+    package var voxels, errors: [Double]
 
     /// The share of wrong voxels at each threshold; NaN where there are none.
-    public var errorRates: [Double] { zip(voxels, errors).map { $0 > 0 ? $1 / $0 : .nan } }
+    package var errorRates: [Double] { zip(voxels, errors).map { $0 > 0 ? $1 / $0 : .nan } }
 
     fileprivate var columns: [[Double]] { [dice, ftp, ftn, voxels, errors] }
 
@@ -24,11 +25,11 @@ public struct MeanCurves: Equatable, Sendable {
     }
   }
 
-  public let thresholds: [Double]
-  public let regions: [Region: Curves]
+  package let thresholds: [Double]
+  package let regions: [Region: Curves]
 
   /// A case's curves as numbers, so that they can be exchanged; every region has them.
-  static func numbers(_ curves: [Region: UncertaintyCurves]) -> [Double] {
+  package static func numbers(_ curves: [Region: UncertaintyCurves]) -> [Double] {
     Region.allCases.flatMap { region -> [Double] in
       guard let own = curves[region] else { return [] }
       return own.dice + own.ftp + own.ftn + own.voxels.map(Double.init) + own.errors.map(Double.init)
@@ -37,7 +38,7 @@ public struct MeanCurves: Equatable, Sendable {
 
   /// From the numbers of cases that were dealt out in turn, each rank's one after the other; nil where there are none.
   /// They are added up in the order of the cases.
-  init?(dealt ranks: [[Double]], cases: Int, _ thresholds: [Double]) {
+  package init?(dealt ranks: [[Double]], cases: Int, _ thresholds: [Double]) {
     let n = thresholds.count, width = 15 * n
     guard cases > 0, ranks.reduce(0, { $0 + $1.count }) == cases * width else { return nil }
     var sums = [Double](repeating: 0, count: width)
@@ -61,7 +62,7 @@ public struct MeanCurves: Equatable, Sendable {
   private static let names = ["Dice", "FTP", "FTN", "voxels", "errors"]
 
   /// A line a threshold.
-  public var csv: String {
+  package var csv: String {
     let header =
       ["threshold"]
       + Region.allCases.flatMap { region in MeanCurves.names.map { "\($0)_\(region.rawValue)" } }
@@ -72,7 +73,7 @@ public struct MeanCurves: Equatable, Sendable {
   }
 
   /// Reads what `csv` wrote.
-  public static func load(_ path: String) throws(Fault) -> MeanCurves {
+  package static func load(_ path: String) throws(Fault) -> MeanCurves {
     guard let data = FileManager.default.contents(atPath: path) else {
       throw Fault(.missing, "\(path): there is no such file")
     }

@@ -1,4 +1,6 @@
+import Files
 import Foundation
+import Imaging
 
 /// The paper's Tables 1 and 2: a metric of WT, TC and ET, a column a method.
 ///
@@ -8,18 +10,18 @@ import Foundation
 /// stars.
 public struct MethodTable: Sendable {
   /// What a table is of.
-  public enum Content: Sendable {
+  package enum Content: Sendable {
     /// Table 1.
     case dice
     /// Table 2: the challenge's score of the uncertainties.
     case score
 
-    public var metric: Metric { self == .dice ? .dice : .score }
+    package var metric: Metric { self == .dice ? .dice : .score }
     /// The name of its files.
-    public var name: String { self == .dice ? "table1" : "table2" }
+    package var name: String { self == .dice ? "table1" : "table2" }
 
     /// What the numbers are.
-    var caption: String { self == .dice ? "Dice in percent" : "Score of the uncertainties (0 to 1)" }
+    package var caption: String { self == .dice ? "Dice in percent" : "Score of the uncertainties (0 to 1)" }
 
     /// `66.7` percent, or `0.608`.
     func text(_ value: Double) -> String {
@@ -34,30 +36,30 @@ public struct MethodTable: Sendable {
   }
 
   /// The subject against one other method.
-  public struct Test: Equatable, Sendable {
-    public let method: String
-    public let region: Region
-    public let test: PairedTTest
+  package struct Test: Equatable, Sendable {
+    package let method: String
+    package let region: Region
+    package let test: PairedTTest
   }
 
-  public let content: Content
-  public let columns: TableColumns
+  package let content: Content
+  package let columns: TableColumns
   /// Those that there are, in the paper's order; others follow as they came.
-  public let methods: [String]
+  package let methods: [String]
   /// In the order of `methods` for each region: `66.7 ± 19.7**`, percent.
-  public let cells: [Region: [String]]
-  public let tests: [Test]
+  package let cells: [Region: [String]]
+  package let tests: [Test]
   /// What each method's score would be if it claimed certainty everywhere; of scores alone.
-  public let certain: [Region: [String]]
+  package let certain: [Region: [String]]
   /// How many cases; the methods have the same.
-  public let cases: Int
+  package let cases: Int
   /// Which cases; nil where that is not known.
-  public let set: EvaluatedSet?
+  package let set: EvaluatedSet?
 
   /// A score's table has the methods that have scores.
   ///
   /// Throws where two methods were not evaluated on the same cases.
-  public init(
+  package init(
     _ content: Content, _ evaluations: [MethodEvaluation], columns: TableColumns
   ) throws(Fault) {
     let metric = content.metric
@@ -117,7 +119,7 @@ public struct MethodTable: Sendable {
   }
 
   /// What the stars mean, and over how many cases.
-  public var note: String {
+  package var note: String {
     var base = "\(content.caption), mean ± standard deviation over \(EvaluatedSet.count(cases, set))."
     if let caution = set?.caution { base += " " + caution }
     base += columns.remarks(on: methods)
@@ -133,7 +135,7 @@ public struct MethodTable: Sendable {
   }
 
   /// The subject's difference to each other method: a line a method, `+5.5 (p < 0.001)` a region.
-  public var differences: [(method: String, cells: [String])] {
+  package var differences: [(method: String, cells: [String])] {
     methods.filter { method in tests.contains { $0.method == method } }.map { method in
       (
         method,
@@ -145,14 +147,14 @@ public struct MethodTable: Sendable {
   }
 
   /// The regions' lines, and those of certainty.
-  public var rows: [[String]] {
+  package var rows: [[String]] {
     Region.allCases.map { [$0.rawValue] + (cells[$0] ?? []) }
       + Region.allCases.filter { certain[$0] != nil }.map {
         ["\($0.rawValue) certain"] + (certain[$0] ?? [])
       }
   }
 
-  public var markdown: String {
+  package var markdown: String {
     // A star would start emphasis.
     func plain(_ text: String) -> String { text.replacing("*", with: "\\*") }
     var text = markdownTable([""] + methods, rows.map { $0.map(plain) })
@@ -166,7 +168,7 @@ public struct MethodTable: Sendable {
     return text
   }
 
-  public var csv: String {
+  package var csv: String {
     ([[EvaluatedSet.corner(set)] + methods] + rows).map { $0.map(csvField).joined(separator: ",") + "\n" }
       .joined()
   }

@@ -1,5 +1,5 @@
 /// The challenge's three nested parts of a tumour, over class indices (0 background, 1 NET, 2 ED, 3 ET).
-public enum Region: String, CaseIterable, Codable, Comparable, Sendable {
+package enum Region: String, CaseIterable, Codable, Comparable, Sendable {
   /// Whole tumour: NET, ED and ET.
   case wt = "WT"
   /// Tumour core: NET and ET.
@@ -8,7 +8,7 @@ public enum Region: String, CaseIterable, Codable, Comparable, Sendable {
   case et = "ET"
 
   /// Its class indices.
-  public var classes: [UInt8] {
+  package var classes: [UInt8] {
     switch self {
     case .wt: [1, 2, 3]
     case .tc: [1, 3]
@@ -17,7 +17,7 @@ public enum Region: String, CaseIterable, Codable, Comparable, Sendable {
   }
 
   /// What the challenge calls it in the names of uncertainty maps.
-  public var mapName: String {
+  package var mapName: String {
     switch self {
     case .wt: "whole"
     case .tc: "core"
@@ -25,8 +25,8 @@ public enum Region: String, CaseIterable, Codable, Comparable, Sendable {
     }
   }
 
-  public func contains(_ index: UInt8) -> Bool { classes.contains(index) }
+  package func contains(_ index: UInt8) -> Bool { classes.contains(index) }
 
   /// In the order of the paper's tables: WT, TC, ET.
-  public static func < (a: Region, b: Region) -> Bool { a.classes.count > b.classes.count }
+  package static func < (a: Region, b: Region) -> Bool { a.classes.count > b.classes.count }
 }

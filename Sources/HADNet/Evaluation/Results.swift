@@ -1,8 +1,10 @@
+import Files
 import Foundation
+import Imaging
 import Terminal
 
 /// What is measured of a region of a case.
-public enum Metric: String, CaseIterable, Sendable {
+package enum Metric: String, CaseIterable, Sendable {
   case dice, sensitivity, specificity
   /// The 95th percentile of surface distances, mm.
   case hd95
@@ -10,7 +12,7 @@ public enum Metric: String, CaseIterable, Sendable {
   case score
 
   /// The name in the challenge server's tables.
-  public var column: String {
+  package var column: String {
     switch self {
     case .dice: "Dice"
     case .sensitivity: "Sensitivity"
@@ -22,17 +24,17 @@ public enum Metric: String, CaseIterable, Sendable {
 }
 
 /// The metrics of one case: fractions, and mm for distances.
-public struct CaseScores: Equatable, Sendable {
-  public var values: [Region: [Metric: Double]] = [:]
+package struct CaseScores: Equatable, Sendable {
+  package var values: [Region: [Metric: Double]] = [:]
   /// The voxels behind the fractions.
-  public var overlaps: [Region: Overlap] = [:]
+  package var overlaps: [Region: Overlap] = [:]
   /// Where there are maps of uncertainties.
-  public var uncertainty: [Region: UncertaintyScore] = [:]
+  package var uncertainty: [Region: UncertaintyScore] = [:]
 
-  public init() {}
+  package init() {}
 
   /// Dice, sensitivity and specificity.
-  public init(_ overlaps: Overlaps) {
+  package init(_ overlaps: Overlaps) {
     for region in Region.allCases {
       let overlap = overlaps[region]
       values[region] = [
@@ -43,19 +45,19 @@ public struct CaseScores: Equatable, Sendable {
   }
 
   /// nil where it wasn't measured.
-  public subscript(region: Region, metric: Metric) -> Double? {
+  package subscript(region: Region, metric: Metric) -> Double? {
     get { values[region]?[metric] ?? (metric == .score ? uncertainty[region]?.score : nil) }
     set { values[region, default: [:]][metric] = newValue }
   }
 }
 
 /// How what can be measured in several ways was measured.
-public struct MetricSettings: Equatable, Sendable {
-  public var distance: SurfaceDistance
+package struct MetricSettings: Equatable, Sendable {
+  package var distance: SurfaceDistance
   /// Steps of the uncertainty score's thresholds; nil: there is no score.
-  public var points: Int?
+  package var points: Int?
   /// nil where the cases are of no known split.
-  public var set: EvaluatedSet?
+  package var set: EvaluatedSet?
 
   fileprivate var json: String {
     let points = points.map { ", \"points\": \($0)" } ?? ""
@@ -68,23 +70,23 @@ public struct MetricSettings: Equatable, Sendable {
 /// All cases of one method.
 public struct MethodEvaluation: Equatable, Sendable {
   /// What the method is called, e.g. `HAD-Net`.
-  public let method: String
+  package let method: String
   /// nil where they are not known.
-  public var settings: MetricSettings?
+  package var settings: MetricSettings?
   /// By the case's ID.
-  public var cases: [String: CaseScores]
+  package var cases: [String: CaseScores]
 
-  public init(method: String, settings: MetricSettings? = nil, cases: [String: CaseScores] = [:]) {
+  package init(method: String, settings: MetricSettings? = nil, cases: [String: CaseScores] = [:]) {
     self.method = method
     self.settings = settings
     self.cases = cases
   }
 
   /// IDs in the order of all output.
-  public var ids: [String] { cases.keys.sorted() }
+  package var ids: [String] { cases.keys.sorted() }
 
   /// The metrics that every case has; none without cases.
-  public var metrics: [Metric] {
+  package var metrics: [Metric] {
     if cases.isEmpty { return [] }
     return Metric.allCases.filter { metric in
       cases.values.allSatisfy { scores in Region.allCases.allSatisfy { scores[$0, metric] != nil } }
@@ -92,11 +94,11 @@ public struct MethodEvaluation: Equatable, Sendable {
   }
 
   /// The values of a metric, cases by ID.
-  public func values(_ region: Region, _ metric: Metric) -> [Double] {
+  package func values(_ region: Region, _ metric: Metric) -> [Double] {
     ids.compactMap { cases[$0]?[region, metric] }
   }
 
-  public func summary(_ region: Region, _ metric: Metric) -> Summary { Summary(values(region, metric)) }
+  package func summary(_ region: Region, _ metric: Metric) -> Summary { Summary(values(region, metric)) }
 }
 
 // MARK: - JSON
@@ -108,7 +110,7 @@ extension MethodEvaluation {
   /// Where voxels were counted each region of a case also has `TP`, `FP`, `FN`, `TN`, `n_pred` and `n_ref`, and
   /// `mean` and `foreground_mean` follow, as in nnU-Net's summary.json. There as here Dice and IoU are means over the
   /// cases, but two empty masks count as 1, where nnU-Net leaves them out.
-  public var json: String {
+  package var json: String {
     let metrics = metrics
     func object(_ members: [(String, String)]) -> String {
       "{" + members.map { "\(jsonString($0.0)): \($0.1)" }.joined(separator: ", ") + "}"
@@ -192,7 +194,7 @@ extension MethodEvaluation {
   }
 
   /// Reads an evaluation's JSON file. The summary is not read: it follows from the cases.
-  public static func load(_ path: String, method: String? = nil) throws(Fault) -> MethodEvaluation {
+  package static func load(_ path: String, method: String? = nil) throws(Fault) -> MethodEvaluation {
     guard FileManager.default.fileExists(atPath: path) else {
       throw Fault(.missing, "\(path): there is no such file")
     }
@@ -204,7 +206,7 @@ extension MethodEvaluation {
   }
 
   /// Reads an evaluation's JSON; `file` is its name in errors.
-  public init(json: Data, file: String, method: String) throws(Fault) {
+  package init(json: Data, file: String, method: String) throws(Fault) {
     let root: JSONNode
     do {
       root = try JSONDecoder().decode(JSONNode.self, from: json)
@@ -337,7 +339,7 @@ func thresholdText(_ threshold: Double) -> String {
 
 extension MethodEvaluation {
   /// A table like the challenge server's: a line a case, then Mean, StdDev, Median, 25quantile and 75quantile.
-  public var csv: String {
+  package var csv: String {
     let columns = metrics.flatMap { metric in [Region.et, .wt, .tc].map { (metric: metric, region: $0) } }
     var text = (["Label"] + columns.map { "\($0.metric.column)_\($0.region.rawValue)" }).joined(
       separator: ",")

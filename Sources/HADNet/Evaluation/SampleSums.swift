@@ -1,13 +1,14 @@
 import Collective
+import Compute
 
 /// Sums over dropout samples of each voxel's class probabilities, and of the samples' entropies.
 ///
 /// They are whole numbers of 2⁻²² (of more where there are many samples), so a sum has the same bits in whatever order
 /// and on whatever rank its samples are added, and its memory does not grow with their number.
-public struct SampleSums: Sendable {
-  public let size: Size
+package struct SampleSums: Sendable {
+  package let size: Size
   /// How many samples the sums are made for.
-  public let samples: Int
+  package let samples: Int
   /// [z, y, x, 4]
   private(set) var probabilities: [Int32]
   /// [z, y, x], in units of twice a probability's; empty where they are not wanted.
@@ -16,7 +17,7 @@ public struct SampleSums: Sendable {
   private let one: Float
 
   /// Memory for `samples` samples of a prepared case; with `entropies` also for the mean of their entropies.
-  public init(_ size: Size, samples: Int, entropies: Bool) {
+  package init(_ size: Size, samples: Int, entropies: Bool) {
     precondition(samples > 0 && samples < 1 << 30, "\(samples) samples")
     self.size = size
     self.samples = samples
@@ -28,7 +29,7 @@ public struct SampleSums: Sendable {
   }
 
   /// Adds a sample: softmax of logits [z, y, x, 4].
-  public mutating func add(_ logits: Volume, _ workers: Workers) {
+  package mutating func add(_ logits: Volume, _ workers: Workers) {
     precondition(
       logits.size == size && logits.channels == LabelVolume.classCount, "\(logits.shape) to sums of \(size)")
     let voxels = size.voxels, one = one, wantsEntropies = !entropies.isEmpty
@@ -88,14 +89,14 @@ public struct SampleSums: Sendable {
   }
 
   /// Adds the sums of other samples of the same case.
-  public mutating func add(_ other: SampleSums) {
+  package mutating func add(_ other: SampleSums) {
     precondition(other.size == size && other.samples == samples, "sums of other samples")
     for i in probabilities.indices { probabilities[i] &+= other.probabilities[i] }
     for i in entropies.indices { entropies[i] &+= other.entropies[i] }
   }
 
   /// The means over the samples of a voxel's class probabilities.
-  public func probabilities(_ voxel: Int) -> SIMD4<Double> {
+  package func probabilities(_ voxel: Int) -> SIMD4<Double> {
     let sum = probabilities.withUnsafeBytes {
       $0.loadUnaligned(fromByteOffset: 16 * voxel, as: SIMD4<Int32>.self)
     }
@@ -103,19 +104,19 @@ public struct SampleSums: Sendable {
   }
 
   /// The mean of a voxel's probability of belonging to a region.
-  public func probability(_ region: Region, _ voxel: Int) -> Double {
+  package func probability(_ region: Region, _ voxel: Int) -> Double {
     var sum = 0
     for index in region.classes { sum += Int(probabilities[voxel * LabelVolume.classCount + Int(index)]) }
     return Double(sum) / total
   }
 
   /// The mean of the samples' entropies of a voxel, nats.
-  public func expectedEntropy(_ voxel: Int) -> Double { 2 * Double(entropies[voxel]) / total }
+  package func expectedEntropy(_ voxel: Int) -> Double { 2 * Double(entropies[voxel]) / total }
 
   private var total: Double { Double(one) * Double(samples) }
 
   /// The class with the largest mean probability; the lowest of equals.
-  public var labels: LabelVolume {
+  package var labels: LabelVolume {
     var classes = [UInt8](repeating: 0, count: size.voxels)
     for voxel in classes.indices {
       var best = 0
@@ -131,13 +132,13 @@ public struct SampleSums: Sendable {
   // MARK: Between ranks
 
   /// Sends the sums to the rank that adds them to its own by `receive`.
-  func send(to rank: Int, over communicator: Communicator) throws(MPIError) {
+  package func send(to rank: Int, over communicator: Communicator) throws(MPIError) {
     try communicator.send(probabilities.span, to: rank)
     if !entropies.isEmpty { try communicator.send(entropies.span, to: rank) }
   }
 
   /// Adds the sums that a rank sends.
-  mutating func receive(from rank: Int, over communicator: Communicator) throws(MPIError) {
+  package mutating func receive(from rank: Int, over communicator: Communicator) throws(MPIError) {
     var other = SampleSums(size, samples: samples, entropies: !entropies.isEmpty)
     var span = other.probabilities.mutableSpan
     try communicator.receive(into: &span, from: rank)

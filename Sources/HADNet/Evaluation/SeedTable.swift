@@ -1,55 +1,57 @@
+import Files
 import Foundation
+import Imaging
 import Terminal
 
 /// Table 1 or 2 over several seeds of one study, all on the same cases: how much of a method's Dice or score, and of its
 /// distance to the subject, is the luck of a seed. The paper has one seed and no such table.
 public struct SeedTable: Sendable {
   /// One number of each seed.
-  public struct Spread: Equatable, Sendable {
-    public let values: [Double]
-    public var mean: Double { HADNet.mean(values) }
+  package struct Spread: Equatable, Sendable {
+    package let values: [Double]
+    package var mean: Double { Evaluation.mean(values) }
     /// With n − 1; NaN for one seed.
-    public var sd: Double { standardDeviation(values) }
+    package var sd: Double { standardDeviation(values) }
   }
 
   /// A method's values in a region, as fractions.
-  public struct Cell: Equatable, Sendable {
+  package struct Cell: Equatable, Sendable {
     /// Each seed's mean over the cases.
-    public let means: Spread
+    package let means: Spread
     /// Each seed's standard deviation over the cases.
-    public let deviations: Spread
+    package let deviations: Spread
   }
 
   /// The subject minus another method.
-  public struct Difference: Equatable, Sendable {
-    public let method: String
+  package struct Difference: Equatable, Sendable {
+    package let method: String
     /// Of the means over the cases, as fractions.
-    public let values: [Region: Spread]
+    package let values: [Region: Spread]
 
     /// In how many seeds the subject was better.
-    public func better(_ region: Region) -> Int { values[region]?.values.count { $0 > 0 } ?? 0 }
+    package func better(_ region: Region) -> Int { values[region]?.values.count { $0 > 0 } ?? 0 }
   }
 
-  public let content: MethodTable.Content
-  public let columns: TableColumns
-  public let seeds: [UInt64]
+  package let content: MethodTable.Content
+  package let columns: TableColumns
+  package let seeds: [UInt64]
   /// Those that every seed has, in the paper's order; others follow as they came.
-  public let methods: [String]
+  package let methods: [String]
   /// Those that only some seeds have.
-  public let partial: [String]
+  package let partial: [String]
   /// In the order of `methods` for each region.
-  public let cells: [Region: [Cell]]
+  package let cells: [Region: [Cell]]
   /// The subject's to every other method; none without it.
-  public let differences: [Difference]
+  package let differences: [Difference]
   /// How many cases; seeds and methods have the same.
-  public let cases: Int
+  package let cases: Int
   /// Which cases; nil where that is not known.
-  public let set: EvaluatedSet?
+  package let set: EvaluatedSet?
 
   /// A score's table has the methods that have scores.
   ///
   /// Throws where two evaluations are not of the same cases.
-  public init(
+  package init(
     _ content: MethodTable.Content, _ runs: [(seed: UInt64, evaluations: [MethodEvaluation])],
     columns: TableColumns
   ) throws(Fault) {
@@ -115,7 +117,7 @@ public struct SeedTable: Sendable {
 
 extension SeedTable {
   /// A line a region, a column a method: `66.7 ± 1.2 (19.7)`, percent.
-  public var rows: [[String]] {
+  package var rows: [[String]] {
     Region.allCases.map { region in
       [region.rawValue]
         + (cells[region] ?? []).map { cell in
@@ -127,7 +129,7 @@ extension SeedTable {
   }
 
   /// A line a method: `+5.5 ± 0.8 (3 of 3)` a region, percent points.
-  public var differenceRows: [[String]] {
+  package var differenceRows: [[String]] {
     differences.map { difference in
       [difference.method]
         + Region.allCases.map { region in
@@ -139,7 +141,7 @@ extension SeedTable {
   }
 
   /// A line a seed, a column a method: the means of WT, TC and ET, percent.
-  public var seedRows: [[String]] {
+  package var seedRows: [[String]] {
     seeds.indices.map { i in
       ["seed \(seeds[i])"]
         + methods.indices.map { method in
@@ -151,7 +153,7 @@ extension SeedTable {
   }
 
   /// What the numbers are.
-  public var note: String {
+  package var note: String {
     var text =
       "\(content.caption), mean ± standard deviation over \(count(seeds.count, "seed")) "
       + "(\(seeds.map(String.init).joined(separator: ", "))) of each seed's mean over \(EvaluatedSet.count(cases, set)); "
@@ -164,14 +166,14 @@ extension SeedTable {
   }
 
   /// What the differences are.
-  public var differenceNote: String {
+  package var differenceNote: String {
     "\(content == .dice ? "Percent points, mean" : "Mean") ± standard deviation over the seeds of the difference of a seed's means; in brackets in how "
       + "many seeds \(columns.subject) was better."
   }
 
   private func count(_ number: Int, _ noun: String) -> String { "\(number) \(noun)\(number == 1 ? "" : "s")" }
 
-  public var markdown: String {
+  package var markdown: String {
     var text = markdownTable([""] + methods, rows) + "\n" + note + "\n"
     if !differences.isEmpty {
       text +=
@@ -182,7 +184,7 @@ extension SeedTable {
   }
 
   /// The cells of the Markdown table.
-  public var csv: String {
+  package var csv: String {
     ([[EvaluatedSet.corner(set)] + methods] + rows).map { $0.map(csvField).joined(separator: ",") + "\n" }
       .joined()
   }
@@ -191,7 +193,7 @@ extension SeedTable {
   /// "hadnet_minus": {METHOD: {"WT": {"differences": […], "mean": …, "sd": …, "better": …}, …}, …}}`: lists in the
   /// order of the seeds, all as fractions; of scores the same as `score` and `hadnet_minus_score`. The tables are of the
   /// same seeds.
-  public static func json(_ tables: [SeedTable]) -> String {
+  package static func json(_ tables: [SeedTable]) -> String {
     let sections = tables.flatMap { table in
       let name = table.content.metric.rawValue
       return [

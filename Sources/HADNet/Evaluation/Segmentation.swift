@@ -1,7 +1,10 @@
+import Compute
+import Imaging
+
 /// Logits to labels.
-public enum Segmentation {
+package enum Segmentation {
   /// The class of the largest logit of each voxel; the lowest of equals. Logits [z, y, x, 4].
-  public static func labels(_ logits: Volume, _ workers: Workers) -> LabelVolume {
+  package static func labels(_ logits: Volume, _ workers: Workers) -> LabelVolume {
     var classes = [UInt8](repeating: 0, count: logits.shape.voxels)
     let pieces = Pieces(logits.shape.voxels, least: 4096, limit: 256)
     classes.withUnsafeMutableBufferPointer { classes in
@@ -22,7 +25,7 @@ public enum Segmentation {
   /// does not have, naming file and value.
   ///
   /// - Parameter option: the option that says another convention of the file, if one does.
-  public static func read(_ path: String, convention: LabelConvention, option: String? = nil) throws -> (
+  package static func read(_ path: String, convention: LabelConvention, option: String? = nil) throws -> (
     labels: LabelVolume, header: NIfTIHeader
   ) {
     let image = try NIfTIImage.read(path)

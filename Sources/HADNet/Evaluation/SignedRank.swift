@@ -7,17 +7,17 @@ import Foundation
 /// normal distribution stands in, its variance corrected for equal sizes, without correction for continuity.
 /// `wilcoxon(zero_method="wilcox", correction=False)` of SciPy 1.17 gives the same, except that p is always NaN here
 /// where no pair differs (SciPy: 1 for up to 13).
-public struct SignedRankTest: Equatable, Sendable {
+package struct SignedRankTest: Equatable, Sendable {
   /// How many pairs differ.
-  public let n: Int
+  package let n: Int
   /// The smaller one of the sums of ranks, of those above and those below 0.
-  public let statistic: Double
-  public let p: Double
+  package let statistic: Double
+  package let p: Double
   /// Whether p was counted and not approximated.
-  public let isExact: Bool
+  package let isExact: Bool
 
   /// NaN where no pair differs, or a difference is NaN.
-  public init(differences: [Double]) {
+  package init(differences: [Double]) {
     let sorted = differences.filter { $0 != 0 }.sorted { abs($0) < abs($1) }
     n = sorted.count
     guard n > 0, !differences.contains(where: \.isNaN) else {

@@ -2,19 +2,19 @@ import Foundation
 
 /// Values of several cases in a few numbers. Without values all are NaN, as with a value that is; with one so are the
 /// sd and the interval.
-public struct Summary: Equatable, Sendable {
-  public let mean: Double
+package struct Summary: Equatable, Sendable {
+  package let mean: Double
   /// Standard deviation with n − 1.
-  public let sd: Double
-  public let median: Double
+  package let sd: Double
+  package let median: Double
   /// Quartiles, interpolated linearly.
-  public let q25, q75: Double
+  package let q25, q75: Double
   private let values: [Double]
 
-  public init(_ values: [Double]) {
+  package init(_ values: [Double]) {
     self.values = values
-    mean = HADNet.mean(values)
-    sd = HADNet.standardDeviation(values)
+    mean = Evaluation.mean(values)
+    sd = Evaluation.standardDeviation(values)
     let sorted = values.contains(where: \.isNaN) ? [.nan] : values.sorted()
     median = quantile(0.5, of: sorted)
     q25 = quantile(0.25, of: sorted)
@@ -22,7 +22,7 @@ public struct Summary: Equatable, Sendable {
   }
 
   /// The 95 % interval of the mean by the bootstrap, worked out anew each time.
-  public var interval: Interval { Bootstrap.intervals(ofMeans: [values])[0] }
+  package var interval: Interval { Bootstrap.intervals(ofMeans: [values])[0] }
 }
 
 /// The arithmetic mean; NaN of nothing.
@@ -50,16 +50,16 @@ func quantile(_ q: Double, of sorted: [Double]) -> Double {
 ///
 /// With fewer than two pairs, or if no pair differs, t and p are NaN; if all differ by the same, t is infinite and
 /// p 0. SciPy's `ttest_rel` gives the same.
-public struct PairedTTest: Equatable, Sendable {
+package struct PairedTTest: Equatable, Sendable {
   /// How many pairs.
-  public let n: Int
+  package let n: Int
   /// Mean and standard deviation (n − 1) of a − b.
-  public let meanDifference, sdDifference: Double
+  package let meanDifference, sdDifference: Double
   /// n − 1.
-  public var degreesOfFreedom: Int { n - 1 }
-  public let t, p: Double
+  package var degreesOfFreedom: Int { n - 1 }
+  package let t, p: Double
 
-  public init(_ a: [Double], _ b: [Double]) {
+  package init(_ a: [Double], _ b: [Double]) {
     precondition(a.count == b.count, "\(a.count) values against \(b.count)")
     let differences = zip(a, b).map { $0 - $1 }
     n = differences.count

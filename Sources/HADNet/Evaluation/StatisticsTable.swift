@@ -1,29 +1,31 @@
+import Files
 import Foundation
+import Imaging
 
 /// What Table 1 says in a cell, in full: every metric of every method over the cases, and the subject against each other
 /// method.
-public struct StatisticsTable: Sendable {
+package struct StatisticsTable: Sendable {
   /// A method's values of all cases.
-  public struct Row: Equatable, Sendable {
-    public let metric: Metric
-    public let region: Region
-    public let method: String
-    public let summary: Summary
+  package struct Row: Equatable, Sendable {
+    package let metric: Metric
+    package let region: Region
+    package let method: String
+    package let summary: Summary
     /// Of the mean.
-    public let interval: Interval
+    package let interval: Interval
   }
 
-  public let cases: Int
+  package let cases: Int
   /// Which cases; nil where that is not known.
-  public let set: EvaluatedSet?
+  package let set: EvaluatedSet?
   /// By metric, then by region, methods in the paper's order; a metric that a method has not is left out.
-  public let rows: [Row]
+  package let rows: [Row]
   /// The subject against the others, one comparison a metric, so that the tests of a metric are a family. None without
   /// the subject, or for it alone.
-  public let comparisons: [(metric: Metric, comparison: Comparison)]
+  package let comparisons: [(metric: Metric, comparison: Comparison)]
 
   /// Throws where two methods were not evaluated on the same cases.
-  public init(_ evaluations: [MethodEvaluation], columns: TableColumns) throws(Fault) {
+  package init(_ evaluations: [MethodEvaluation], columns: TableColumns) throws(Fault) {
     let sorted = columns.arranged(evaluations, by: \.method)
     for other in sorted.dropFirst() { try sorted[0].requireCases(of: other) }
     cases = sorted.first?.cases.count ?? 0
@@ -58,15 +60,15 @@ public struct StatisticsTable: Sendable {
 
 extension StatisticsTable {
   /// One table for people.
-  public struct Table: Equatable, Sendable {
-    public let title: String
-    public let header: [String]
-    public let rows: [[String]]
-    public let note: String
+  package struct Table: Equatable, Sendable {
+    package let title: String
+    package let header: [String]
+    package let rows: [[String]]
+    package let note: String
   }
 
   /// For each metric the methods' table, then the subject's differences where there are any.
-  public var tables: [Table] {
+  package var tables: [Table] {
     Metric.allCases.flatMap { metric -> [Table] in
       let rows = rows.filter { $0.metric == metric }
       if rows.isEmpty { return [] }
@@ -115,13 +117,13 @@ extension StatisticsTable {
   }
 
   /// What holds for all tables.
-  public var note: String {
+  package var note: String {
     (set?.caution.map { $0 + " " } ?? "")
       + "Over \(EvaluatedSet.count(cases, set)); sd with n − 1. 95 % intervals are of the mean, by the bootstrap over "
       + "the cases (percentiles of \(Bootstrap.resamples) resamples)."
   }
 
-  public var markdown: String {
+  package var markdown: String {
     var text = "# Statistics\n\n\(note)\n"
     for table in tables {
       text += "\n## \(table.title)\n\n" + markdownTable(table.header, table.rows)
@@ -132,7 +134,7 @@ extension StatisticsTable {
 
   /// One line a metric, region and method, and one a difference of the subject to another method, which `Minus` names; all
   /// digits, fractions and mm.
-  public var csv: String {
+  package var csv: String {
     let columns = ["Mean", "StdDev", "Median", "25quantile", "75quantile", "Lower95", "Upper95"]
     let tests = ["t", "df", "p", "pHolm", "W", "pWilcoxon", "pWilcoxonHolm"]
     func digits(_ values: [Double]) -> [String] { values.map { $0.isNaN ? "nan" : "\($0)" } }

@@ -1,12 +1,14 @@
+import Compute
+
 /// How far the surfaces of two segmentations lie apart: HD95, the 95th percentile of their distances in mm.
 ///
 /// A region's surface is its border: the voxels of it with one of six neighbours outside the region or outside the
 /// volume. Every border voxel of one segmentation has a distance to the nearest border voxel of the other.
 ///
 /// Source: MedPy 0.5's `hd95`, which nnU-Net's BraTS script uses too.
-public struct SurfaceDistance: Equatable, Sendable {
+package struct SurfaceDistance: Equatable, Sendable {
   /// What becomes of the distances from prediction to truth and those from truth to prediction.
-  public enum Direction: String, CaseIterable, Sendable {
+  package enum Direction: String, CaseIterable, Sendable {
     /// One list has them all (MedPy, nnU-Net).
     case pooled
     /// Each direction has its percentile, and the larger one counts (MONAI).
@@ -14,23 +16,23 @@ public struct SurfaceDistance: Equatable, Sendable {
   }
 
   /// HD95 where one of the two is empty; where both are it is 0.
-  public enum Empty: String, CaseIterable, Sendable {
+  package enum Empty: String, CaseIterable, Sendable {
     /// √(240² + 240² + 155²), the diagonal of a BraTS volume (nnU-Net).
     case constant
     /// The diagonal, in voxels, of the volume at hand (CaPTk).
     case diagonal
   }
 
-  public var direction: Direction
-  public var empty: Empty
+  package var direction: Direction
+  package var empty: Empty
 
-  public init(direction: Direction = .pooled, empty: Empty = .constant) {
+  package init(direction: Direction = .pooled, empty: Empty = .constant) {
     self.direction = direction
     self.empty = empty
   }
 
   /// HD95 of each region in mm. `spacing`: distances of neighbours along z, y, x, mm.
-  public func hd95(truth: LabelVolume, prediction: LabelVolume, spacing: [Double]) -> [Region: Double] {
+  package func hd95(truth: LabelVolume, prediction: LabelVolume, spacing: [Double]) -> [Region: Double] {
     precondition(truth.size == prediction.size, "truth is \(truth.size), prediction \(prediction.size)")
     let truths = Surface.surfaces(of: truth), predictions = Surface.surfaces(of: prediction)
     var result: [Region: Double] = [:]

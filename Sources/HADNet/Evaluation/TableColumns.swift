@@ -1,15 +1,24 @@
 /// The methods of a table by their names in it: in which order they stand, and which of them it is about.
-public struct TableColumns: Sendable {
+package struct TableColumns: Sendable {
   /// From left to right; a method that is not named follows, as it came.
-  public let order: [String]
+  package let order: [String]
   /// The one that is compared with each other one, and whose cells have stars.
-  public let subject: String
+  package let subject: String
   /// Those that see what the subject does not: they take no part in its stars.
   let informed: Set<String>
   /// What is said below a table that has the method.
   let remarks: [(method: String, text: String)]
 
-  func arranged<T>(_ items: [T], by method: (T) -> String) -> [T] {
+  package init(
+    order: [String], subject: String, informed: Set<String>, remarks: [(method: String, text: String)]
+  ) {
+    self.order = order
+    self.subject = subject
+    self.informed = informed
+    self.remarks = remarks
+  }
+
+  package func arranged<T>(_ items: [T], by method: (T) -> String) -> [T] {
     order.compactMap { name in items.first { method($0) == name } }
       + items.filter { !order.contains(method($0)) }
   }

@@ -1,8 +1,10 @@
+import Compute
+
 /// What is measured of a voxel's samples, and how it becomes a number of 0…100, 100 for most uncertain.
 ///
 /// Source: the challenge asks for a map for each region and leaves the measure to the participant; HAD-Net, section
 /// 3.5, takes the predictive entropy of 100 samples.
-public enum UncertaintyMeasure: String, Codable, CaseIterable, Sendable {
+package enum UncertaintyMeasure: String, Codable, CaseIterable, Sendable {
   /// Entropy of whether the voxel belongs to a region, from the mean of the samples: a map for each region.
   case region
   /// Entropy of the four classes, from the mean of the samples: one map for all regions.
@@ -14,7 +16,7 @@ public enum UncertaintyMeasure: String, Codable, CaseIterable, Sendable {
 }
 
 /// What 0 and 100 stand for.
-public enum UncertaintyScale: String, Codable, CaseIterable, Sendable {
+package enum UncertaintyScale: String, Codable, CaseIterable, Sendable {
   /// 0 and the largest value that the measure can have, ln 2 or ln 4.
   case theoretical
   /// The least and the largest value in the brains of all cases, over all regions.
@@ -24,7 +26,7 @@ public enum UncertaintyScale: String, Codable, CaseIterable, Sendable {
 }
 
 /// Entropies in nats, 0 · ln 0 = 0.
-enum Entropy {
+package enum Entropy {
   static let ln2 = 0.693_147_180_559_945_3, ln4 = 1.386_294_361_119_890_6
 
   /// −q · ln q − (1 − q) · ln(1 − q), q cut to 0…1.
@@ -36,7 +38,7 @@ enum Entropy {
 
   /// The probability up to ½ whose binary entropy is this share of ln 2: how often a voxel is wrong if the probability
   /// behind its uncertainty is right.
-  static func smallerProbability(of share: Double) -> Double {
+  package static func smallerProbability(of share: Double) -> Double {
     var low = 0.0, high = 0.5
     for _ in 0..<60 {
       let middle = (low + high) / 2
@@ -54,13 +56,13 @@ enum Entropy {
 }
 
 /// The uncertainty of each voxel of a prepared case, a map a region, 0…100.
-public struct UncertaintyMaps: Equatable, Sendable {
-  public let size: Size
+package struct UncertaintyMaps: Equatable, Sendable {
+  package let size: Size
   /// [z, y, x] each.
-  public private(set) var whole, core, enhancing: [Float]
+  package private(set) var whole, core, enhancing: [Float]
 
   /// Maps as the measure's theoretical range has them.
-  public init(_ sums: SampleSums, _ measure: UncertaintyMeasure, _ workers: Workers) {
+  package init(_ sums: SampleSums, _ measure: UncertaintyMeasure, _ workers: Workers) {
     size = sums.size
     func map(_ value: @Sendable (_ voxel: Int) -> Double) -> [Float] {
       let pieces = Pieces(sums.size.voxels, least: 1024, limit: 1024)
@@ -93,7 +95,7 @@ public struct UncertaintyMaps: Equatable, Sendable {
   }
 
   /// Maps that were read, in the order of regions.
-  init(_ size: Size, _ maps: [[Float]]) {
+  package init(_ size: Size, _ maps: [[Float]]) {
     precondition(maps.count == 3 && maps.allSatisfy { $0.count == size.voxels }, "maps for \(size)")
     self.size = size
     whole = maps[0]
@@ -101,7 +103,7 @@ public struct UncertaintyMaps: Equatable, Sendable {
     enhancing = maps[2]
   }
 
-  public subscript(region: Region) -> [Float] {
+  package subscript(region: Region) -> [Float] {
     switch region {
     case .wt: whole
     case .tc: core
@@ -110,7 +112,7 @@ public struct UncertaintyMaps: Equatable, Sendable {
   }
 
   /// The least and the largest value over all regions where `mask` is not 0; nil where it is 0 everywhere.
-  public func range(in mask: [UInt8]) -> ClosedRange<Float>? {
+  package func range(in mask: [UInt8]) -> ClosedRange<Float>? {
     var low = Float.infinity, high = -Float.infinity
     for map in [whole, core, enhancing] {
       for voxel in map.indices where mask[voxel] != 0 {
@@ -122,7 +124,7 @@ public struct UncertaintyMaps: Equatable, Sendable {
   }
 
   /// The same with `range` stretched to 0…100.
-  public func stretched(_ range: ClosedRange<Float>) -> UncertaintyMaps {
+  package func stretched(_ range: ClosedRange<Float>) -> UncertaintyMaps {
     var maps = self
     maps.whole = UncertaintyMaps.stretched(whole, range)
     maps.core = UncertaintyMaps.stretched(core, range)

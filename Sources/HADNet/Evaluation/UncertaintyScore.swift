@@ -1,19 +1,21 @@
+import Compute
+
 /// The thresholds at which a map of uncertainties is cut: a voxel whose uncertainty is above one leaves the computation.
-public struct UncertaintyThresholds: Equatable, Sendable {
+package struct UncertaintyThresholds: Equatable, Sendable {
   /// The curves have the thresholds j · (100/points), j = 0…points.
-  public let points: Int
+  package let points: Int
   /// Where the Dice of the voxels that stay is told, from high to low.
-  public let filters: [Double]
+  package let filters: [Double]
 
   /// Source: the challenge's program has 40 points by default, the paper's Figure 3 these filters.
-  public init(points: Int = 40, filters: [Double] = [100, 75, 50, 25]) {
+  package init(points: Int = 40, filters: [Double] = [100, 75, 50, 25]) {
     precondition(points > 0 && filters.allSatisfy { $0 >= 0 && $0 <= 100 }, "\(points) points, \(filters)")
     self.points = points
     self.filters = Set(filters).sorted(by: >)
   }
 
   /// Those of the curves, from 0 to 100.
-  public var curve: [Double] {
+  package var curve: [Double] {
     // The last is 100, whatever the products round to.
     (0..<points).map { Double($0) * (100 / Double(points)) } + [100]
   }
@@ -22,21 +24,21 @@ public struct UncertaintyThresholds: Equatable, Sendable {
 /// What of a region stays at each threshold, and what is lost: the challenge's three curves for one case.
 ///
 /// Source: the challenge's program (RagMeh11/QU-BraTS), with exact ratios where it adds 1.2e-7 to the counts.
-public struct UncertaintyCurves: Equatable, Sendable {
+package struct UncertaintyCurves: Equatable, Sendable {
   /// From 0 to 100.
-  public let thresholds: [Double]
+  package let thresholds: [Double]
   /// Dice of the voxels that stay, in the brain and outside.
-  public let dice: [Double]
+  package let dice: [Double]
   /// Which share of the brain's true positives is filtered, and which of its true negatives; 0 where it has none.
-  public let ftp, ftn: [Double]
+  package let ftp, ftn: [Double]
   /// How many of the brain's voxels have an uncertainty above the threshold before and not above this one, and how
   /// many of them are wrong.
-  public let voxels, errors: [Int]
+  package let voxels, errors: [Int]
   /// Dice of the voxels that stay at each filter, from high to low.
-  public let filteredDice: [UncertaintyScore.Filtered]
+  package let filteredDice: [UncertaintyScore.Filtered]
 
   /// Counts in one pass over the voxels. `brain`: not 0 in the brain; `map`: 0…100, the region's own.
-  public init(
+  package init(
     _ region: Region, truth: LabelVolume, prediction: LabelVolume, brain: [UInt8], map: [Double],
     _ cuts: UncertaintyThresholds = .init()
   ) {
@@ -122,12 +124,12 @@ public struct UncertaintyCurves: Equatable, Sendable {
 }
 
 /// The challenge's score of a map of uncertainties for one region of one case.
-public struct UncertaintyScore: Equatable, Sendable {
+package struct UncertaintyScore: Equatable, Sendable {
   /// Areas under the three curves over thresholds from 0 to 100, divided by 100.
-  public struct Areas: Equatable, Sendable {
-    public let dice, ftp, ftn: Double
+  package struct Areas: Equatable, Sendable {
+    package let dice, ftp, ftn: Double
 
-    public init(dice: Double, ftp: Double, ftn: Double) {
+    package init(dice: Double, ftp: Double, ftn: Double) {
       self.dice = dice
       self.ftp = ftp
       self.ftn = ftn
@@ -135,10 +137,10 @@ public struct UncertaintyScore: Equatable, Sendable {
   }
 
   /// The Dice of the voxels whose uncertainty is at most a threshold.
-  public struct Filtered: Equatable, Sendable {
-    public let threshold, dice: Double
+  package struct Filtered: Equatable, Sendable {
+    package let threshold, dice: Double
 
-    public init(threshold: Double, dice: Double) {
+    package init(threshold: Double, dice: Double) {
       self.threshold = threshold
       self.dice = dice
     }
@@ -147,21 +149,21 @@ public struct UncertaintyScore: Equatable, Sendable {
   /// (AUC of Dice + (1 − AUC of FTP) + (1 − AUC of FTN)) / 3, in 0…1, higher is better.
   ///
   /// Source: equation 1 of the QU-BraTS paper.
-  public let score: Double
+  package let score: Double
   /// The score of a map that is 0 everywhere, (Dice + 2) / 3: what claiming certainty would bring.
-  public let certain: Double
-  public let areas: Areas
+  package let certain: Double
+  package let areas: Areas
   /// From high to low thresholds.
-  public let filteredDice: [Filtered]
+  package let filteredDice: [Filtered]
 
-  public init(score: Double, certain: Double, areas: Areas, filteredDice: [Filtered]) {
+  package init(score: Double, certain: Double, areas: Areas, filteredDice: [Filtered]) {
     self.score = score
     self.certain = certain
     self.areas = areas
     self.filteredDice = filteredDice
   }
 
-  public init(_ curves: UncertaintyCurves) {
+  package init(_ curves: UncertaintyCurves) {
     /// By trapezoids; thresholds are equally far apart.
     func area(_ values: [Double]) -> Double {
       let ends = (values[0] + values[values.count - 1]) / 2

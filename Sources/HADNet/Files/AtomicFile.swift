@@ -1,14 +1,14 @@
 import Foundation
 
 /// Files that are whole or not there: written beside under a name of their own, then renamed.
-public enum AtomicFile {
+package enum AtomicFile {
   /// Runs `write` with a temporary path in the folder of `path` (made if needed), then renames the file to
   /// `path`. Where `write` throws, nothing is left behind.
   ///
   /// The temporary name ends like `path`, begins with a dot and is unique, so that other processes may write the
   /// same file at the same time: the last whole one stays. That the name is on the disk is waited for; the numbers behind
   /// it are if `write` waits for them.
-  static func write(_ path: String, _ write: (_ temporary: String) throws -> Void) throws {
+  package static func write(_ path: String, _ write: (_ temporary: String) throws -> Void) throws {
     let url = URL(fileURLWithPath: path)
     let folder = url.deletingLastPathComponent().path
     try makeFolder(folder)
@@ -25,7 +25,7 @@ public enum AtomicFile {
 
   /// Removes files that a killed process has left half written in a folder, or those of them that nobody has written to for
   /// so many seconds.
-  public static func removeTemporary(from folder: String, olderThan age: Double = 0) {
+  package static func removeTemporary(from folder: String, olderThan age: Double = 0) {
     for name in (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? [] where isTemporary(name) {
       var status = stat()
       guard stat("\(folder)/\(name)", &status) == 0 else { continue }
@@ -34,20 +34,20 @@ public enum AtomicFile {
   }
 
   /// Whether a file has such a temporary name.
-  static func isTemporary(_ name: String) -> Bool {
+  package static func isTemporary(_ name: String) -> Bool {
     name.count > 38 && name.hasPrefix(".") && name.dropFirst(37).first == "-"
       && UUID(uuidString: String(name.dropFirst().prefix(36))) != nil
   }
 
   /// The most bytes of a file's name in a folder, less what is put before it while the file is written.
-  public static func longestName(in folder: String) -> Int {
+  package static func longestName(in folder: String) -> Int {
     let most = pathconf(folder, Int32(_PC_NAME_MAX))
     return (most > 0 ? Int(most) : 255) - 38
   }
 
   /// Writes a file that is whole or not there, and on the disk when this returns. A link stays one: the file that it
   /// leads to is written. What is no file, such as /dev/stdout, is written to.
-  public static func write(_ data: Data, to path: String) throws {
+  package static func write(_ data: Data, to path: String) throws {
     var status = stat()
     guard stat(path, &status) == 0, let real = realpath(path, nil) else {
       if errno == ENOENT, let target = try? FileManager.default.destinationOfSymbolicLink(atPath: path) {
@@ -65,7 +65,7 @@ public enum AtomicFile {
   }
 
   /// Writes a file and makes sure it is on the disk; faults name `path`, its final place.
-  static func put(_ data: Data, to temporary: String, as path: String) throws {
+  package static func put(_ data: Data, to temporary: String, as path: String) throws {
     let file = try OutputFile(temporary, as: path)
     try file.put(data)
     try file.sync()
@@ -73,7 +73,7 @@ public enum AtomicFile {
 
   /// Makes a folder and those above it, on the disk when this returns. Gives those that were not there, from above.
   @discardableResult
-  public static func makeFolder(_ path: String) throws -> [String] {
+  package static func makeFolder(_ path: String) throws -> [String] {
     let above = AtomicFile.parent(path)
     // mkdir itself, since Foundation's errors don't say why.
     func make() throws -> Bool {
@@ -91,7 +91,7 @@ public enum AtomicFile {
   }
 
   /// Waits until the names in a folder are on the disk.
-  static func sync(_ folder: String) throws {
+  package static func sync(_ folder: String) throws {
     let descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     // Who may write in a folder need not be allowed to read it.
     guard descriptor >= 0 else {
@@ -107,7 +107,7 @@ public enum AtomicFile {
 
   /// The folder that a path lies in: `a` for `a/b`, `/` for `/a`, nothing for `a`. Foundation's own traps for a name of one
   /// letter.
-  public static func parent(_ path: String) -> String {
+  package static func parent(_ path: String) -> String {
     var path = path[...]
     while path.count > 1, path.hasSuffix("/") { path = path.dropLast() }
     guard let slash = path.lastIndex(of: "/") else { return "" }
@@ -115,16 +115,16 @@ public enum AtomicFile {
   }
 
   /// The last name of a path.
-  public static func name(_ path: String) -> String {
+  package static func name(_ path: String) -> String {
     path.split(separator: "/").last.map(String.init) ?? path
   }
 
-  static func isFile(_ path: String) -> Bool {
+  package static func isFile(_ path: String) -> Bool {
     var status = stat()
     return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
   }
 
-  static func isFolder(_ path: String) -> Bool {
+  package static func isFolder(_ path: String) -> Bool {
     var status = stat()
     let code = errno
     defer { errno = code }
@@ -132,7 +132,7 @@ public enum AtomicFile {
   }
 
   /// The fault of a failed system call, in words.
-  static func failure(_ what: String, _ path: String, _ code: Int32) -> Fault {
+  package static func failure(_ what: String, _ path: String, _ code: Int32) -> Fault {
     if code == ENOENT && what == "read" { return Fault(.missing, "\(path): no such file or folder") }
     let reason = code == 0 ? "input/output error" : String(cString: strerror(code))
     let remedy =
@@ -149,11 +149,11 @@ public enum AtomicFile {
 }
 
 /// A new file that is written; closed with the last reference. Faults name its final place.
-final class OutputFile {
+package final class OutputFile {
   private let descriptor: Int32
   private let path: String
 
-  init(_ temporary: String, as path: String) throws {
+  package init(_ temporary: String, as path: String) throws {
     self.path = path
     descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
     guard descriptor >= 0 else { throw AtomicFile.failure("write", path, errno) }
@@ -161,12 +161,12 @@ final class OutputFile {
 
   deinit { close(descriptor) }
 
-  func put(_ data: Data, at offset: Int? = nil) throws {
+  package func put(_ data: Data, at offset: Int? = nil) throws {
     try data.withUnsafeBytes { try put($0, at: offset) }
   }
 
   /// Writes behind what was written before, or over what stands at `offset`.
-  func put(_ bytes: UnsafeRawBufferPointer, at offset: Int? = nil) throws {
+  package func put(_ bytes: UnsafeRawBufferPointer, at offset: Int? = nil) throws {
     var done = 0
     while done < bytes.count {
       let from = bytes.baseAddress.map { $0 + done }, some = min(bytes.count - done, 1 << 30)

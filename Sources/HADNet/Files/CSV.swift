@@ -1,6 +1,6 @@
 /// A text in a CSV file, in quotes where it needs them. One that a spreadsheet would take for a formula, and is no number,
 /// begins with an apostrophe, which says there that what follows is a text.
-func csvField(_ text: String) -> String {
+package func csvField(_ text: String) -> String {
   var text = text
   // Scalars: as a character, a carriage return may be one with the end of the line behind it.
   if let first = text.unicodeScalars.first, "=+-@\t\r".unicodeScalars.contains(first), Double(text) == nil {

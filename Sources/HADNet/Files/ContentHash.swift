@@ -1,17 +1,17 @@
 import CXXHash
 
 /// XXH3-128 in hexadecimal: tells contents apart, but doesn't guard against a forger.
-enum ContentHash {
-  static func of<Value: BitwiseCopyable>(_ values: [Value]) -> String {
+package enum ContentHash {
+  package static func of<Value: BitwiseCopyable>(_ values: [Value]) -> String {
     values.withUnsafeBytes { of($0) }
   }
 
-  static func of(_ bytes: UnsafeRawBufferPointer) -> String {
+  package static func of(_ bytes: UnsafeRawBufferPointer) -> String {
     text(XXH3_128bits(bytes.baseAddress, bytes.count))
   }
 
   /// 31 bits of the hash of a text: a number for what has only a name.
-  static func number(of text: String) -> Int {
+  package static func number(of text: String) -> Int {
     Array(text.utf8).withUnsafeBytes { Int(XXH3_128bits($0.baseAddress, $0.count).low64 >> 33) }
   }
 
@@ -23,16 +23,16 @@ enum ContentHash {
   }
 
   /// A hash of bytes that come one after the other.
-  final class Running {
+  package final class Running {
     private let state = XXH3_createState()
 
-    init() { XXH3_128bits_reset(state) }
+    package init() { XXH3_128bits_reset(state) }
     deinit { XXH3_freeState(state) }
 
-    func update(_ bytes: UnsafeRawBufferPointer) {
+    package func update(_ bytes: UnsafeRawBufferPointer) {
       XXH3_128bits_update(state, bytes.baseAddress, bytes.count)
     }
     /// Of all bytes so far.
-    var text: String { ContentHash.text(XXH3_128bits_digest(state)) }
+    package var text: String { ContentHash.text(XXH3_128bits_digest(state)) }
   }
 }

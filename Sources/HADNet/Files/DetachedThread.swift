@@ -1,7 +1,7 @@
 import Glibc
 
 /// Runs `body` on a thread of its own; false where there is none to be had, of which Foundation would say nothing.
-func detachThread(_ body: @escaping @Sendable () -> Void) -> Bool {
+package func detachThread(_ body: @escaping @Sendable () -> Void) -> Bool {
   final class Box: Sendable {
     let body: @Sendable () -> Void
     init(_ body: @escaping @Sendable () -> Void) { self.body = body }

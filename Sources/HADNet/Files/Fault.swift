@@ -23,10 +23,10 @@ public struct Fault: Error, CustomStringConvertible, Equatable, Sendable {
     case recipe = 78
   }
 
-  public let kind: Kind
+  package let kind: Kind
   public let description: String
 
-  public init(_ kind: Kind, _ description: String) {
+  package init(_ kind: Kind, _ description: String) {
     self.kind = kind
     // It may quote a name that nobody has looked at yet, of any length.
     self.description = printable(description).split(separator: "\n", omittingEmptySubsequences: false)
@@ -45,5 +45,5 @@ public struct Fault: Error, CustomStringConvertible, Equatable, Sendable {
 
 extension Int {
   /// `1 case`, `2 cases`: a count as a person says it.
-  public func named(_ one: String) -> String { "\(self) \(one)\(self == 1 ? "" : "s")" }
+  package func named(_ one: String) -> String { "\(self) \(one)\(self == 1 ? "" : "s")" }
 }

@@ -1,7 +1,7 @@
 import Foundation
 
 /// Text that a user gives: a file, or a pipe (`<(…)`, /dev/stdin), which is read once, and by one process.
-public enum InputFile {
+package enum InputFile {
   /// More than any list of cases, split or evaluation has.
   static let most = 256 << 20
 
@@ -9,14 +9,14 @@ public enum InputFile {
   ///
   /// Throws `.missing` where there is none, or a folder, `.storage` where it can't be read, and `.invalid` where it has
   /// more than `most` bytes.
-  static func bytes(_ path: String, atMost most: Int = most) throws(Fault) -> [UInt8] {
+  package static func bytes(_ path: String, atMost most: Int = most) throws(Fault) -> [UInt8] {
     let bytes = try prefix(path, most + 1)
     guard bytes.count <= most else { throw Fault(.invalid, "\(path) has more than \(most >> 20) MB") }
     return bytes
   }
 
   /// The first `count` bytes, or all where there are fewer.
-  static func prefix(_ path: String, _ count: Int) throws(Fault) -> [UInt8] {
+  package static func prefix(_ path: String, _ count: Int) throws(Fault) -> [UInt8] {
     if AtomicFile.isFolder(path) { throw Fault(.missing, "\(path) is a folder; a file is needed") }
     let descriptor = opened(path)
     guard descriptor >= 0 else {
@@ -41,7 +41,7 @@ public enum InputFile {
   }
 
   /// Whether every process that opens the path reads the same.
-  public static func isRegular(_ path: String) -> Bool {
+  package static func isRegular(_ path: String) -> Bool {
     var status = stat()
     return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
   }

@@ -1,2 +1,2 @@
 /// A number as JSON: the shortest digits that read back as the same; what JSON has no number for is null.
-func jsonNumber(_ value: Double) -> String { value.isFinite ? "\(value)" : "null" }
+package func jsonNumber(_ value: Double) -> String { value.isFinite ? "\(value)" : "null" }

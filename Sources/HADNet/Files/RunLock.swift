@@ -6,7 +6,7 @@ import Synchronization
 /// An owner that was killed leaves the file behind. On its own host it is known to be dead when there is no such process;
 /// elsewhere when its Slurm job has been started again, or when the file, which a living owner touches twice a minute, is
 /// five minutes old.
-final class RunLock: Sendable {
+package final class RunLock: Sendable {
   /// Who holds a lock, as the file tells it.
   struct Owner: Codable, Equatable, Sendable {
     /// Of this lock alone.
@@ -59,7 +59,7 @@ final class RunLock: Sendable {
   private let isReleased = Mutex(false)
 
   /// Takes the lock, or throws `.recipe` with the name of its owner. `what` it is for: "trains the teacher".
-  init(_ path: String, _ what: String) throws {
+  package init(_ path: String, _ what: String) throws {
     self.path = path
     let folder = AtomicFile.parent(path)
     made = try AtomicFile.makeFolder(folder)
@@ -76,7 +76,7 @@ final class RunLock: Sendable {
   deinit { release() }
 
   /// Gives the lock back; folders that were made for it alone go too.
-  func release() {
+  package func release() {
     let isFirst = isReleased.withLock { isReleased in
       defer { isReleased = true }
       return !isReleased
@@ -88,7 +88,7 @@ final class RunLock: Sendable {
   }
 
   /// Throws where another has taken the lock over, as after a long sleep of this process.
-  func check() throws {
+  package func check() throws {
     guard let found = RunLock.read(path), found.id != owner.id else { return }
     throw Fault(
       .recipe,

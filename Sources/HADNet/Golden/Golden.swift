@@ -1,3 +1,7 @@
+import Compute
+import Files
+import Networks
+
 /// Recomputes a file of golden values (initial weights, inputs, and what a float64 program made of them) and compares
 /// every group with its bound. The kind of the file (HAD-Net and AD-Net, KD-Net+, U-HeMIS, U-HVED) and all sizes are known
 /// from its keys and shapes.

@@ -1,3 +1,7 @@
+import Compute
+import Files
+import Networks
+
 /// Golden values of HAD-Net's or AD-Net's step, and of the student's pre-training.
 struct GoldenDistillation {
   private let file: GoldenFile

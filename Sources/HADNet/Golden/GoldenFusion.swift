@@ -1,3 +1,7 @@
+import Compute
+import Files
+import Networks
+
 /// Golden values of U-HeMIS's or U-HVED's step.
 struct GoldenFusion {
   private let file: GoldenFile

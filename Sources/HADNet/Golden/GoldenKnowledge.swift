@@ -1,3 +1,7 @@
+import Compute
+import Files
+import Networks
+
 /// Golden values of KD-Net+'s step, dropout off.
 struct GoldenKnowledge {
   private let file: GoldenFile

@@ -1,7 +1,13 @@
+import Compute
+import Evaluation
+import Files
+import Imaging
+import Networks
+
 /// Draws Monte-Carlo samples of a case: forward passes with dropout on and nothing else random.
 ///
 /// Source: Gal and Ghahramani 2016; HAD-Net, section 3.5.
-public final class DropoutSampler {
+package final class DropoutSampler {
   private let model: Model
   private let network: UNet
   private let workers: Workers
@@ -9,7 +15,7 @@ public final class DropoutSampler {
   private var pass: UNetPass
 
   /// Throws `.usage` where the network has no dropout.
-  public init(_ model: Model, seed: UInt64, _ workers: Workers) throws(Fault) {
+  package init(_ model: Model, seed: UInt64, _ workers: Workers) throws(Fault) {
     guard case .unet(let network) = model.network, model.facts.dropout > 0 else {
       throw Fault(
         .usage, "\(model.facts.method) has no dropout to draw samples with; leave its uncertainty out")
@@ -30,7 +36,7 @@ public final class DropoutSampler {
   }
 
   /// Adds the samples of these numbers. A sample's masks are a function of seed, case and number.
-  public func add(_ samples: Range<Int>, of prepared: PreparedCase, to sums: inout SampleSums) {
+  package func add(_ samples: Range<Int>, of prepared: PreparedCase, to sums: inout SampleSums) {
     if pass.size != prepared.size { pass = UNetPass(network, prepared.size, .sampling) }
     model.facts.sight.copy(prepared.images, into: pass.image)
     let name = ContentHash.number(of: prepared.id)

@@ -1,6 +1,12 @@
+import Compute
+import Evaluation
+import Files
+import Imaging
+import Networks
+
 /// Segments prepared cases with a trained network, dropout off.
-public final class Predictor {
-  public let model: Model
+package final class Predictor {
+  package let model: Model
   private let engine: any Engine
 
   /// How one kind of network segments a case on its prepared grid.
@@ -10,7 +16,7 @@ public final class Predictor {
     func checkMemory(for prepared: PreparedCase) throws(Fault)
   }
 
-  public init(_ model: Model, _ workers: Workers) {
+  package init(_ model: Model, _ workers: Workers) {
     self.model = model
     model.p.freeze()
     switch model.network {
@@ -20,11 +26,12 @@ public final class Predictor {
   }
 
   /// The class of each voxel of a case on its prepared grid.
-  public func segment(_ prepared: PreparedCase) -> LabelVolume { engine.segment(prepared) }
+  package func segment(_ prepared: PreparedCase) -> LabelVolume { engine.segment(prepared) }
 
   /// Segments the files of a case and writes DIR/ID.nii.gz on the patient's own grid with the data set's labels.
   /// Gives whether the case was larger than the model's common size.
-  public func write(_ prepared: PreparedCase, convention: LabelConvention, into folder: String) throws -> Bool
+  package func write(_ prepared: PreparedCase, convention: LabelConvention, into folder: String) throws
+    -> Bool
   {
     try engine.checkMemory(for: prepared)
     try prepared.placement.write(
@@ -112,7 +119,7 @@ public final class Predictor {
 
 extension Predictor {
   /// Refuses a model whose passes do not fit into the memory there is; `path`: its file.
-  public static func checkMemory(_ model: Model, _ path: String) throws(Fault) {
+  package static func checkMemory(_ model: Model, _ path: String) throws(Fault) {
     let size = model.facts.size
     switch model.network {
     case .unet(let network):

@@ -1,16 +1,21 @@
 import Collective
+import Compute
+import Evaluation
+import Files
 import Foundation
+import Imaging
+import Networks
 
 /// How uncertainty is sampled and measured.
 public struct UncertaintySettings: Codable, Equatable, Sendable {
   /// Dropout samples of a case; 0: no uncertainty.
-  public var samples = 100
-  public var measure = UncertaintyMeasure.region
-  public var scale = UncertaintyScale.theoretical
+  package var samples = 100
+  package var measure = UncertaintyMeasure.region
+  package var scale = UncertaintyScale.theoretical
   /// Segment by the mean of the samples rather than by the pass without dropout.
-  public var segmentsMean = false
+  package var segmentsMean = false
 
-  public init(
+  package init(
     samples: Int = 100, measure: UncertaintyMeasure = .region, scale: UncertaintyScale = .theoretical,
     segmentsMean: Bool = false
   ) {
@@ -25,14 +30,14 @@ public struct UncertaintySettings: Codable, Equatable, Sendable {
 ///
 /// The ranks draw samples together, dealt by case and block of samples; maps have the same bits on any number of ranks
 /// and threads.
-public final class UncertaintyWriter {
+package final class UncertaintyWriter {
   private let settings: UncertaintySettings
   private let sampler: DropoutSampler
   private let communicator: Communicator
   private let workers: Workers
 
   /// Throws `.usage` where the network has no dropout.
-  public init(
+  package init(
     _ model: Model, _ settings: UncertaintySettings, seed: UInt64, over communicator: Communicator,
     _ workers: Workers
   ) throws(Fault) {
@@ -43,19 +48,19 @@ public final class UncertaintyWriter {
   }
 
   /// The maps' files of a case, in the order of regions.
-  public static func files(_ id: String, in folder: String) -> [String] {
+  package static func files(_ id: String, in folder: String) -> [String] {
     Region.allCases.map { "\(folder)/\(id)_unc_\($0.mapName).nii.gz" }
   }
 
   /// All that is written of a case: its maps, and its segmentation if the mean segments.
-  static func files(_ id: String, _ settings: UncertaintySettings, in folder: String) -> [String] {
+  package static func files(_ id: String, _ settings: UncertaintySettings, in folder: String) -> [String] {
     files(id, in: folder) + (settings.segmentsMean ? ["\(folder)/\(id).nii.gz"] : [])
   }
 
   private static func unscaled(_ folder: String) -> String { "\(folder)/unscaled" }
 
   /// Removes maps that wait for the range of all cases.
-  static func removeUnscaled(from folder: String) throws {
+  package static func removeUnscaled(from folder: String) throws {
     if FileManager.default.fileExists(atPath: unscaled(folder)) {
       try FileManager.default.removeItem(atPath: unscaled(folder))
     }
@@ -68,7 +73,7 @@ public final class UncertaintyWriter {
   ///   - failed: hears, on one rank, of a case that can't be done, which is left out then, and may throw to stop; nil:
   ///     its fault is thrown. All ranks have one or none.
   ///   - progress: is told how many more cases are done.
-  public func write(
+  package func write(
     _ cases: [CaseFiles], from store: CaseStore, into folder: String, skipsDone: Bool = false,
     between: () throws -> Void = {}, failed: ((_ id: String, Fault) throws -> Void)? = nil,
     progress: (Int) -> Void = { _ in }

@@ -1,4 +1,5 @@
 import Collective
+import Compute
 
 /// Adam, and with `decay` AdamW: one loop over four vectors. A rank keeps the moments of its shards alone and updates
 /// those.

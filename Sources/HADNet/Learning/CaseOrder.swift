@@ -1,3 +1,7 @@
+import Compute
+import Files
+import Imaging
+
 /// The order in which a method sees its training cases, and where they come from: a function of seed, epoch and slot, so
 /// the same on any number of ranks and after a resume.
 protocol CaseOrder {

@@ -1,4 +1,5 @@
 import Collective
+import Compute
 import Synchronization
 
 /// Sums a network's gradient over the slots of a batch, along the tree that makes the bits independent of ranks, and

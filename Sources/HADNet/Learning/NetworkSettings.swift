@@ -1,3 +1,5 @@
+import Files
+
 /// What teacher, student and discriminator have in common.
 public struct NetworkSettings: Equatable, Sendable {
   /// Channels at full size; all others are multiples of it.

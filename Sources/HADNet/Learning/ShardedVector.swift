@@ -1,4 +1,5 @@
 import Collective
+import Compute
 
 /// The numbers of a layout of which each rank has only its shards: an optimiser's moments.
 public final class ShardedVector {

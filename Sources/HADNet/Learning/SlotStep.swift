@@ -1,4 +1,7 @@
 import Collective
+import Compute
+import Files
+import Networks
 
 /// What a method computes for a case. `SlotStep` runs it over the cases of a batch.
 public protocol TrainingProgram: AnyObject {

@@ -1,3 +1,5 @@
+import Compute
+
 /// The phases of all steps, in the order in which a step comes through them.
 extension Profile.Phase: CaseIterable {
   static let teacher = Self(rawValue: "teacher forward")
@@ -12,7 +14,7 @@ extension Profile.Phase: CaseIterable {
   static let encodersBackward = Self(rawValue: "encoders backward")
   static let update = Self(rawValue: "reduction and updates")
 
-  public static let allCases: [Self] = [
+  package static let allCases: [Self] = [
     .teacher, .student, .judge, .loss, .through, .studentBackward,
     .discriminatorBackward, .encoders, .decoders, .encodersBackward, .update,
   ]

@@ -1,4 +1,7 @@
 import Collective
+import Compute
+import Imaging
+import Networks
 
 /// A method that can be trained: all that others ask of it. `Methods.swift` lists them; recipe, run folder, trainer, memory
 /// estimate, benchmark, tables and the command line are made from the list.

@@ -1,3 +1,6 @@
+import Evaluation
+import Networks
+
 /// All methods. To add one, add its folder and its line here.
 extension Method: CaseIterable {
   public static let allCases: [Method] = [
@@ -20,7 +23,7 @@ extension Method {
 
 extension TableColumns {
   /// The paper's columns, then the others.
-  public static let methods = TableColumns(
+  package static let methods = TableColumns(
     order: (Method.allCases.filter { $0.remark == nil } + Method.allCases.filter { $0.remark != nil }).map(
       \.title),
     subject: Method.subject.title,

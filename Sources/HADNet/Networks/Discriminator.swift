@@ -1,3 +1,5 @@
+import Compute
+
 /// The hierarchical discriminator (HAD-Net), which sees a network's logits, the student's sequences and three pairs
 /// of feature maps, or the plain one (AD-Net), which sees logits and sequences only. Its output is a grid of patch
 /// scores, one channel: 1 real (teacher), 0 fake (student).
@@ -5,17 +7,17 @@
 /// Source: HAD-Net, appendix A; widths 4k, 8k, 16k, 32k as in the published code (the paper's k·(2n + 1) fits no
 /// shape).
 public struct Discriminator: Sendable {
-  public let k: Int
-  public let hierarchical: Bool
-  public let layout: ParameterLayout
-  let blocks: [ConvolutionUnit]
+  package let k: Int
+  package let hierarchical: Bool
+  package let layout: ParameterLayout
+  package let blocks: [ConvolutionUnit]
   let last: Convolution
   static let slope: Float = 0.2
-  public static let sequences = 3
+  package static let sequences = 3
   /// A side of a volume must have this many voxels: the last convolution needs two at a sixteenth of the size.
-  public static let leastSide = 32
+  package static let leastSide = 32
 
-  public init(k: Int, hierarchical: Bool = true) {
+  package init(k: Int, hierarchical: Bool = true) {
     self.k = k
     self.hierarchical = hierarchical
     var layout = ParameterLayout()
@@ -35,7 +37,7 @@ public struct Discriminator: Sendable {
   }
 
   /// Initial parameters: weights and biases uniform in ±√(1 / fan-in), PyTorch's default.
-  public func initialParameters(seed: UInt64, part: Int) -> ParameterVector {
+  package func initialParameters(seed: UInt64, part: Int) -> ParameterVector {
     let p = ParameterVector(zeros: layout)
     var bound: Float = 0
     for (i, parameter) in layout.parameters.enumerated() {
@@ -50,11 +52,11 @@ public struct Discriminator: Sendable {
   }
 
   /// What is judged: a network's outputs, with a place for what the judgement needs and gives.
-  public struct Sample {
+  package struct Sample {
     let pass: DiscriminatorPass
     let network: UNetPass
 
-    public init(_ pass: DiscriminatorPass, of network: UNetPass) {
+    package init(_ pass: DiscriminatorPass, of network: UNetPass) {
       self.pass = pass
       self.network = network
     }
@@ -62,7 +64,7 @@ public struct Discriminator: Sendable {
 
   /// Scores networks' outputs, with the student's `sequences` [z, y, x, 3], into their passes. Samples share the work
   /// on the weights; each is judged by itself.
-  public func forward(_ samples: [Sample], sequences: Volume, _ p: ParameterVector, _ workers: Workers) {
+  package func forward(_ samples: [Sample], sequences: Volume, _ p: ParameterVector, _ workers: Workers) {
     for i in 0..<4 {
       let norms = blocks[i].forward(
         samples.map { ([sources($0.pass, i, $0.network, sequences)], $0.pass.y[i]) }, p, workers)
@@ -73,7 +75,7 @@ public struct Discriminator: Sendable {
 
   /// From the passes' `dScores`: adds the gradient of the discriminator's parameters, summed over the samples, to
   /// `dp`, if given; `finished` is told each range of it that is final. With `intoNetwork`, adds ∂L/∂logits to the networks' `dLogits` and writes the features' gradients.
-  public func backward(
+  package func backward(
     _ samples: [Sample], sequences: Volume, _ p: ParameterVector, into dp: ParameterVector?,
     intoNetwork: Bool, _ workers: Workers, finished: (Range<Int>) -> Void = { _ in }
   ) {
@@ -122,26 +124,27 @@ public struct Discriminator: Sendable {
 
 /// The memory of a discriminator for one sample. Forward's volumes stay until the next forward, so that a sample can
 /// be gone back through twice: for the student's loss and for the discriminator's own.
-public final class DiscriminatorPass {
+package final class DiscriminatorPass {
   let y: [Volume]
-  public let scores: Volume
+  package let scores: Volume
   let dY: [Volume]
   /// ∂L/∂scores; filled by the caller.
-  public let dScores: Volume
+  package let dScores: Volume
   var norms: [Norm]
 
   /// The places of a pass's volumes in a plan.
-  struct Places {
+  package struct Places {
     fileprivate var y: [Int] = [], dY: [Int] = []
     fileprivate var scores = 0, dScores = 0
 
     /// Moments of a backward pass: from the scores 0 down to the first block 4.
-    static let backwardMoments = 5
+    package static let backwardMoments = 5
 
     /// Reserves the volumes of a pass that is scored at `forward` and gone back through from each of `backwards` on; the
     /// last of them is the latest.
-    init(_ network: Discriminator, _ size: Size, in plan: inout WorkspacePlan, forward: Int, backwards: [Int])
-    {
+    package init(
+      _ network: Discriminator, _ size: Size, in plan: inout WorkspacePlan, forward: Int, backwards: [Int]
+    ) {
       let end = (backwards.last ?? forward) + Places.backwardMoments
       var side = size
       for i in 0..<4 {
@@ -159,14 +162,14 @@ public final class DiscriminatorPass {
   }
 
   /// A pass with memory of its own.
-  public convenience init(_ network: Discriminator, _ size: Size) {
+  package convenience init(_ network: Discriminator, _ size: Size) {
     var plan = WorkspacePlan()
     let places = Places(network, size, in: &plan, forward: 0, backwards: [1])
     self.init(places, plan.volumes())
   }
 
   /// A pass whose volumes lie in a plan with others.
-  init(_ places: Places, _ volumes: [Volume]) {
+  package init(_ places: Places, _ volumes: [Volume]) {
     y = places.y.map { volumes[$0] }
     dY = places.dY.map { volumes[$0] }
     scores = volumes[places.scores]

@@ -1,3 +1,6 @@
+import Compute
+import Imaging
+
 /// The modality-agnostic networks: an encoder for each sequence, fusion of those that are there at four levels, and
 /// decoders. U-HeMIS fuses by mean and variance and has one decoder; U-HVED fuses by a product of Gaussians, and four
 /// more decoders make the sequences again.
@@ -5,43 +8,43 @@
 /// The network is its layers and the layout of its parameters; memory for one case lies in a `FusionPass`.
 /// Source: Dorent et al., MICCAI 2019, in its code's form; names are those of the published checkpoints.
 public struct FusionNetwork: Sendable {
-  public enum Fusion: String, Sendable {
+  package enum Fusion: String, Sendable {
     /// Mean and variance: U-HeMIS.
     case moments
     /// Product of Gaussians: U-HVED.
     case gaussians
   }
 
-  public let fusion: Fusion
+  package let fusion: Fusion
   /// Channels of the first convolution; all others are multiples of half of it. Even.
-  public let width: Int
-  public let layout: ParameterLayout
-  static let levels = 4
+  package let width: Int
+  package let layout: ParameterLayout
+  package static let levels = 4
 
-  struct Encoder: Sendable {
+  package struct Encoder: Sendable {
     /// 1³ convolution of the sequence; a leaky ReLU follows.
     let first: Convolution
-    let blocks: [PreactivatedBlock]
+    package let blocks: [PreactivatedBlock]
 
     var parameters: Range<Int> {
       first.weight.range.lowerBound..<(blocks.last ?? blocks[0]).parameters.upperBound
     }
   }
 
-  struct Decoder: Sendable {
+  package struct Decoder: Sendable {
     /// The decoder's blocks, by level from the third to the first.
-    let blocks: [PreactivatedBlock]
-    let last: Convolution
+    package let blocks: [PreactivatedBlock]
+    package let last: Convolution
 
-    var parameters: Range<Int> { blocks[0].parameters.lowerBound..<last.weight.range.upperBound }
+    package var parameters: Range<Int> { blocks[0].parameters.lowerBound..<last.weight.range.upperBound }
   }
 
   /// In the order of `Modality`.
-  let encoders: [Encoder]
+  package let encoders: [Encoder]
   /// The segmentation's, then, for U-HVED, those of the sequences in the order of `Modality`.
-  let decoders: [Decoder]
+  package let decoders: [Decoder]
 
-  public init(_ fusion: Fusion, width: Int = 8) {
+  package init(_ fusion: Fusion, width: Int = 8) {
     precondition(width > 0 && width % 2 == 0, "a width of \(width)")
     self.fusion = fusion
     self.width = width
@@ -100,14 +103,14 @@ public struct FusionNetwork: Sendable {
   }
 
   /// Channels of the fused maps at a level from 0.
-  func fusedChannels(_ level: Int) -> Int { (fusion == .moments ? width : width / 2) << level }
+  package func fusedChannels(_ level: Int) -> Int { (fusion == .moments ? width : width / 2) << level }
 
   /// The convolutions' weights, which alone decay.
-  var kernels: [Parameter] { layout.parameters.filter { $0.extents.count == 5 } }
+  package var kernels: [Parameter] { layout.parameters.filter { $0.extents.count == 5 } }
 
   /// Initial parameters: weights truncated normal (cut at two standard deviations) with sd = √(2 / fan-in) after the cut,
   /// norm scales 1 and shifts 0. Every layer draws its own; the original's encoders may have begun alike.
-  public func initialParameters(seed: UInt64, part: Int) -> ParameterVector {
+  package func initialParameters(seed: UInt64, part: Int) -> ParameterVector {
     let p = ParameterVector(zeros: layout)
     // The standard deviation of a normal number that is cut at two of its own.
     let cut: Float = 0.879_625_66
@@ -132,7 +135,7 @@ public struct FusionNetwork: Sendable {
 
   /// Encodes the pass's images and fuses those of the sequences `present`. U-HVED: a sample by the pass's noise if
   /// `samples`, else the means; with `encodesAll` the others are encoded too.
-  func encode(
+  package func encode(
     _ pass: FusionPass, _ p: ParameterVector, present: [Bool], samples: Bool = true, encodesAll: Bool = false,
     _ workers: Workers
   ) {
@@ -165,7 +168,7 @@ public struct FusionNetwork: Sendable {
 
   /// Decodes what `encode` left: the segmentation's logits [z, y, x, 4] (0) or a sequence [z, y, x, 1] (1…4) into the
   /// decoder's output.
-  func decode(_ index: Int, _ pass: FusionPass, _ p: ParameterVector, _ workers: Workers) {
+  package func decode(_ index: Int, _ pass: FusionPass, _ p: ParameterVector, _ workers: Workers) {
     let decoder = decoders[index]
     for i in 0..<3 {
       let level = 2 - i
@@ -181,7 +184,7 @@ public struct FusionNetwork: Sendable {
 
   /// After `decode` of the same decoder, from the gradient of its output: adds the parameters' gradients to `dp` and
   /// those of the fused maps to the pass's.
-  func decodeBackward(
+  package func decodeBackward(
     _ index: Int, _ pass: FusionPass, _ p: ParameterVector, into dp: ParameterVector, _ workers: Workers
   ) {
     let decoder = decoders[index], dOutput = pass.outputGradient(index)
@@ -202,7 +205,7 @@ public struct FusionNetwork: Sendable {
 
   /// After all decoders' backward passes: adds the encoders' gradients to `dp`; `finished` is told each range that is
   /// final. U-HVED: with `divergenceWeight` times the gradient of the divergences, of which it gives the values by level.
-  func encodeBackward(
+  package func encodeBackward(
     _ pass: FusionPass, _ p: ParameterVector, into dp: ParameterVector, divergenceWeight: Float,
     _ workers: Workers, finished: (Range<Int>) -> Void = { _ in }
   ) -> [(inter: Double, prior: Double)] {

@@ -1,14 +1,16 @@
+import Compute
+
 /// The memory of a modality-agnostic network for one case, planned from the size and from what the pass is for, and what
 /// forward leaves for backward. Decoders take turns in the same memory; a pass for inference decodes the segmentation
 /// only, once.
-public final class FusionPass {
-  public enum Purpose: Sendable { case training, inference }
+package final class FusionPass {
+  package enum Purpose: Sendable { case training, inference }
 
-  public let size: Size
+  package let size: Size
   /// The sequences, [z, y, x, 1] each, in the order of `Modality`; filled by the caller, those that are encoded.
-  public let images: [Volume]
+  package let images: [Volume]
   /// U-HVED: standard normal numbers of each level, [z, y, x, C]; filled by the caller where a sample is asked for.
-  let noise: [Volume]
+  package let noise: [Volume]
   /// Which sequences are fused, and which are encoded.
   var present: [Bool] = [], encoded: [Bool] = []
 
@@ -16,7 +18,7 @@ public final class FusionPass {
   let first: [Volume]
   let inner, maps, pooled: [[Volume]]
   // By level from the finest.
-  let fused: [Volume]
+  package let fused: [Volume]
   // By the decoder's block, from the third level to the first.
   let stretched, decoderInner, decoded: [Volume]
   private let outputs: [Int: Volume]
@@ -29,7 +31,7 @@ public final class FusionPass {
   var decoderSaved: [PreactivatedBlock.Saved]
 
   /// The places of a pass's volumes in a plan.
-  struct Places {
+  package struct Places {
     let size: Size
     fileprivate var images: [Int] = [], noise: [Int] = [], first: [Int] = [], fused: [Int] = []
     fileprivate var inner: [[Int]] = [], maps: [[Int]] = [], pooled: [[Int]] = []
@@ -41,7 +43,7 @@ public final class FusionPass {
     fileprivate var dStretched: [Int] = [], dSkip: [Int] = [], dDecoderInner: [Int] = []
     fileprivate var dDecoded: [Int] = []
 
-    init(_ network: FusionNetwork, _ size: Size, _ purpose: Purpose, in plan: inout WorkspacePlan) {
+    package init(_ network: FusionNetwork, _ size: Size, _ purpose: Purpose, in plan: inout WorkspacePlan) {
       self.size = size
       let trains = purpose == .training, count = network.encoders.count, levels = FusionNetwork.levels
       var sizes = [size]
@@ -141,13 +143,13 @@ public final class FusionPass {
   }
 
   /// A pass with memory of its own.
-  public convenience init(_ network: FusionNetwork, _ size: Size, _ purpose: Purpose) {
+  package convenience init(_ network: FusionNetwork, _ size: Size, _ purpose: Purpose) {
     var plan = WorkspacePlan()
     let places = Places(network, size, purpose, in: &plan)
     self.init(places, plan.volumes())
   }
 
-  init(_ places: Places, _ volumes: [Volume]) {
+  package init(_ places: Places, _ volumes: [Volume]) {
     func all(_ places: [Int]) -> [Volume] { places.map { volumes[$0] } }
     func nested(_ places: [[Int]]) -> [[Volume]] { places.map(all) }
     size = places.size
@@ -177,9 +179,9 @@ public final class FusionPass {
   }
 
   /// What a decoder writes: the segmentation's logits (0) or a sequence.
-  public func output(_ decoder: Int) -> Volume { volume(outputs, decoder) }
+  package func output(_ decoder: Int) -> Volume { volume(outputs, decoder) }
   /// ∂L/∂output; filled by the caller after `decode`. Training only.
-  func outputGradient(_ decoder: Int) -> Volume { volume(dOutputs, decoder) }
+  package func outputGradient(_ decoder: Int) -> Volume { volume(dOutputs, decoder) }
 
   private func volume(_ volumes: [Int: Volume], _ decoder: Int) -> Volume {
     guard let volume = volumes[decoder == 0 ? UNet.classes : 1] else {
@@ -197,7 +199,7 @@ public final class FusionPass {
     maps.indices.filter { present[$0] }.map { maps[$0][level] }
   }
 
-  func gaussians(_ level: Int) -> GaussianFusion {
+  package func gaussians(_ level: Int) -> GaussianFusion {
     GaussianFusion(
       maps: maps.indices.map { encoded[$0] ? maps[$0][level] : nil }, present: present)
   }

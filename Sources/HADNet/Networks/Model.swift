@@ -1,4 +1,7 @@
+import Compute
+import Files
 import Foundation
+import Imaging
 
 /// A trained segmentation network with all that using it needs: what a model file holds.
 public struct Model {
@@ -7,7 +10,7 @@ public struct Model {
     case unet(UNet)
     case fusion(FusionNetwork)
 
-    public var layout: ParameterLayout {
+    package var layout: ParameterLayout {
       switch self {
       case .unet(let network): network.layout
       case .fusion(let network): network.layout
@@ -24,29 +27,29 @@ public struct Model {
   }
 
   /// What U-HVED segments from.
-  public enum Latent: Equatable, Sendable {
+  package enum Latent: Equatable, Sendable {
     case means
     /// One sample: its noise is a function of the seed, the case's name and the window.
     case sample(seed: UInt64)
   }
 
   /// What the file says about the network beside its numbers.
-  public struct Facts: Equatable, Sendable {
+  package struct Facts: Equatable, Sendable {
     /// As tables name it: Teacher, Student, HAD-Net, …
-    public var method: String
+    package var method: String
     /// Channels at full size.
-    public var k: Int
-    public var dropout: Float
+    package var k: Int
+    package var dropout: Float
     /// What the network sees, in channel order.
-    public var sequences: [Modality]
+    package var sequences: [Modality]
     /// The size cases are padded to; instance norm sees the padding, so it belongs to the model. With a
     /// `standardisation` in the preparation: that of the windows in which a case is segmented.
-    public var size: Size
-    public var preparation: Preparation
+    package var size: Size
+    package var preparation: Preparation
     /// U-HVED only.
-    public var latent: Latent?
+    package var latent: Latent?
 
-    public init(
+    package init(
       method: String, k: Int, dropout: Float, sequences: [Modality], size: Size, preparation: Preparation,
       latent: Latent? = nil
     ) {
@@ -59,24 +62,24 @@ public struct Model {
       self.latent = latent
     }
 
-    public var sight: Sight { sequences.count == 4 ? .all : .withoutContrast }
+    package var sight: Sight { sequences.count == 4 ? .all : .withoutContrast }
   }
 
   /// Changes when older files can no longer be read.
   static let formatVersion = "1"
 
-  public let facts: Facts
-  public let network: Network
-  public let p: ParameterVector
+  package let facts: Facts
+  package let network: Network
+  package let p: ParameterVector
 
-  public init(_ facts: Facts, _ network: Network, _ p: ParameterVector) {
+  package init(_ facts: Facts, _ network: Network, _ p: ParameterVector) {
     self.facts = facts
     self.network = network
     self.p = p
   }
 
   /// The file: parameters under the published names, facts as metadata.
-  var draft: Safetensors.Draft {
+  package var draft: Safetensors.Draft {
     var metadata = [
       "format": Model.formatVersion, "network": network.name, "method": facts.method, "k": "\(facts.k)",
       "dropout": "\(facts.dropout)",
@@ -105,7 +108,7 @@ public struct Model {
   ///
   /// Throws `.missing` where there is none, `.invalid` where the file is damaged, no model, or of a network that this
   /// machine has no memory for.
-  init(file path: String, isVerified: Bool = true) throws {
+  package init(file path: String, isVerified: Bool = true) throws {
     let file = try Safetensors(path: path, isSealed: isVerified)
     func fact(_ key: String) throws -> String {
       guard let value = file.metadata[key] else {

@@ -1,12 +1,15 @@
+import Compute
+import Imaging
+
 /// Channels of a case that a network sees.
 public enum Sight: Sendable {
   case all, withoutContrast
 
-  public var modalities: [Modality] { self == .all ? Modality.allCases : Modality.student }
-  public var channels: [Int] { modalities.map(\.channel) }
+  package var modalities: [Modality] { self == .all ? Modality.allCases : Modality.student }
+  package var channels: [Int] { modalities.map(\.channel) }
 
   /// Copies the channels that are seen from [z, y, x, 4] into a network's image.
-  public func copy(_ images: Volume, into image: Volume) {
+  package func copy(_ images: Volume, into image: Volume) {
     precondition(
       images.size == image.size && image.channels == channels.count && images.channels == 4,
       "\(images.shape) into \(image.shape)")

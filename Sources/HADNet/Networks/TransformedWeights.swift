@@ -1,8 +1,10 @@
+import Compute
+
 // Memory of the transformed weights, counted.
 
 extension UNet {
   /// Floats of the transformed weights of each sum that Winograd computes, for an input of `size`.
-  func transforms(_ size: Size) -> [Int] {
+  package func transforms(_ size: Size) -> [Int] {
     var counts: [Int] = [], size = size
     for level in 0..<5 {
       var units = [down[level].first, down[level].second]
@@ -23,7 +25,7 @@ extension UNet {
 extension Discriminator {
   /// Floats that the workers share for each block, for networks' outputs of `size`: decoder features, which are read
   /// upsampled, are computed as 3³ by Winograd, the rest by parities.
-  func transforms(_ size: Size) -> [Int] {
+  package func transforms(_ size: Size) -> [Int] {
     blocks.enumerated().flatMap { i, block in
       let layer = block.convolutions[0], features = hierarchical && i > 0 ? k << i : 0
       return [

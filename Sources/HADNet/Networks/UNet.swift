@@ -1,23 +1,25 @@
+import Compute
+
 /// The segmentation network of teacher (4 inputs) and student (3 inputs): four levels down, a centre, four up.
 ///
 /// The network is its layers and the layout of its parameters; memory for one case lies in a `UNetPass`.
 /// Source: HAD-Net, appendix A; names are those of the published checkpoints.
 public struct UNet: Sendable {
-  public let inputs, k: Int
-  public let layout: ParameterLayout
-  static let slope: Float = 0.01
-  public static let classes = LabelVolume.classCount
+  package let inputs, k: Int
+  package let layout: ParameterLayout
+  package static let slope: Float = 0.01
+  package static let classes = LabelVolume.classCount
   /// A side of a volume must be a multiple of this: four poolings.
-  public static let multiple = 16
+  package static let multiple = 16
 
-  struct Level: Sendable { let first, second: ConvolutionUnit }
+  package struct Level: Sendable { package let first, second: ConvolutionUnit }
   /// d1…d4, then the centre c5.
-  let down: [Level]
+  package let down: [Level]
   /// u1…u4: `first` joins skip and lower level, `second` is the unit called conv_out.
-  let up: [Level]
+  package let up: [Level]
   let last: Convolution
 
-  public init(inputs: Int, k: Int) {
+  package init(inputs: Int, k: Int) {
     self.inputs = inputs
     self.k = k
     var layout = ParameterLayout()
@@ -50,7 +52,7 @@ public struct UNet: Sendable {
   }
 
   /// Initial parameters: weights normal with sd = √(2 / fan-in), biases 0, norm scales 1 and shifts 0.
-  public func initialParameters(seed: UInt64, part: Int) -> ParameterVector {
+  package func initialParameters(seed: UInt64, part: Int) -> ParameterVector {
     let p = ParameterVector(zeros: layout)
     for (i, parameter) in layout.parameters.enumerated() {
       if parameter.extents.count == 5 {
@@ -66,20 +68,21 @@ public struct UNet: Sendable {
   }
 
   /// Logits [z, y, x, 4] of the pass's image, into the pass; dropout where `dropout` is given.
-  public func forward(_ pass: UNetPass, _ p: ParameterVector, dropout: DropoutDraw? = nil, _ workers: Workers)
-  {
+  package func forward(
+    _ pass: UNetPass, _ p: ParameterVector, dropout: DropoutDraw? = nil, _ workers: Workers
+  ) {
     begin(pass, p, workers)
     finish(pass, p, dropout: dropout, workers)
   }
 
   /// The first block, which has no dropout: a pass for sampling begins once for all samples of an image.
-  func begin(_ pass: UNetPass, _ p: ParameterVector, _ workers: Workers) {
+  package func begin(_ pass: UNetPass, _ p: ParameterVector, _ workers: Workers) {
     precondition(pass.image.channels == inputs, "\(pass.image.shape) for a network of \(inputs) inputs")
     encode(0, pass, p, workers)
   }
 
   /// From the first block's output to the logits.
-  func finish(_ pass: UNetPass, _ p: ParameterVector, dropout: DropoutDraw?, _ workers: Workers) {
+  package func finish(_ pass: UNetPass, _ p: ParameterVector, dropout: DropoutDraw?, _ workers: Workers) {
     pass.dropout = dropout
     for level in 1..<5 { encode(level, pass, p, workers) }
     for level in stride(from: 3, through: 0, by: -1) {
@@ -98,7 +101,7 @@ public struct UNet: Sendable {
 
   /// From `pass.dLogits`, and from what was written into the gradients of features, if any: adds the gradient of the parameters to `dp`. `finished` is told each range of `dp` that is final, all
   /// of it in the end.
-  public func backward(
+  package func backward(
     _ pass: UNetPass, _ p: ParameterVector, into dp: ParameterVector, featureGradients: FeatureGradients,
     _ workers: Workers, finished: (Range<Int>) -> Void = { _ in }
   ) {
@@ -146,7 +149,7 @@ public struct UNet: Sendable {
 }
 
 /// What, beside the loss of the logits, gives gradients of a U-Net's feature maps before its backward pass.
-public enum FeatureGradients: Sendable {
+package enum FeatureGradients: Sendable {
   case none
   /// A loss of the centre's output.
   case centre
@@ -161,7 +164,7 @@ public struct DropoutDraw: Sendable {
   let purpose: Philox.Purpose
   let step, slot: Int
 
-  public init(probability: Float, seed: UInt64, _ purpose: Philox.Purpose, step: Int, slot: Int) {
+  package init(probability: Float, seed: UInt64, _ purpose: Philox.Purpose, step: Int, slot: Int) {
     layer = ChannelDropout(probability)
     self.seed = seed
     self.purpose = purpose

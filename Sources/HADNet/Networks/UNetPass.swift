@@ -1,9 +1,11 @@
+import Compute
+
 /// The memory of a U-Net for one case: all volumes of one workspace, planned from the size and from what the pass
 /// is for, and what forward leaves for backward.
 ///
 /// Stored are the convolutions' outputs; norm, ReLU and dropout are applied by whoever reads them.
-public final class UNetPass {
-  public enum Purpose: Sendable {
+package final class UNetPass {
+  package enum Purpose: Sendable {
     /// Forward and backward. With features `all` a discriminator reads logits and features, also after backward, and
     /// writes gradients of both before it.
     case training(features: FeatureGradients)
@@ -14,13 +16,13 @@ public final class UNetPass {
     case sampling
   }
 
-  public let size: Size
+  package let size: Size
   /// The network's input, [z, y, x, inputs]; filled by the caller before each forward: in a pass for inference without
   /// features later volumes take its memory.
-  public let image: Volume
-  public let logits: Volume
+  package let image: Volume
+  package let logits: Volume
   /// ∂L/∂logits; filled by the caller. Training only.
-  public var dLogits: Volume { gradient(dLogitsVolume) }
+  package var dLogits: Volume { gradient(dLogitsVolume) }
 
   let a, b, m, o, pooled: [Volume]
   let dA, dB, dM, dO, dPooled: [Volume]
@@ -33,7 +35,7 @@ public final class UNetPass {
   private var lowerMasks: [[Float]?] = Array(repeating: nil, count: 4)
 
   /// The places of a pass's volumes in a plan.
-  struct Places {
+  package struct Places {
     let size: Size
     fileprivate var image = 0, logits = 0
     fileprivate var dLogits: Int?
@@ -41,12 +43,12 @@ public final class UNetPass {
     fileprivate var dA: [Int] = [], dB: [Int] = [], dM: [Int] = [], dO: [Int] = [], dPooled: [Int] = []
 
     /// Moments of a forward pass: d1…c5 are 1…5, u4…u1 6…9, the logits 10.
-    static let forwardMoments = 11
+    package static let forwardMoments = 11
     /// Moments of a backward pass: the losses 0, the logits 1, five for each level up, and five for each down.
-    static let backwardMoments = 2 + 4 * 5 + 5 * 5
+    package static let backwardMoments = 2 + 4 * 5 + 5 * 5
 
     /// Reserves the volumes of a pass by itself.
-    init(_ network: UNet, _ size: Size, _ purpose: Purpose, in plan: inout WorkspacePlan) {
+    package init(_ network: UNet, _ size: Size, _ purpose: Purpose, in plan: inout WorkspacePlan) {
       // A discriminator's turn lies between forward and backward, and after it.
       let judged = Places.forwardMoments, backward = judged + 1, end = backward + Places.backwardMoments + 1
       switch purpose {
@@ -65,7 +67,7 @@ public final class UNetPass {
     /// `features`: a discriminator reads logits and features until that moment, and writes features' gradients from
     /// `gradients` on. `centre`: logits and the centre's output are read until that moment, and the gradient of the
     /// latter is written before backward. `keepsFirst`: the first block's output is still there when the logits are.
-    init(
+    package init(
       _ network: UNet, _ size: Size, in plan: inout WorkspacePlan, forward: Int, backward: Int? = nil,
       features: (until: Int, gradients: Int)? = nil, centre: Int? = nil, keepsFirst: Bool = false
     ) {
@@ -141,14 +143,14 @@ public final class UNetPass {
   }
 
   /// A pass with memory of its own.
-  public convenience init(_ network: UNet, _ size: Size, _ purpose: Purpose) {
+  package convenience init(_ network: UNet, _ size: Size, _ purpose: Purpose) {
     var plan = WorkspacePlan()
     let places = Places(network, size, purpose, in: &plan)
     self.init(places, plan.volumes())
   }
 
   /// A pass whose volumes lie in a plan with others.
-  init(_ places: Places, _ volumes: [Volume]) {
+  package init(_ places: Places, _ volumes: [Volume]) {
     size = places.size
     image = volumes[places.image]
     logits = volumes[places.logits]
@@ -203,15 +205,15 @@ public final class UNetPass {
 
   /// The three pairs of feature maps that the discriminator reads: (d2, u3), (d3, u4), (d4, c5), encoder at full and
   /// decoder at half its size.
-  func encoderFeature(_ pair: Int) -> Source { encoded(pair + 1) }
-  func decoderFeature(_ pair: Int, upsampled: Bool) -> Source {
+  package func encoderFeature(_ pair: Int) -> Source { encoded(pair + 1) }
+  package func decoderFeature(_ pair: Int, upsampled: Bool) -> Source {
     pair < 2
       ? Source(o[pair + 2], normO[pair + 2], slope: UNet.slope, upsampled: upsampled)
       : Source(b[4], normB[4], slope: UNet.slope, upsampled: upsampled)
   }
   /// The centre's output, and the gradient of what is read of it.
-  var centre: Source { encoded(4) }
-  var centreGradient: Volume { dB[4] }
+  package var centre: Source { encoded(4) }
+  package var centreGradient: Volume { dB[4] }
   func encoderFeatureGradient(_ pair: Int) -> Volume { dB[pair + 1] }
   func decoderFeatureGradient(_ pair: Int) -> Volume { pair < 2 ? dO[pair + 2] : dB[4] }
 }

@@ -1,4 +1,7 @@
+import Compute
+import Evaluation
 import Foundation
+import Imaging
 
 /// One patient as a row of pictures: the four sequences, the truth, and what each method made of it.
 public struct CaseFigure: Sendable {

@@ -1,4 +1,7 @@
+import Evaluation
+import Files
 import Foundation
+import Imaging
 
 /// What a report shows. It knows nothing of training: whoever writes a report puts words, tables, charts and pictures
 /// in here.

@@ -1,4 +1,9 @@
+import Compute
+import Evaluation
+import Files
 import Foundation
+import Imaging
+import Inference
 
 /// Tables, figures and the HTML report of a run, finished or not, from what lies in its folder.
 public struct RunReport {

@@ -1,3 +1,5 @@
+import Evaluation
+import Files
 import Foundation
 
 /// Tables and the HTML report of a study over several seeds, finished or not, from the runs in its folder.

@@ -1,3 +1,6 @@
+import Compute
+import Imaging
+
 /// An axial slice of a prepared case as radiologists look at it: the front of the head above, the patient's left to the
 /// right, cut to the brain.
 struct SliceView {

@@ -1,4 +1,7 @@
+import Compute
+import Evaluation
 import Foundation
+import Imaging
 
 /// The paper's figure 3: what filtering by uncertainty leaves of a method's enhancing tumour, at falling thresholds.
 public struct UncertaintyFigure: Sendable {

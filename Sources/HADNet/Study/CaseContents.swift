@@ -1,4 +1,7 @@
+import Compute
+import Files
 import Foundation
+import Imaging
 
 extension CaseSurvey {
   /// Whether a survey that was read may be one: its numbers are counted with.

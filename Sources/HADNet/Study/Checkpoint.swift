@@ -1,4 +1,6 @@
+import Files
 import Foundation
+import Networks
 
 /// A whole training state on disk: state.json and safetensors files, in a folder that is there whole or not at all.
 public struct Checkpoint: Sendable {

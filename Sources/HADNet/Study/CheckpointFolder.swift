@@ -1,3 +1,4 @@
+import Files
 import Foundation
 
 /// A stage's checkpoints: one folder an epoch, and `latest` and `best`, which lead to two of them.

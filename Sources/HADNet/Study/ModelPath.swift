@@ -1,4 +1,6 @@
+import Files
 import Foundation
+import Networks
 
 extension Model {
   /// The model file or checkpoint folder that `path` stands for: itself, or the best network of a stage's folder

@@ -1,4 +1,7 @@
 import Collective
+import Compute
+import Files
+import Imaging
 
 /// The memory that one rank needs to train a stage, in bytes, counted from what the stage allocates; nothing is
 /// allocated to find it.

@@ -1,4 +1,7 @@
 import Collective
+import Compute
+import Imaging
+import Inference
 
 /// Everything that can change a result, in one value. The defaults are the paper's, and where text and published
 /// code differ, the code's (Vadacchino et al., MIDL 2021; SaverioVad/HAD_Net); no other file repeats these numbers.

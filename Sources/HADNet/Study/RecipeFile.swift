@@ -1,4 +1,7 @@
+import Compute
+import Files
 import Foundation
+import Inference
 import Terminal
 import Yams
 

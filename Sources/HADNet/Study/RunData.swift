@@ -1,4 +1,8 @@
 import Collective
+import Compute
+import Files
+import Imaging
+import Networks
 
 /// A run's data and earlier networks, as a method asks for them.
 struct RunData: MethodData {

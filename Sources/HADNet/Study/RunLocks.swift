@@ -1,3 +1,4 @@
+import Files
 import Synchronization
 
 /// The locks of a job on the stages that it trains and on the evaluation of a study: all of them from its start, so that

@@ -1,3 +1,4 @@
+import Files
 import Foundation
 
 // A study over several seeds: a folder whose parts `seed-S` are each a whole run. What is in the parts decides; the

@@ -1,5 +1,11 @@
 import Collective
+import Compute
+import Evaluation
+import Files
 import Foundation
+import Imaging
+import Inference
+import Networks
 
 /// A whole study: every stage in order, then the evaluation of all methods on the judged cases. What is done already
 /// is not done again.

@@ -1,5 +1,10 @@
 import Collective
+import Compute
+import Evaluation
+import Files
 import Foundation
+import Imaging
+import Networks
 
 /// What happens while a run goes on, for whoever shows or keeps it. Only rank 0 tells.
 public enum TrainingEvent: Sendable {

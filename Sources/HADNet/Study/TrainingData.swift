@@ -1,5 +1,9 @@
 import Collective
+import Compute
+import Files
 import Foundation
+import Imaging
+import Networks
 
 /// What a run knows of its data set: cases, sizes, split, class weights, and where prepared cases come from.
 public final class TrainingData {

@@ -1,7 +1,11 @@
 import Foundation
 import Testing
 
+@testable import Compute
+@testable import Files
 @testable import HADNet
+@testable import Networks
+@testable import TestSupport
 
 private typealias Parity = HADNet.Golden
 

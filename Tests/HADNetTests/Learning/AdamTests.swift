@@ -1,7 +1,9 @@
 import Foundation
 import Testing
 
+@testable import Compute
 @testable import HADNet
+@testable import TestSupport
 
 @Suite struct TrainingAdamTests {
   private func make(_ settings: Adam.Settings, _ start: [Float]) -> (Adam, ParameterVector) {

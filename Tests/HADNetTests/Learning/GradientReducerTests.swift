@@ -1,7 +1,10 @@
 import Collective
 import Testing
 
+@testable import Compute
+@testable import Files
 @testable import HADNet
+@testable import TestSupport
 
 @Suite struct TrainingGradientReducerTests {
   private func vector(_ count: Int) -> ParameterVector {

@@ -1,7 +1,10 @@
 import Foundation
 import Testing
 
+@testable import Compute
 @testable import HADNet
+@testable import Imaging
+@testable import TestSupport
 
 /// A store of small cases on disk, standardised.
 private func store(_ count: Int, _ scratch: Scratch, standardised: Bool) throws -> (

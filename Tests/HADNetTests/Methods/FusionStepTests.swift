@@ -1,6 +1,10 @@
 import Testing
 
+@testable import Compute
+@testable import Files
 @testable import HADNet
+@testable import Networks
+@testable import TestSupport
 
 @Suite struct TrainingFusionStepTests {
   private let size = Size(12, 9, 10)

@@ -1,6 +1,11 @@
 import Testing
 
+@testable import Compute
+@testable import Evaluation
+@testable import Files
 @testable import HADNet
+@testable import Networks
+@testable import TestSupport
 
 @Suite struct TrainingKnowledgeStepTests {
   private let student = UNet(inputs: 3, k: 2), teacher = UNet(inputs: 4, k: 2)

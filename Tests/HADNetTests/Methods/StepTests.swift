@@ -1,6 +1,10 @@
 import Testing
 
+@testable import Compute
+@testable import Files
 @testable import HADNet
+@testable import Networks
+@testable import TestSupport
 
 extension SlotCase {
   /// The case of a slot: normal numbers, and classes in stretches.

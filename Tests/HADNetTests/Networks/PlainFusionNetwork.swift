@@ -1,6 +1,9 @@
 import Foundation
 
+@testable import Compute
 @testable import HADNet
+@testable import Networks
+@testable import TestSupport
 
 /// U-HeMIS or U-HVED as the tables say, in Float64: layers by the names of their parameters, volumes as [voxel, channel].
 struct PlainFusionNetwork {

@@ -1,5 +1,9 @@
-@testable import HADNet
 import Testing
+
+@testable import Compute
+@testable import Evaluation
+@testable import HADNet
+@testable import Imaging
 
 @Suite struct CaseFigureTests {
   @Test func theSliceHasMostETElseMostTumour() {

@@ -1,5 +1,6 @@
-@testable import HADNet
 import Testing
+
+@testable import HADNet
 
 @Suite struct ChartTests {
   @Test func ticksAreRound() {

@@ -1,5 +1,5 @@
+import Compute
 import Foundation
-import HADNet
 
 /// A head of ellipses with a round tumour: sequences and truth, for pictures.
 func exampleCase(size: Size = Size(40, 64, 48), tumour: Size = Size(22, 40, 17)) -> (

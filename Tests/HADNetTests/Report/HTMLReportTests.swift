@@ -2,6 +2,8 @@ import Foundation
 import HADNet
 import Testing
 
+@testable import TestSupport
+
 @Suite struct HTMLReportTests {
   let report = ReportContents(
     title: "A <b>\"bold\"</b> & 'new' title", subtitle: "3 < 4",

@@ -1,7 +1,9 @@
 import CPNG
 import Foundation
-@testable import HADNet
 import Testing
+
+@testable import Files
+@testable import HADNet
 
 /// A PNG's pixels as RGB, as libpng reads them.
 func decoded(_ file: [UInt8]) -> (width: Int, height: Int, bytes: [UInt8])? {

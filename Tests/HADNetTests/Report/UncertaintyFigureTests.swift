@@ -1,6 +1,9 @@
 import Testing
 
+@testable import Compute
+@testable import Evaluation
 @testable import HADNet
+@testable import Imaging
 
 @Suite struct ReportUncertaintyFigureTests {
   private typealias Category = UncertaintyFigure.Category

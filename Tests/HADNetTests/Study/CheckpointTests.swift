@@ -1,7 +1,10 @@
 import Foundation
 import Testing
 
+@testable import Files
 @testable import HADNet
+@testable import Networks
+@testable import TestSupport
 
 @Suite struct TrainingCheckpointTests {
   private let scratch = Scratch()

@@ -1,6 +1,11 @@
+import Compute
+import Evaluation
+import Files
 import Foundation
 import HADNet
 import Testing
+
+@testable import TestSupport
 
 /// The package's own folder.
 private let root = URL(fileURLWithPath: #filePath).appending(path: "../../../..").standardized.path

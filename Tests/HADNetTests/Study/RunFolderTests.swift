@@ -1,6 +1,9 @@
 import Foundation
-@testable import HADNet
 import Testing
+
+@testable import Files
+@testable import HADNet
+@testable import TestSupport
 
 /// Jobs that train stages of one run at the same time.
 @Suite struct RunFolderTests {

@@ -1,6 +1,9 @@
 import Foundation
-@testable import HADNet
 import Testing
+
+@testable import Files
+@testable import HADNet
+@testable import TestSupport
 
 /// Folders of several seeds, and what is refused in them.
 @Suite struct SeedsTests {

@@ -1,4 +1,7 @@
 import Collective
+import Compute
+import Imaging
+import Networks
 
 /// One step of U-HeMIS or U-HVED: a window a slot, a random choice of its sequences fused, cross-entropy and Dice of all
 /// four classes; U-HVED also makes the sequences again and holds its products of Gaussians together.

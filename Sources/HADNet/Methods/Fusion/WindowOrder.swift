@@ -1,4 +1,7 @@
+import Compute
 import Dispatch
+import Files
+import Imaging
 import Synchronization
 
 /// Windows of augmented cases. Every slot has a stream of its own: with a batch of B, in each epoch slot i sees the cases

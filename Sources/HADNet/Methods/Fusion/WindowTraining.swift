@@ -1,4 +1,8 @@
 import Collective
+import Compute
+import Files
+import Imaging
+import Networks
 
 /// U-HeMIS: windows of cases, of which any sequences may be missing. No validation: the last weights are used.
 /// Source: U-HVED's code (Dorent et al., MICCAI 2019) and NiftyNet 0.5.

@@ -1,3 +1,6 @@
+import Files
+import Networks
+
 /// Distillation from teacher to student against a discriminator: two Adam optimisers with the same settings.
 public struct Distillation: Equatable, Sendable {
   public var epochs = 800

@@ -1,3 +1,7 @@
+import Compute
+import Evaluation
+import Networks
+
 /// One HAD-Net step: the frozen teacher infers, the student learns from truth and discriminator, the discriminator
 /// learns to tell them apart unless it is already good at it.
 ///

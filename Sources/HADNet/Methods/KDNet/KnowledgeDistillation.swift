@@ -1,3 +1,7 @@
+import Files
+import Imaging
+import Networks
+
 /// KD-Net+: a softened teacher and its latent maps teach a student from random weights. The original's code was not found:
 /// the numbers are this project's reading of its paper (Hu et al., MICCAI 2020).
 public struct KnowledgeDistillation: Equatable, Sendable {

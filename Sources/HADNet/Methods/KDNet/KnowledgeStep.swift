@@ -1,4 +1,7 @@
 import Collective
+import Compute
+import Evaluation
+import Networks
 
 /// One step of KD-Net+: a frozen teacher's softened outputs and latent maps teach a student that begins with random
 /// weights; no discriminator.

@@ -1,3 +1,7 @@
+import Files
+import Imaging
+import Networks
+
 /// Training of a network by itself: AdamW, augmentation, decaying class weights.
 public struct Pretraining: Equatable, Sendable {
   public var epochs = 400

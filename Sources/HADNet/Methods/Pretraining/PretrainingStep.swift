@@ -1,4 +1,7 @@
 import Collective
+import Compute
+import Evaluation
+import Networks
 
 /// One step of training a U-Net by itself: cross-entropy. Teacher, student, and the control, which goes on from the best
 /// student.

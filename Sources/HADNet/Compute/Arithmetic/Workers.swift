@@ -1,0 +1,84 @@
+import CMachine
+import COpenBLAS
+import Dispatch
+import Synchronization
+
+/// The threads of a rank and the scratch memory of each.
+///
+/// Work is handed out item by item through a counter, so who does what is left to chance; results are not,
+/// because an item never depends on the worker that does it, and sums are over a number of pieces that the
+/// shape alone decides.
+public final class Workers: @unchecked Sendable {
+  package let count: Int
+  /// Which item is the n-th to be handed out, a permutation; nil: in order. For tests: results must not depend on it.
+  var deal: ((_ turn: Int, _ items: Int) -> Int)?
+  /// Kept where a benchmark asks for it.
+  package var profile: Profile?
+  /// Hears which phase of a step begins.
+  package var onPhase: ((Profile.Phase) -> Void)?
+  private var scratch: [Buffer]
+  private var shared: [Buffer]
+
+  package init(_ count: Int) {
+    precondition(count > 0, "\(count) threads")
+    self.count = count
+    scratch = (0..<count).map { _ in Buffer(zeros: 0) }
+    shared = (0..<3).map { _ in Buffer(zeros: 0) }
+    // Our threads are the parallelism; OpenBLAS's own would fight them for the cores.
+    openblas_set_num_threads(1)
+  }
+
+  /// Calls `body(item, worker)` once for each item in 0..<`items`, on all threads.
+  package func forEach(_ items: Int, _ body: (_ item: Int, _ worker: Int) -> Void) {
+    cmachine_flush_denormals()
+    if count == 1 || items <= 1 {
+      for turn in 0..<items { body(deal?(turn, items) ?? turn, 0) }
+      return
+    }
+    nonisolated(unsafe) let deal = deal
+    let next = Atomic<Int>(0)
+    withoutActuallyEscaping(body) { body in
+      // Items write to disjoint memory, and all of them have ended when this returns.
+      nonisolated(unsafe) let body = body
+      DispatchQueue.concurrentPerform(iterations: min(count, items)) { worker in
+        cmachine_flush_denormals()
+        while true {
+          let turn = next.wrappingAdd(1, ordering: .relaxed).oldValue
+          if turn >= items { return }
+          body(deal?(turn, items) ?? turn, worker)
+        }
+      }
+    }
+  }
+
+  /// Scratch memory of at least `floats` values for each worker, contents undefined; valid until the next call.
+  /// Only the thread that starts parallel regions may ask, before the region.
+  func scratch(_ floats: Int) -> [UnsafeMutablePointer<Float>] {
+    for worker in 0..<count where scratch[worker].count < floats { scratch[worker] = Buffer(zeros: floats) }
+    return scratch.map(\.base)
+  }
+
+  /// Scratch memory that all workers share (`place` 0, 1 or 2), contents undefined; valid until the next call for
+  /// the same place.
+  func sharedScratch(_ floats: Int, place: Int = 0) -> UnsafeMutablePointer<Float> {
+    sharedBuffer(floats, place: place).base
+  }
+
+  func sharedBuffer(_ floats: Int, place: Int) -> Buffer {
+    if shared[place].count < floats { shared[place] = Buffer(zeros: floats) }
+    return shared[place]
+  }
+}
+
+/// A fixed cut of `total` things into nearly equal pieces, from the total alone, never from the thread count.
+package struct Pieces: Sendable {
+  package let total, count: Int
+
+  /// At most `limit` pieces of at least `least` things each.
+  package init(_ total: Int, least: Int, limit: Int) {
+    self.total = total
+    count = max(1, min(limit, total / max(1, least)))
+  }
+
+  package subscript(piece: Int) -> Range<Int> { total * piece / count..<total * (piece + 1) / count }
+}

@@ -1,0 +1,272 @@
+/// U-HVED's fusion: each sequence's map holds the mean µ and the log variance ℓ of a Gaussian a voxel and channel; those
+/// of the sequences that are there are multiplied with a standard normal prior, and a sample of the product goes on.
+///
+/// With precisions tᵢ = 1 / (exp(ℓᵢ) + ε), ℓ clipped to ±50 and ε = 1e-7: T = 1 + Σ tᵢ, mean = Σ µᵢtᵢ / T, variance
+/// a = 1 / T + ε, sample = mean + √a · noise.
+///
+/// Source: Dorent et al., MICCAI 2019, in its code's form.
+package struct GaussianFusion {
+  /// [z, y, x, 2C] of each sequence: C means, C log variances. nil: a sequence that was not computed.
+  let maps: [Volume?]
+  /// Which sequences are multiplied; their maps are there.
+  let present: [Bool]
+
+  package init(maps: [Volume?], present: [Bool]) {
+    self.maps = maps
+    self.present = present
+  }
+
+  private static let epsilon: Float = 1e-7
+  private static let limit: Float = 50
+
+  private var first: Volume {
+    guard let map = maps.compactMap({ $0 }).first else { preconditionFailure("a fusion of nothing") }
+    return map
+  }
+  private var channels: Int { first.channels / 2 }
+
+  /// Writes the sample z, [z, y, x, C], for standard normal `noise` of that shape, or the mean where there is none.
+  package func sample(noise: Volume?, into z: Volume, _ workers: Workers) {
+    forEach(z, workers) { block, _ in
+      let gaussian = block.product(present)
+      var value = gaussian.mean
+      if let noise { value += gaussian.variance.squareRoot() * block.values(noise) }
+      block.put(value, into: z)
+    }
+  }
+
+  /// Writes mean and log variance of the product, [z, y, x, C] each.
+  package func posterior(mean: Volume, logVariance: Volume, _ workers: Workers) {
+    forEach(mean, workers) { block, _ in
+      let gaussian = block.product(present)
+      block.put(gaussian.mean, into: mean)
+      block.put(Transcendental.log(gaussian.variance), into: logVariance)
+    }
+  }
+
+  /// The divergences of the products: with Q of the sequences present and Q_S of each of the 15 subsets S of all four,
+  /// `inter` is Σ KL(Q ‖ Q_S) / 14 over all 15, `prior` is Σ KL(Q_S ‖ N(0, 1)) / 15; means over voxels and channels.
+  /// KL((µ₁, ℓ₁) ‖ (µ₂, ℓ₂)) = ½ (−1 + ℓ₂ − ℓ₁ + (exp ℓ₁ + (µ₁ − µ₂)²) / (exp ℓ₂ + ε)).
+  ///
+  /// With `gradients`, writes into each map's, [z, y, x, 2C], what comes through the sample, from `dz` and `noise`, and
+  /// `weight` times the gradient of inter + prior. All four maps are there.
+  package func divergences(
+    _ dz: Volume?, noise: Volume?, weight: Float, into gradients: [Volume]?, _ workers: Workers
+  ) -> (inter: Double, prior: Double) {
+    precondition(maps.allSatisfy { $0 != nil }, "divergences need all sequences")
+    let all = first.shape.voxels * channels, mask = GaussianFusion.mask(present)
+    let e = Lanes(repeating: GaussianFusion.epsilon), one = Lanes(repeating: 1)
+    let perPrior = weight / Float(15 * all), perInter = weight / Float(14 * all)
+    let pieces = pieces
+    var partial = [Double](repeating: 0, count: 2 * pieces.count)
+    partial.withUnsafeMutableBufferPointer { partial in
+      nonisolated(unsafe) let partial = partial
+      forEach(first, workers) { block, piece in
+        let (t, u) = block.precisions()
+        var inverse = InlineArray<16, Lanes>(repeating: one), mean = InlineArray<16, Lanes>(repeating: .zero)
+        var variance = InlineArray<16, Lanes>(repeating: one)
+        for s in 1..<16 {
+          var sum = one, product = Lanes.zero
+          for i in 0..<4 where s >> i & 1 == 1 {
+            sum += t[i]
+            product = product.addingProduct(u[i], t[i])
+          }
+          inverse[s] = one / sum
+          mean[s] = product * inverse[s]
+          variance[s] = inverse[s] + e
+        }
+        // Σ ln a_S, five at a time: each is between 1e-7 and a little above 1, so that their product is a normal number.
+        var logs = Lanes.zero
+        for group in 0..<3 {
+          var product = one
+          for s in 1 + 5 * group...5 + 5 * group { product *= variance[s] }
+          logs += Transcendental.log(product)
+        }
+        let aQ = variance[mask], mQ = mean[mask]
+        var inter = logs - Lanes(repeating: 15) * (Transcendental.log(aQ) + one)
+        var prior = -logs - Lanes(repeating: 15)
+        let rest = one / (one + e)
+        for s in 1..<16 {
+          let d = mQ - mean[s]
+          inter += (aQ + d * d) / (variance[s] + e)
+          prior += (variance[s] + mean[s] * mean[s]) * rest
+        }
+        let lanes = block.filled
+        for lane in 0..<lanes {
+          partial[2 * piece] += Double(inter[lane])
+          partial[2 * piece + 1] += Double(prior[lane])
+        }
+        guard let gradients else { return }
+
+        var dMean = InlineArray<16, Lanes>(repeating: .zero), dVariance = dMean
+        let half = Lanes(repeating: 0.5), i2 = Lanes(repeating: perInter), p2 = Lanes(repeating: perPrior)
+        for s in 1..<16 {
+          let steep = one / variance[s], behind = one / (variance[s] + e), d = mQ - mean[s]
+          let pull = d * behind
+          dMean[mask] += i2 * pull
+          dVariance[mask] += i2 * half * (behind - one / aQ)
+          dMean[s] += p2 * mean[s] * rest - i2 * pull
+          let ofInter = steep - (aQ + d * d) * behind * behind
+          dVariance[s] += half * i2 * ofInter
+          dVariance[s] += half * p2 * (rest - steep)
+        }
+        if let dz {
+          let g = block.values(dz)
+          dMean[mask] += g
+          if let noise { dVariance[mask] += g * block.values(noise) * half / aQ.squareRoot() }
+        }
+        var dU = InlineArray<4, Lanes>(repeating: .zero), dT = dU
+        for s in 1..<16 {
+          // Of Σ µᵢtᵢ, and of T.
+          let ofProduct = dMean[s] * inverse[s]
+          let ofSum = -(ofProduct * mean[s]) - dVariance[s] * inverse[s] * inverse[s]
+          for i in 0..<4 where s >> i & 1 == 1 {
+            dU[i] += ofProduct
+            dT[i] += ofSum
+          }
+        }
+        for i in 0..<4 {
+          block.put(
+            means: dU[i] * t[i], logVariances: block.slope(i, t[i]) * (dU[i] * u[i] + dT[i]),
+            into: gradients[i])
+        }
+      }
+    }
+    var inter = 0.0, prior = 0.0
+    for piece in 0..<pieces.count {
+      inter += partial[2 * piece]
+      prior += partial[2 * piece + 1]
+    }
+    return (inter / Double(28 * all), prior / Double(30 * all))
+  }
+
+  private static func mask(_ present: [Bool]) -> Int {
+    present.indices.reduce(0) { $0 | (present[$1] ? 1 << $1 : 0) }
+  }
+
+  // MARK: Blocks
+
+  /// Groups of eight numbers, from the shape alone.
+  private var pieces: Pieces {
+    Pieces((first.shape.voxels * channels + lanes - 1) / lanes, least: 256, limit: 256)
+  }
+
+  /// Calls `body` for each eight neighbouring numbers of the maps.
+  @inline(__always)
+  private func forEach(_ target: Volume, _ workers: Workers, _ body: (Block, _ piece: Int) -> Void) {
+    let channels = channels, all = first.shape.voxels * channels, pieces = pieces
+    var bases = InlineArray<4, UnsafeMutablePointer<Float>?>(repeating: nil)
+    for i in 0..<4 { bases[i] = maps[i]?.base }
+    nonisolated(unsafe) let sources = bases
+    workers.measure(.fusion) {
+      workers.forEach(pieces.count) { piece, _ in
+        for group in pieces[piece] {
+          let start = group * lanes
+          body(
+            Block(
+              bases: sources, start: start, filled: min(lanes, all - start), channels: channels), piece)
+        }
+      }
+    }
+  }
+
+  /// Eight neighbouring numbers of maps of C channels, seen across voxels where C is below eight.
+  private struct Block {
+    let bases: InlineArray<4, UnsafeMutablePointer<Float>?>
+    let start, filled, channels: Int
+
+    /// Of a volume [z, y, x, C].
+    @inline(__always)
+    func values(_ volume: Volume) -> Lanes {
+      if filled == lanes { return load(volume.base + start) }
+      var value = Lanes.zero
+      for lane in 0..<filled { value[lane] = volume.base[start + lane] }
+      return value
+    }
+
+    @inline(__always)
+    func put(_ value: Lanes, into volume: Volume) {
+      if filled == lanes { return store(value, volume.base + start) }
+      for lane in 0..<filled { volume.base[start + lane] = value[lane] }
+    }
+
+    /// Of a half of a map [z, y, x, 2C]: 0 means, 1 log variances.
+    @inline(__always)
+    private func values(_ base: UnsafePointer<Float>, half: Int) -> Lanes {
+      if channels % lanes == 0 {
+        let voxel = start / channels, c = start % channels
+        return load(base + voxel * 2 * channels + half * channels + c)
+      }
+      if channels == 4 && filled == lanes {
+        // Two voxels.
+        let a = load(base + 2 * start), b = load(base + 2 * start + lanes)
+        return half == 0
+          ? Lanes(lowHalf: a.lowHalf, highHalf: b.lowHalf) : Lanes(lowHalf: a.highHalf, highHalf: b.highHalf)
+      }
+      var value = Lanes.zero
+      for lane in 0..<filled {
+        let voxel = (start + lane) / channels, c = (start + lane) % channels
+        value[lane] = base[voxel * 2 * channels + half * channels + c]
+      }
+      return value
+    }
+
+    /// Into a map [z, y, x, 2C].
+    @inline(__always)
+    func put(means: Lanes, logVariances: Lanes, into map: Volume) {
+      if channels % lanes == 0 {
+        let voxel = start / channels, to = map.base + voxel * 2 * channels + start % channels
+        store(means, to)
+        return store(logVariances, to + channels)
+      }
+      if channels == 4 && filled == lanes {
+        // Two voxels.
+        store(Lanes(lowHalf: means.lowHalf, highHalf: logVariances.lowHalf), map.base + 2 * start)
+        return store(
+          Lanes(lowHalf: means.highHalf, highHalf: logVariances.highHalf), map.base + 2 * start + lanes)
+      }
+      for lane in 0..<filled {
+        let voxel = (start + lane) / channels, c = (start + lane) % channels
+        map.base[voxel * 2 * channels + c] = means[lane]
+        map.base[voxel * 2 * channels + channels + c] = logVariances[lane]
+      }
+    }
+
+    /// Of one sequence: its precision and mean; 0 where it was not computed.
+    @inline(__always)
+    private func precision(_ i: Int) -> (t: Lanes, mean: Lanes) {
+      guard let base = bases[i] else { return (.zero, .zero) }
+      let l = clamped(values(base, half: 1), GaussianFusion.limit)
+      let t = Lanes(repeating: 1) / (Transcendental.exp(l) + Lanes(repeating: GaussianFusion.epsilon))
+      return (t, values(base, half: 0))
+    }
+
+    @inline(__always)
+    func precisions() -> (t: InlineArray<4, Lanes>, means: InlineArray<4, Lanes>) {
+      var t = InlineArray<4, Lanes>(repeating: .zero), means = t
+      for i in 0..<4 { (t[i], means[i]) = precision(i) }
+      return (t, means)
+    }
+
+    @inline(__always)
+    func product(_ present: [Bool]) -> (mean: Lanes, variance: Lanes) {
+      var sum = Lanes(repeating: 1), product = Lanes.zero
+      for i in 0..<4 where present[i] {
+        let (t, mean) = precision(i)
+        sum += t
+        product = product.addingProduct(mean, t)
+      }
+      let inverse = Lanes(repeating: 1) / sum
+      return (product * inverse, inverse + Lanes(repeating: GaussianFusion.epsilon))
+    }
+
+    /// ∂t/∂ℓ = −exp(ℓ) t² within the clip, 0 beyond.
+    @inline(__always)
+    func slope(_ i: Int, _ t: Lanes) -> Lanes {
+      guard let base = bases[i] else { return .zero }
+      let l = values(base, half: 1), limit = Lanes(repeating: GaussianFusion.limit)
+      let slope = -(Transcendental.exp(l) * t * t)
+      return slope.replacing(with: Lanes.zero, where: (l .< -limit) .| (l .> limit))
+    }
+  }
+}

@@ -1,0 +1,763 @@
+/// 3³ convolutions by Winograd's F(4, 3) along each axis: 216 products for 64 outputs instead of 1,728.
+///
+/// A work item is a block of tiles. Its input is read once, activated on the way, and transformed along z for all its
+/// rows; then, for two of the six z-points at a time, along y and x, multiplied with the weights' transform by
+/// OpenBLAS, transformed back along x and y, and added into the output's four planes a tile. So the working set of a
+/// block stays small however many channels there are.
+package enum WinogradConvolution {
+  /// Output channels of one product.
+  static let panel = 64
+  /// Points of a tile: along an axis, in a plane, in all.
+  private static let side = 6, plane = 36, points = 216
+  /// The z-points that are computed together: ±a, ±b, then 0 and ∞.
+  private static let pairs = [(1, 2), (3, 4), (0, 5)]
+
+  /// A volume cut into tiles and blocks of tiles, from its size alone.
+  struct Blocks {
+    let tiles: Size
+    private let z, y, x: Pieces
+
+    init(_ size: Size, most: Int) {
+      func tiles(_ n: Int) -> Int { (n + TileTransform.outputs - 1) / TileTransform.outputs }
+      let all = Size(tiles(size.z), tiles(size.y), tiles(size.x))
+      func pieces(_ n: Int, _ most: Int) -> Pieces {
+        let most = max(1, most)
+        return Pieces(n, least: 1, limit: (n + most - 1) / most)
+      }
+      self.tiles = all
+      x = pieces(all.x, min(8, most))
+      let acrossX = (all.x + x.count - 1) / x.count
+      y = pieces(all.y, most / acrossX)
+      let acrossY = (all.y + y.count - 1) / y.count
+      z = pieces(all.z, most / (acrossX * acrossY))
+      largest = Size((all.z + z.count - 1) / z.count, acrossY, acrossX)
+    }
+
+    /// Whether few channels are read and written over many tiles: then blocks may be larger, since what a block needs
+    /// still fits in the cache, and products have more rows.
+    static func isNarrow(_ size: Size, _ channels: Int) -> Bool {
+      channels <= 16 && Blocks(size, most: 1).tiles.voxels >= 4096
+    }
+    static let mostOfNarrow = 128
+
+    /// The most tiles of a block along each axis.
+    let largest: Size
+    var count: Int { z.count * y.count * x.count }
+
+    subscript(block: Int) -> (z: Range<Int>, y: Range<Int>, x: Range<Int>) {
+      (z[block / (x.count * y.count)], y[block / x.count % y.count], x[block % x.count])
+    }
+  }
+
+  // MARK: Weights
+
+  /// The transform of a filter bank: for each of 216 points, panels of at most 64 columns, each [rows, width].
+  package struct Weights {
+    let base: UnsafePointer<Float>
+    let rows, columns: Int
+
+    var paddedColumns: Int { (columns + lanes - 1) / lanes * lanes }
+    var pointCount: Int { rows * paddedColumns }
+    var panels: Int { (columns + panel - 1) / panel }
+    func width(_ index: Int) -> Int { min(panel, paddedColumns - index * panel) }
+    func panelStart(_ point: Int, _ index: Int) -> UnsafePointer<Float> {
+      base + point * pointCount + index * panel * rows
+    }
+    package static func count(rows: Int, columns: Int) -> Int {
+      points * rows * ((columns + lanes - 1) / lanes * lanes)
+    }
+  }
+
+  /// Filters of a layer as a matrix of filters: which of its channels are rows and columns.
+  struct Filters {
+    let weights: UnsafePointer<Float>
+    /// Taps of a filter: 27, or 64 that are folded to 27.
+    let taps: Int
+    /// Distances between neighbouring channels, in filters.
+    let rowStep, columnStep: Int
+    let rows, columns: [Int]
+    /// One a column.
+    var factors: [Float]?
+    var mirrored = false
+
+    /// Filters from kept input channels, counted from `first`, to all outputs.
+    init(_ layer: Convolution, _ p: ParameterVector, inputs: [Int], first: Int) {
+      weights = UnsafePointer(p[layer.weight].baseAddress!)  // a layer has weights
+      taps = layer.kernel == 3 ? 27 : 64
+      rowStep = 1
+      columnStep = layer.inputs
+      rows = inputs.map { first + $0 }
+      columns = Array(0..<layer.outputs)
+    }
+
+    /// Mirrored filters from all outputs to kept inputs, times their factors.
+    init(_ layer: Convolution, _ p: ParameterVector, backTo inputs: [Int], first: Int, mask: [Float]?) {
+      weights = UnsafePointer(p[layer.weight].baseAddress!)  // a layer has weights
+      taps = layer.kernel == 3 ? 27 : 64
+      rowStep = layer.inputs
+      columnStep = 1
+      rows = Array(0..<layer.outputs)
+      columns = inputs.map { first + $0 }
+      factors = mask.map { mask in inputs.map { mask[$0] } }
+      mirrored = true
+    }
+  }
+
+  /// The three taps into which the four of a stride-2 filter fall along an axis when the input is upsampled: two of
+  /// them read the same stored voxel.
+  private static let folds = [0, 1, 1, 2]
+  private static func folded(_ tap: Int) -> Int {
+    (folds[tap / 16] * 3 + folds[tap / 4 % 4]) * 3 + folds[tap % 4]
+  }
+
+  /// Rows of weights that are transformed together, so that each point gets a longer piece of memory.
+  private static let rowsTogether = 4
+
+  /// Transforms filters one below the other (their rows follow each other), same columns each.
+  static func transform(
+    _ banks: [Filters], into target: UnsafeMutablePointer<Float>, _ workers: Workers
+  ) -> Weights {
+    let all = banks.reduce(0) { $0 + $1.rows.count }, columns = banks[0].columns.count
+    let weights = Weights(base: UnsafePointer(target), rows: all, columns: columns)
+    let scratch = workers.scratch((27 + 54 + 108) * lanes + points * rowsTogether * panel)
+    let foldings = (0..<64).map { folded($0) }
+    var firstRow = 0
+    for bank in banks {
+      let start = firstRow, groups = (bank.rows.count + rowsTogether - 1) / rowsTogether
+      workers.forEach(groups * weights.panels) { item, worker in
+        let taps = scratch[worker], one = taps + 27 * lanes, two = one + 54 * lanes, local = two + 108 * lanes
+        let p = item % weights.panels, width = weights.width(p)
+        let first = item / weights.panels * rowsTogether, count = min(rowsTogether, bank.rows.count - first)
+        for row in 0..<count {
+          let from = bank.weights + bank.rows[first + row] * bank.rowStep * bank.taps
+          for column in stride(from: 0, to: width, by: lanes) {
+            let first = p * panel + column, some = min(lanes, columns - first)
+            let filter = from + bank.columns[first] * bank.columnStep * bank.taps
+            // Kept channels may have gaps.
+            let step = some == lanes && bank.columns[first + lanes - 1] == bank.columns[first] + lanes - 1
+            if bank.taps == 27, step {
+              FilterLanes.read(filter, bank.columnStep * 27, filters: lanes, taps: 27, into: taps)
+            } else {
+              taps.update(repeating: 0, count: 27 * lanes)
+              for lane in 0..<some {
+                let filter = from + bank.columns[first + lane] * bank.columnStep * bank.taps, to = taps + lane
+                if bank.taps == 27 {
+                  for tap in 0..<27 { to[tap * lanes] = filter[tap] }
+                } else {
+                  for tap in 0..<64 { to[foldings[tap] * lanes] += filter[tap] }
+                }
+              }
+            }
+            if let factors = bank.factors {
+              for lane in 0..<some {
+                for tap in 0..<27 { taps[tap * lanes + lane] *= factors[first + lane] }
+              }
+            }
+            // [z, y, x] → [ζ, y, x] → [ζ, η, x] → [ζ, η, ξ]
+            let line = bank.mirrored ? -lanes : lanes, origin = bank.mirrored ? taps + 26 * lanes : taps
+            for i in 0..<9 { TileTransform.filter(origin + i * line, 9 * line, one + i * lanes, 9 * lanes) }
+            for z in 0..<6 {
+              for i in 0..<3 {
+                TileTransform.filter(
+                  one + (z * 9 + i) * lanes, 3 * lanes, two + (z * 18 + i) * lanes, 3 * lanes)
+              }
+            }
+            for line in 0..<36 {
+              TileTransform.filter(
+                two + line * 3 * lanes, lanes, local + (line * 6 * rowsTogether + row) * width + column,
+                rowsTogether * width)
+            }
+          }
+        }
+        let at = target + p * panel * all + (start + first) * width
+        for point in 0..<points {
+          (at + point * weights.pointCount).update(
+            from: local + point * rowsTogether * width, count: count * width)
+        }
+      }
+      firstRow += bank.rows.count
+    }
+    return weights
+  }
+
+  /// From this many tiles on it pays to leave out channels that dropout dropped by copying the others' transformed
+  /// weights together; below, zeros are multiplied along.
+  private static let tilesWorthPicking = 200
+
+  /// Copies the `kept` rows of each bank, which have `channels` of them, out of transformed filters.
+  private static func pick(
+    _ kept: [[Int]], of channels: [Int], from whole: Weights, into target: UnsafeMutablePointer<Float>,
+    _ workers: Workers
+  ) -> Weights {
+    var rows: [Int] = [], first = 0
+    for (kept, channels) in zip(kept, channels) {
+      rows += kept.map { first + $0 }
+      first += channels
+    }
+    let picked = Weights(base: UnsafePointer(target), rows: rows.count, columns: whole.columns)
+    workers.forEach(points * whole.panels) { item, _ in
+      let point = item / whole.panels, p = item % whole.panels, width = whole.width(p)
+      let from = whole.panelStart(point, p)
+      let to = target + point * picked.pointCount + p * panel * rows.count
+      for (i, row) in rows.enumerated() { copyValues(from + row * width, into: to + i * width, width) }
+    }
+    return picked
+  }
+
+  // MARK: Forward and data gradient
+
+  /// A source and the layer whose input channels from `first` on it is.
+  struct Input {
+    let layer: Convolution
+    let source: Source
+    let first: Int
+  }
+
+  /// Writes the sum of the inputs' convolutions, starting from `bias` (whole vectors), or from what y holds (nil).
+  static func forward(
+    _ inputs: [Input], _ p: ParameterVector, into y: Volume, bias: UnsafePointer<Float>?, moments: Bool,
+    _ workers: Workers
+  ) -> Moments? {
+    var inputs = inputs
+    if p.isFrozen, inputs.contains(where: { $0.source.mask != nil }),
+      Blocks(y.size, most: 1).tiles.voxels < tilesWorthPicking
+    {
+      inputs = inputs.map { Input(layer: $0.layer, source: $0.source.keepingAll, first: $0.first) }
+    }
+    let sources = inputs.map { $0.layer.stride == 2 ? $0.source.asStored : $0.source }
+    let kept = inputs.map { TileReader.kept($0.source) }, rows = kept.reduce(0) { $0 + $1.count }
+    let count = Weights.count(rows: rows, columns: y.channels)
+    func scratch() -> UnsafeMutablePointer<Float> { workers.sharedScratch(count) }
+    let weights: Weights
+    if !p.isFrozen, inputs.contains(where: { $0.source.mask != nil }) {
+      // Only kept channels' weights are wanted, others each time.
+      let banks = zip(inputs, kept).map { Filters($0.layer, p, inputs: $1, first: $0.first) }
+      weights = transform(banks, into: scratch(), workers)
+    } else {
+      let banks = inputs.map {
+        Filters($0.layer, p, inputs: Array(0..<$0.source.channels), first: $0.first)
+      }
+      let all = banks.reduce(0) { $0 + $1.rows.count }
+      let base = p.derived(
+        inputs.flatMap { [$0.layer.weight.range.lowerBound, $0.first, $0.source.channels] },
+        count: Weights.count(rows: all, columns: y.channels), scratch: scratch
+      ) { _ = transform(banks, into: $0, workers) }
+      let whole = Weights(base: base, rows: all, columns: y.channels)
+      weights =
+        rows == all
+        ? whole : pick(kept, of: inputs.map(\.source.channels), from: whole, into: scratch(), workers)
+    }
+    return convolve(
+      TileReader(sources), weights,
+      into: Target(
+        base: y.base, size: y.size, pitch: y.channels, start: bias, halved: false, kept: nil),
+      moments: moments,
+      workers)
+  }
+
+  /// Writes, or adds, ∂L/∂(stored values before dropout and upsampling) of input channels `first`….
+  static func dataGradient(
+    _ layer: Convolution, _ dy: Volume, _ p: ParameterVector, first: Int, _ mask: [Float]?, upsampled: Bool,
+    into dx: Volume, adding: Bool, _ workers: Workers
+  ) {
+    let kept = mask.map { mask in mask.indices.filter { mask[$0] != 0 } } ?? Array(0..<dx.channels)
+    if kept.isEmpty {
+      if !adding { dx.fill(0) }
+      return
+    }
+    let start = Buffer(zeros: kept.count + lanes)
+    let weights = transform(
+      [Filters(layer, p, backTo: kept, first: first, mask: mask)],
+      into: workers.sharedScratch(Weights.count(rows: layer.outputs, columns: kept.count)), workers)
+    convolve(
+      TileReader([Source(dy)]), weights,
+      into: Target(
+        base: dx.base, size: dx.size, pitch: dx.channels, start: adding ? nil : UnsafePointer(start.base),
+        halved: upsampled && layer.stride == 1, kept: kept.count < dx.channels ? kept : nil), workers)
+  }
+
+  /// Where a convolution's output goes.
+  struct Target {
+    let base: UnsafeMutablePointer<Float>
+    /// Of the volume that is written.
+    let size: Size
+    /// Floats of a voxel where it is written.
+    let pitch: Int
+    /// What values are added to, one a column and whole vectors of them: bias or 0.
+    /// nil: to what is there.
+    let start: UnsafePointer<Float>?
+    /// The volume has half the convolution's size and gets the sum of each 2³ voxels (the gradient of upsampling).
+    let halved: Bool
+    /// The volume's channels that are written; nil: all. The others get 0, or stay as they are without a start.
+    let kept: [Int]?
+  }
+
+  /// Writes the convolution of what `reader` reads; with `moments` gives Σ and Σ² of each channel of the result.
+  @discardableResult
+  static func convolve(
+    _ reader: TileReader, _ weights: Weights, into target: Target, moments: Bool = false, _ workers: Workers
+  ) -> Moments? {
+    let size = reader.size, pitch = reader.pitch, k = reader.count
+    precondition(k == weights.rows, "\(k) channels for \(weights.rows) rows of weights")
+    // OpenBLAS has fast kernels for products of at most a million multiplications.
+    let blocks = Blocks(
+      size,
+      most: Blocks.isNarrow(size, max(pitch, weights.paddedColumns))
+        ? Blocks.mostOfNarrow : pitch <= 64 ? 32 : max(8, min(48, 1_000_000 / (panel * pitch))))
+    // With few blocks the panels are dealt too; each then transforms its input again.
+    let groups = blocks.count >= 8 ? 1 : weights.panels
+    let most = blocks.largest, tiles = most.voxels
+    let rowVoxels = 4 * most.x + 2, rowCount = rowVoxels * pitch + lanes, planeRows = 4 * most.y + 2
+    let zPlane = planeRows * rowCount
+    let inputPoint = tiles * pitch + 16, outputPoint = tiles * panel + 16
+    let counts = [
+      (4 * most.z + 2) * rowCount, most.z * 6 * zPlane, 6 * rowCount, 2 * plane * inputPoint,
+      2 * plane * outputPoint,
+      48 * lanes, 2 * weights.paddedColumns,
+      target.kept == nil ? 0 : tiles * 64 * weights.paddedColumns,
+    ].map { ($0 + 15) / 16 * 16 }
+    let scratch = workers.scratch(counts.reduce(0, +))
+    var sums = [Double](repeating: 0, count: moments ? blocks.count * 2 * weights.columns : 0)
+    sums.withUnsafeMutableBufferPointer { sums in
+      nonisolated(unsafe) let sums = sums
+      workers.forEach(blocks.count * groups) { item, worker in
+        let block = blocks[item / groups]
+        let group = item % groups
+        let panels = groups == 1 ? 0..<weights.panels : group..<group + 1
+        let rows = scratch[worker], stage = rows + counts[0], lines = stage + counts[1]
+        let v = lines + counts[2], m = v + counts[3], back = m + counts[4], channelSums = back + counts[5]
+        let own = channelSums + counts[6]
+        let bx = block.x.count, by = block.y.count, bz = block.z.count
+        let count = bx * by * bz, width = (4 * bx + 2) * pitch
+
+        // Read, activate, and transform along z.
+        for line in 0..<4 * by + 2 {
+          for j in 0..<4 * bz + 2 {
+            reader.write(
+              z: 4 * block.z.lowerBound + j - 1, y: 4 * block.y.lowerBound + line - 1,
+              x: 4 * block.x.lowerBound - 1, width: 4 * bx + 2, into: rows + j * rowCount)
+          }
+          for i in 0..<bz {
+            TileTransform.input(
+              rows + 4 * i * rowCount, rowCount, stage + i * 6 * zPlane + line * rowCount, zPlane,
+              count: width)
+          }
+        }
+        let place = Place(target, own, block, weights)
+        for (step, pair) in pairs.enumerated() {
+          for (slice, zeta) in [pair.0, pair.1].enumerated() {
+            let slices = v + slice * plane * inputPoint
+            for i in 0..<bz {
+              for ty in 0..<by {
+                TileTransform.input(
+                  stage + (i * 6 + zeta) * zPlane + 4 * ty * rowCount, rowCount, lines, rowCount, count: width
+                )
+                for eta in 0..<6 {
+                  for tx in 0..<bx {
+                    TileTransform.input(
+                      lines + eta * rowCount + 4 * tx * pitch, pitch,
+                      slices + eta * 6 * inputPoint + ((i * by + ty) * bx + tx) * pitch, inputPoint,
+                      count: pitch)
+                  }
+                }
+              }
+            }
+          }
+          for p in panels {
+            let n = weights.width(p)
+            for slice in 0..<2 {
+              let zeta = slice == 0 ? pair.0 : pair.1
+              for point in 0..<plane {
+                Gemm.product(
+                  m: count, n: n, k: k, v + (slice * plane + point) * inputPoint, pitch,
+                  weights.panelStart(zeta * plane + point, p), n, beta: 0,
+                  m + (slice * plane + point) * outputPoint, n)
+              }
+            }
+            place.add(step: step, m, outputPoint, panel: p, width: n, back: back)
+          }
+        }
+        place.finish(panels)
+        if moments {
+          let columns = weights.columns
+          for p in panels {
+            let first = p * panel, end = min(first + panel, columns)
+            place.sums(
+              first..<end, into: sums.baseAddress! + item / groups * 2 * columns, columns, channelSums)
+          }
+        }
+      }
+    }
+    guard moments else { return nil }
+    var total = [Double](repeating: 0, count: 2 * weights.columns)
+    for block in 0..<blocks.count {
+      for c in 0..<2 * weights.columns { total[c] += sums[block * 2 * weights.columns + c] }
+    }
+    return Moments(sums: Array(total[0..<weights.columns]), squares: Array(total[weights.columns...]))
+  }
+
+  /// A block's part of the output.
+  private struct Place {
+    let target: Target
+    let z, y, x: Range<Int>
+    let columns: Int
+    /// Output voxels of a tile's side, and the block's first and last voxels along each axis.
+    let side: Int
+    let firstZ, firstY, firstX: Int
+    let endZ, endY, endX: Int
+    /// Where results are gathered: the target itself, or memory of the block's own if channels are spread later.
+    let base: UnsafeMutablePointer<Float>
+    let pitch, zStep, yStep: Int
+    let isOwn: Bool
+
+    init(
+      _ target: Target, _ own: UnsafeMutablePointer<Float>,
+      _ block: (z: Range<Int>, y: Range<Int>, x: Range<Int>),
+      _ weights: Weights
+    ) {
+      self.target = target
+      (z, y, x) = block
+      columns = weights.columns
+      side = target.halved ? 2 : 4
+      firstZ = z.lowerBound * side
+      firstY = y.lowerBound * side
+      firstX = x.lowerBound * side
+      endZ = min(z.upperBound * side, target.size.z)
+      endY = min(y.upperBound * side, target.size.y)
+      endX = min(x.upperBound * side, target.size.x)
+      isOwn = target.kept != nil
+      if isOwn {
+        base = own
+        pitch = weights.paddedColumns
+        yStep = (endX - firstX) * pitch
+        zStep = (endY - firstY) * yStep
+      } else {
+        pitch = target.pitch
+        yStep = target.size.x * pitch
+        zStep = target.size.y * yStep
+        base = target.base + firstZ * zStep + firstY * yStep + firstX * pitch
+      }
+    }
+
+    /// Transforms the products of two z-points back and adds them.
+    func add(
+      step: Int, _ m: UnsafePointer<Float>, _ point: Int, panel p: Int, width: Int,
+      back: UnsafeMutablePointer<Float>
+    ) {
+      let by = y.count, bx = x.count
+      for tile in 0..<z.count * by * bx {
+        let tz = tile / (by * bx), ty = tile / bx % by, tx = tile % bx
+        let first = base + tz * side * zStep + ty * side * yStep + tx * side * pitch
+        let nz = min(side, endZ - firstZ - tz * side), ny = min(side, endY - firstY - ty * side)
+        let nx = min(side, endX - firstX - tx * side)
+        for c in stride(from: 0, to: width, by: lanes) {
+          let channels = min(lanes, columns - p * WinogradConvolution.panel - c)
+          let from = m + tile * width + c
+          for line in 0..<12 {
+            let row = from + line * 6 * point
+            let (v0, v1, v2, v3) = TileTransform.output(
+              load(row), load(row + point), load(row + 2 * point), load(row + 3 * point),
+              load(row + 4 * point),
+              load(row + 5 * point))
+            let to = back + line * 4 * lanes
+            if target.halved {
+              store(v0 + v1, to)
+              store(v2 + v3, to + lanes)
+            } else {
+              store(v0, to)
+              store(v1, to + lanes)
+              store(v2, to + 2 * lanes)
+              store(v3, to + 3 * lanes)
+            }
+          }
+          let out = first + p * WinogradConvolution.panel + c
+          // The first values are written, not added, unless the caller adds.
+          let writes = step == 0 && (target.start != nil || isOwn)
+          let start = target.start.map { load($0 + p * WinogradConvolution.panel + c) } ?? .zero
+          for x in 0..<nx {
+            let one = back + x * lanes, two = one + 24 * lanes, next = 4 * lanes
+            var (p0, p1, p2, p3) = TileTransform.output(
+              load(one), load(one + next), load(one + 2 * next), load(one + 3 * next), load(one + 4 * next),
+              load(one + 5 * next))
+            var (q0, q1, q2, q3) = TileTransform.output(
+              load(two), load(two + next), load(two + 2 * next), load(two + 3 * next), load(two + 4 * next),
+              load(two + 5 * next))
+            if target.halved {
+              p0 += p1
+              p1 = p2 + p3
+              q0 += q1
+              q1 = q2 + q3
+            }
+            let voxel = out + x * pitch
+            addLine(step, p0, q0, voxel, nz, channels, start, writes: writes)
+            if ny > 1 { addLine(step, p1, q1, voxel + yStep, nz, channels, start, writes: writes) }
+            if ny > 2 { addLine(step, p2, q2, voxel + 2 * yStep, nz, channels, start, writes: writes) }
+            if ny > 3 { addLine(step, p3, q3, voxel + 3 * yStep, nz, channels, start, writes: writes) }
+          }
+        }
+      }
+    }
+
+    /// Adds two z-points' values to the up to four voxels above each other, or writes them added to `start`.
+    @inline(__always)
+    private func addLine(
+      _ step: Int, _ p: Lanes, _ q: Lanes, _ voxel: UnsafeMutablePointer<Float>, _ nz: Int, _ channels: Int,
+      _ start: Lanes, writes: Bool
+    ) {
+      let far = voxel + (side - 1) * zStep
+      if step == 2 {
+        accumulate(p, voxel, channels)
+        if nz == side { accumulate(q, far, channels) }
+        return
+      }
+      let a = step == 0 ? TileTransform.a : TileTransform.b
+      let even = p + q, odd = (p - q) * a, second = even * (a * a), third = odd * (a * a)
+      if target.halved {
+        if writes {
+          write(start + even + odd, voxel, channels)
+          if nz > 1 { write(start + second + third, far, channels) }
+        } else {
+          accumulate(even + odd, voxel, channels)
+          if nz > 1 { accumulate(second + third, far, channels) }
+        }
+      } else if writes {
+        write(start + even, voxel, channels)
+        if nz > 1 { write(start + odd, voxel + zStep, channels) }
+        if nz > 2 { write(start + second, voxel + 2 * zStep, channels) }
+        if nz > 3 { write(start + third, far, channels) }
+      } else {
+        accumulate(even, voxel, channels)
+        if nz > 1 { accumulate(odd, voxel + zStep, channels) }
+        if nz > 2 { accumulate(second, voxel + 2 * zStep, channels) }
+        if nz > 3 { accumulate(third, far, channels) }
+      }
+    }
+
+    @inline(__always)
+    private func write(_ v: Lanes, _ to: UnsafeMutablePointer<Float>, _ channels: Int) {
+      if channels >= lanes {
+        store(v, to)
+      } else {
+        for c in 0..<channels { to[c] = v[c] }
+      }
+    }
+
+    @inline(__always)
+    private func accumulate(_ v: Lanes, _ to: UnsafeMutablePointer<Float>, _ channels: Int) {
+      if channels >= lanes {
+        store(load(to) + v, to)
+      } else {
+        for c in 0..<channels { to[c] += v[c] }
+      }
+    }
+
+    /// Spreads the kept channels into the target.
+    func finish(_ panels: Range<Int>) {
+      guard isOwn, let kept = target.kept else { return }
+      let first = panels.lowerBound * WinogradConvolution.panel
+      let end = min(panels.upperBound * WinogradConvolution.panel, columns)
+      let targetRow = target.size.x * target.pitch
+      // Panels write the dropped channels before their first kept one, the last one those behind it too.
+      let from = first == 0 ? 0 : kept[first - 1] + 1, to = end == columns ? target.pitch : kept[end - 1] + 1
+      for z in 0..<endZ - firstZ {
+        for y in 0..<endY - firstY {
+          let row =
+            target.base + ((firstZ + z) * target.size.y + firstY + y) * targetRow + firstX * target.pitch
+          let own = base + z * zStep + y * yStep
+          for x in 0..<endX - firstX {
+            let voxel = row + x * target.pitch, value = own + x * pitch
+            if target.start != nil { (voxel + from).update(repeating: 0, count: to - from) }
+            for c in first..<end { voxel[kept[c]] += value[c] }
+          }
+        }
+      }
+    }
+
+    /// Adds Σ and Σ² over the block's voxels of some channels to `sums`.
+    func sums(
+      _ channels: Range<Int>, into sums: UnsafeMutablePointer<Double>, _ columns: Int,
+      _ line: UnsafeMutablePointer<Float>
+    ) {
+      let n = channels.count
+      for z in 0..<endZ - firstZ {
+        // A plane of a block is short enough for sums of floats.
+        line.update(repeating: 0, count: 2 * n)
+        for y in 0..<endY - firstY {
+          let row = base + z * zStep + y * yStep + channels.lowerBound
+          for x in 0..<endX - firstX {
+            let v = row + x * pitch
+            var c = 0
+            while c + lanes <= n {
+              let value = load(v + c)
+              store(load(line + c) + value, line + c)
+              store(load(line + n + c).addingProduct(value, value), line + n + c)
+              c += lanes
+            }
+            while c < n {
+              line[c] += v[c]
+              line[n + c] += v[c] * v[c]
+              c += 1
+            }
+          }
+        }
+        for c in 0..<n {
+          sums[channels.lowerBound + c] += Double(line[c])
+          sums[columns + channels.lowerBound + c] += Double(line[n + c])
+        }
+      }
+    }
+  }
+
+  // MARK: Weight gradient
+
+  /// Adds ∂L/∂weight of the input channels that `sources` read, of which the first is the layer's channel `first`.
+  static func addWeightGradient(
+    _ layer: Convolution, _ dy: Volume, _ sources: [Source], first: Int, into dp: ParameterVector,
+    _ workers: Workers
+  ) {
+    let foldings = (0..<64).map { folded($0) }
+    let filterTaps = layer.kernel == 3 ? 27 : 64, filterStep = layer.inputs * filterTaps
+    let dw = dp[layer.weight].baseAddress!  // a layer has weights
+    var offsets: [Int] = [], first = first
+    for source in sources {
+      offsets += TileReader.kept(source).map { (first + $0) * filterTaps }
+      first += source.channels
+    }
+    let rows = offsets.count, columns = dy.channels
+    guard rows > 0 else { return }
+    let rowPanels = Pieces(rows, least: 1, limit: (rows + panel - 1) / panel)
+    let columnPanels = Pieces(columns, least: 1, limit: (columns + panel - 1) / panel)
+    let panels = rowPanels.count * columnPanels.count
+    let readers = (0..<rowPanels.count).map { TileReader(sources, rowPanels[$0]) }
+    let gradients = (0..<columnPanels.count).map { TileReader([Source(dy)], columnPanels[$0]) }
+    let size = dy.size
+    let xPitch = readers.map(\.pitch).max()!, gPitch = gradients.map(\.pitch).max()!
+    let blocks = Blocks(
+      size, most: Blocks.isNarrow(size, max(xPitch, gPitch)) ? Blocks.mostOfNarrow : 32)
+    let most = blocks.largest, tiles = most.voxels
+    // Each piece has sums of its own, which are written and read once more: few of them where blocks are few.
+    let pieces = Pieces(blocks.count, least: 4, limit: max(1, min(16, max(4, blocks.count / 10)) / panels))
+    let xRow = (4 * most.x + 2) * xPitch + lanes, xPlane = (4 * most.y + 2) * xRow
+    let gRow = 4 * most.x * gPitch + lanes, gPlane = 4 * most.y * gRow
+    let xPoint = tiles * xPitch + 16, gPoint = tiles * gPitch + 16
+    let counts = [
+      (4 * most.z + 2) * xRow, most.z * 6 * xPlane, 6 * xRow, plane * xPoint, 4 * gRow, most.z * 6 * gPlane,
+      6 * gRow,
+      plane * gPoint, points * gPitch + (108 + 54 + 27) * lanes,
+    ].map { ($0 + 15) / 16 * 16 }
+    let scratch = workers.scratch(counts.reduce(0, +))
+    // [point, row, column]: a product writes one stretch of memory.
+    let sumPoint = xPitch * gPitch + 16, sumCount = points * sumPoint
+    let sums = workers.sharedScratch(panels * pieces.count * sumCount)
+    workers.forEach(panels * pieces.count) { item, worker in
+      let piece = item / panels, reader = readers[item % panels / columnPanels.count]
+      let gradient = gradients[item % panels % columnPanels.count]
+      let rowsX = scratch[worker], stageX = rowsX + counts[0], linesX = stageX + counts[1]
+      let v = linesX + counts[2], rowsG = v + counts[3], stageG = rowsG + counts[4]
+      let linesG = stageG + counts[5], d = linesG + counts[6]
+      let sum = sums + item * sumCount
+      for index in pieces[piece] {
+        let block = blocks[index]
+        let bx = block.x.count, by = block.y.count, bz = block.z.count, count = bx * by * bz
+        let widthX = (4 * bx + 2) * reader.pitch, widthG = 4 * bx * gradient.pitch
+        for line in 0..<4 * by + 2 {
+          for j in 0..<4 * bz + 2 {
+            reader.write(
+              z: 4 * block.z.lowerBound + j - 1, y: 4 * block.y.lowerBound + line - 1,
+              x: 4 * block.x.lowerBound - 1, width: 4 * bx + 2, into: rowsX + j * xRow)
+          }
+          for i in 0..<bz {
+            TileTransform.input(
+              rowsX + 4 * i * xRow, xRow, stageX + i * 6 * xPlane + line * xRow, xPlane, count: widthX)
+          }
+        }
+        for (i, tz) in block.z.enumerated() {
+          let x = 4 * block.x.lowerBound
+          for line in 0..<4 * by {
+            let y = 4 * block.y.lowerBound + line, to = stageG + i * 6 * gPlane + line * gRow
+            if 4 * tz + 3 < size.z, let row = gradient.stored(z: 4 * tz, y: y, x: x, width: 4 * bx) {
+              TileTransform.gradient(row, size.y * size.x * gradient.pitch, to, gPlane, count: widthG)
+              continue
+            }
+            for j in 0..<4 {
+              gradient.write(z: 4 * tz + j, y: y, x: x, width: 4 * bx, into: rowsG + j * gRow)
+            }
+            TileTransform.gradient(rowsG, gRow, to, gPlane, count: widthG)
+          }
+        }
+        for zeta in 0..<6 {
+          for i in 0..<bz {
+            for ty in 0..<by {
+              let tile = (i * by + ty) * bx
+              TileTransform.input(
+                stageX + (i * 6 + zeta) * xPlane + 4 * ty * xRow, xRow, linesX, xRow, count: widthX)
+              TileTransform.gradient(
+                stageG + (i * 6 + zeta) * gPlane + 4 * ty * gRow, gRow, linesG, gRow, count: widthG)
+              for eta in 0..<6 {
+                for tx in 0..<bx {
+                  TileTransform.input(
+                    linesX + eta * xRow + 4 * tx * reader.pitch, reader.pitch,
+                    v + eta * 6 * xPoint + (tile + tx) * reader.pitch, xPoint, count: reader.pitch)
+                  TileTransform.gradient(
+                    linesG + eta * gRow + 4 * tx * gradient.pitch, gradient.pitch,
+                    d + eta * 6 * gPoint + (tile + tx) * gradient.pitch, gPoint, count: gradient.pitch)
+                }
+              }
+            }
+          }
+          for point in 0..<plane {
+            Gemm.product(
+              m: reader.count, n: gradient.pitch, k: count, v + point * xPoint, reader.pitch,
+              transposedA: true,
+              d + point * gPoint, gradient.pitch, beta: index > pieces[piece].lowerBound ? 1 : 0,
+              sum + (zeta * plane + point) * sumPoint, gradient.pitch)
+          }
+        }
+      }
+    }
+    // Pieces in order, then back to the taps.
+    let items = (0..<panels).flatMap { p in
+      (0..<rowPanels[p / columnPanels.count].count).map { (panel: p, row: $0) }
+    }
+    workers.forEach(items.count) { item, worker in
+      let p = items[item].panel, row = items[item].row
+      let inputs = rowPanels[p / columnPanels.count], outputs = columnPanels[p % columnPanels.count]
+      let pitch = gradients[p % columnPanels.count].pitch
+      let total = scratch[worker], one = total + points * gPitch, two = one + 108 * lanes,
+        taps = two + 54 * lanes
+      let at = sums + p * sumCount + row * pitch
+      for point in 0..<points {
+        for i in stride(from: 0, to: pitch, by: lanes) {
+          let from = at + point * sumPoint + i
+          var value = load(from)
+          for piece in 1..<max(pieces.count, 1) { value += load(from + piece * panels * sumCount) }
+          store(value, total + point * pitch + i)
+        }
+      }
+      for column in stride(from: 0, to: outputs.count, by: lanes) {
+        for line in 0..<36 {
+          TileTransform.filterGradient(
+            total + line * 6 * pitch + column, pitch, one + line * 3 * lanes, lanes)
+        }
+        for z in 0..<6 {
+          for x in 0..<3 {
+            TileTransform.filterGradient(
+              one + (z * 18 + x) * lanes, 3 * lanes, two + (z * 9 + x) * lanes, 3 * lanes)
+          }
+        }
+        for i in 0..<9 {
+          TileTransform.filterGradient(two + i * lanes, 9 * lanes, taps + i * lanes, 9 * lanes)
+        }
+        let some = min(lanes, outputs.count - column)
+        let to = dw + (outputs.lowerBound + column) * filterStep + offsets[inputs.lowerBound + row]
+        if filterTaps == 27 {
+          FilterLanes.add(taps, 27, to: to, filterStep, filters: some)
+        } else {
+          for lane in 0..<some {
+            for tap in 0..<64 { to[lane * filterStep + tap] += taps[foldings[tap] * lanes + lane] }
+          }
+        }
+      }
+    }
+  }
+}

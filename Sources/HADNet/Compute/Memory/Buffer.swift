@@ -1,0 +1,31 @@
+import Glibc
+
+/// Float memory with one owner: 64-byte aligned, zeroed when made, freed with its last reference.
+///
+/// The memory is shared by all who hold the reference. Who writes what and when is the plan of the network
+/// that owns it (`WorkspacePlan`); parallel writers keep to disjoint ranges.
+package final class Buffer: @unchecked Sendable {
+  package let base: UnsafeMutablePointer<Float>
+  package let count: Int
+
+  package init(zeros count: Int) {
+    precondition(count >= 0, "a buffer of \(count) values")
+    // Kernels read whole vectors: room for one behind the last value.
+    let bytes = (count + 16) * 4, isLarge = bytes >= 1 << 22
+    var memory: UnsafeMutableRawPointer?
+    guard posix_memalign(&memory, isLarge ? 1 << 21 : 64, bytes) == 0, let memory else {
+      AvailableMemory.endForLack(of: bytes)
+    }
+    // Large pages: transforms write hundreds of streams at once, more than the CPU holds page addresses for.
+    if isLarge { madvise(memory, bytes, Int32(MADV_HUGEPAGE)) }
+    base = memory.bindMemory(to: Float.self, capacity: count + 16)
+    self.count = count
+    base.initialize(repeating: 0, count: count + 16)
+  }
+
+  deinit { free(base) }
+
+  package var values: UnsafeMutableBufferPointer<Float> {
+    UnsafeMutableBufferPointer(start: base, count: count)
+  }
+}

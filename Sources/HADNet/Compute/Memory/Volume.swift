@@ -1,0 +1,62 @@
+/// Dense activations, [z, y, x, channels], channels fastest: a view of a part of a buffer, not a copy.
+public struct Volume: Sendable {
+  package let shape: Shape
+  package let buffer: Buffer
+  package let offset: Int
+
+  /// A view of `buffer` from `offset` on.
+  package init(_ shape: Shape, in buffer: Buffer, at offset: Int) {
+    precondition(
+      offset >= 0 && offset + shape.count <= buffer.count,
+      "a volume \(shape) at \(offset) of a buffer of \(buffer.count) values")
+    self.shape = shape
+    self.buffer = buffer
+    self.offset = offset
+  }
+
+  /// A volume with memory of its own, all zero.
+  package init(zeros shape: Shape) { self.init(shape, in: Buffer(zeros: shape.count), at: 0) }
+
+  /// A shape that stands for a volume where none is read: it has no memory.
+  package init(unbacked shape: Shape) {
+    self.shape = shape
+    buffer = Buffer(zeros: 0)
+    offset = 0
+  }
+
+  /// A volume with memory of its own; `values` in memory order.
+  package init(_ shape: Shape, _ values: [Float]) {
+    precondition(values.count == shape.count, "\(values.count) values for a volume \(shape)")
+    self.init(zeros: shape)
+    for i in values.indices { base[i] = values[i] }
+  }
+
+  package var size: Size { shape.size }
+  package var channels: Int { shape.channels }
+  package var base: UnsafeMutablePointer<Float> { buffer.base + offset }
+
+  /// A copy of the values in memory order.
+  package var array: [Float] { Array(UnsafeBufferPointer(start: base, count: shape.count)) }
+
+  package func fill(_ value: Float) { base.update(repeating: value, count: shape.count) }
+
+  package func copy(from other: Volume) {
+    precondition(other.shape == shape, "a copy of \(other.shape) into \(shape)")
+    base.update(from: other.base, count: shape.count)
+  }
+}
+
+/// One class index (0 background, 1 NET, 2 ED, 3 ET) a voxel, [z, y, x].
+public struct LabelVolume: Equatable, Sendable {
+  /// How many classes there are.
+  package static let classCount = 4
+
+  package let size: Size
+  package var classes: [UInt8]
+
+  package init(_ size: Size, _ classes: [UInt8]) {
+    precondition(classes.count == size.voxels, "\(classes.count) labels for \(size)")
+    self.size = size
+    self.classes = classes
+  }
+}

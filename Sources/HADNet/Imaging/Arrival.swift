@@ -1,0 +1,25 @@
+import Dispatch
+import Synchronization
+
+/// Something that is on its way from another thread, and its outcome once there.
+package final class Arrival<Value: Sendable>: Sendable {
+  private let group = DispatchGroup()
+  private let outcome = Mutex<Result<Value, any Error>?>(nil)
+
+  package init() { group.enter() }
+
+  package var isThere: Bool { outcome.withLock { $0 != nil } }
+
+  /// Called once.
+  package func finish(_ result: Result<Value, any Error>) {
+    outcome.withLock { $0 = result }
+    group.leave()
+  }
+
+  /// Waits for it.
+  package func value() throws -> Value {
+    group.wait()
+    guard let result = outcome.withLock({ $0 }) else { preconditionFailure("an arrival without an outcome") }
+    return try result.get()
+  }
+}

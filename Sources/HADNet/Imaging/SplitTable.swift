@@ -1,0 +1,92 @@
+import Files
+
+/// What a split holds, for a person: cases, patients and grades of each set, and what lies outside or in two of them.
+public struct SplitTable: Equatable, Sendable {
+  package struct Row: Equatable, Sendable {
+    /// `training`, `validation`, `test`.
+    package let name: String
+    package let cases, patients, highGrade, lowGrade: Int
+
+    /// `HGG 155, LGG 45`; `no grades known` where there are none.
+    package var grades: String {
+      let unknown = cases - highGrade - lowGrade
+      if cases > 0, unknown == cases { return "no grades known" }
+      return "HGG \(highGrade), LGG \(lowGrade)" + (unknown > 0 ? ", unknown \(unknown)" : "")
+    }
+  }
+
+  /// Training, validation, test.
+  package let rows: [Row]
+  /// Cases that are in no set.
+  package let leftOut: Int
+  /// Patients with cases in two sets, in words; none, unless that was asked for.
+  package let leaks: [String]
+
+  package init(_ split: Split, of cases: some Sequence<(id: String, patient: String, grade: Grade?)>) {
+    var known: [String: (patient: String, grade: Grade?)] = [:]
+    for one in cases { known[one.id] = (one.patient, one.grade) }
+    rows = zip(split.sets, ["training", "validation", "test"]).map { set, name in
+      Row(
+        name: name, cases: set.ids.count,
+        patients: Set(set.ids.map { known[$0]?.patient ?? $0 }).count,
+        highGrade: set.ids.count { known[$0]?.grade == .hgg },
+        lowGrade: set.ids.count { known[$0]?.grade == .lgg })
+    }
+    leftOut = known.count - rows.reduce(0) { $0 + $1.cases }
+    leaks = split.leaks(patients: known.mapValues(\.patient))
+  }
+
+  package init(_ split: Split, of cases: [CaseFiles]) {
+    self.init(split, of: cases.lazy.map { ($0.id, $0.patient, $0.grade) })
+  }
+
+  /// A line a set, and what else a person should know.
+  package var lines: [String] {
+    var lines = rows.map { row in
+      "\(row.name): \(row.cases.named("case")) of \(row.patients.named("patient"))"
+        + (row.cases == 0 ? "" : ", \(row.grades)")
+    }
+    if leftOut > 0 { lines.append("in no set: \(leftOut.named("case"))") }
+    return lines
+  }
+
+  /// What is said aloud of patients in two sets; nil where there are none.
+  package var leak: String? {
+    leaks.first.map {
+      "\($0)\(leaks.count > 1 ? " (and \((leaks.count - 1).named("more patient")))" : ""): scores are too good where a "
+        + "network has seen the patient (data.allow_leak is set)"
+    }
+  }
+}
+
+extension Split {
+  /// Patients with cases in two sets, in words, in their order.
+  func leaks(patients: [String: String]) -> [String] {
+    var first: [String: (set: String, id: String)] = [:]
+    var found: [String: String] = [:]
+    for (name, ids) in sets {
+      for id in ids {
+        let patient = patients[id] ?? id
+        guard let other = first[patient] else {
+          first[patient] = (name, id)
+          continue
+        }
+        if other.set != name, found[patient] == nil {
+          found[patient] =
+            "patient \(patient) is in two sets: \(other.id) in \(other.set), \(id) in \(name)"
+        }
+      }
+    }
+    return found.keys.sorted().compactMap { found[$0] }
+  }
+
+  /// Refuses a split that parts a patient; `file` is where it was read from.
+  package func refuseLeaks(of cases: [CaseFiles], file: String) throws(Fault) {
+    let leaks = leaks(patients: Dictionary(cases.map { ($0.id, $0.patient) }) { first, _ in first })
+    guard let first = leaks.first else { return }
+    throw Fault(
+      .invalid,
+      "\(file): \(first)\(leaks.count > 1 ? " (and \((leaks.count - 1).named("more patient")))" : "");\n"
+        + "keep a patient's cases in one set, or set data.allow_leak: true")
+  }
+}

@@ -1,0 +1,5 @@
+@testable import HADNet
+
+extension ShardedVector {
+  var array: [Float] { Array(values) }
+}
