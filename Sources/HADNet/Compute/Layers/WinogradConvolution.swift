@@ -265,15 +265,18 @@ package enum WinogradConvolution {
       if !adding { dx.fill(0) }
       return
     }
-    let start = Buffer(zeros: kept.count + lanes)
     let weights = transform(
       [Filters(layer, p, backTo: kept, first: first, mask: mask)],
       into: workers.sharedScratch(Weights.count(rows: layer.outputs, columns: kept.count)), workers)
-    convolve(
-      TileReader([Source(dy)]), weights,
-      into: Target(
-        base: dx.base, size: dx.size, pitch: dx.channels, start: adding ? nil : UnsafePointer(start.base),
-        halved: upsampled && layer.stride == 1, kept: kept.count < dx.channels ? kept : nil), workers)
+    let start = Buffer(zeros: kept.count + lanes)
+    withExtendedLifetime(start) {
+      _ = convolve(
+        TileReader([Source(dy)]), weights,
+        into: Target(
+          base: dx.base, size: dx.size, pitch: dx.channels,
+          start: adding ? nil : UnsafePointer(start.base),
+          halved: upsampled && layer.stride == 1, kept: kept.count < dx.channels ? kept : nil), workers)
+    }
   }
 
   /// Where a convolution's output goes.
