@@ -7,6 +7,7 @@ extension Profile.Phase: CaseIterable {
   static let judge = Self(rawValue: "discriminator on both")
   static let loss = Self(rawValue: "losses")
   static let through = Self(rawValue: "back through discriminator")
+  static let backward = Self(rawValue: "backward")
   static let studentBackward = Self(rawValue: "student backward")
   static let discriminatorBackward = Self(rawValue: "discriminator backward")
   static let encoders = Self(rawValue: "encoders and fusion")
@@ -15,7 +16,7 @@ extension Profile.Phase: CaseIterable {
   static let update = Self(rawValue: "reduction and updates")
 
   package static let allCases: [Self] = [
-    .teacher, .student, .judge, .loss, .through, .studentBackward,
+    .teacher, .student, .judge, .loss, .backward, .through, .studentBackward,
     .discriminatorBackward, .encoders, .decoders, .encodersBackward, .update,
   ]
 }

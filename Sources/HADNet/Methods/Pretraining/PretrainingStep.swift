@@ -51,9 +51,12 @@ final class PretrainingStep: TrainingProgram {
   func backward(
     _ learner: Int, _ item: SlotCase, _ batch: Batch, finished: (Range<Int>) -> Void
   ) -> StepValues? {
-    learners[0].gradient.fill(0, workers)
-    unet.backward(
-      pass, learners[0].p, into: learners[0].gradient, featureGradients: .none, workers, finished: finished)
+    workers.phase(.backward) {
+      learners[0].gradient.fill(0, workers)
+      unet.backward(
+        pass, learners[0].p, into: learners[0].gradient, featureGradients: .none, workers,
+        finished: finished)
+    }
     return nil
   }
 
