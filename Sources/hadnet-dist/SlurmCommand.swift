@@ -150,7 +150,7 @@ struct SlurmCommand: ParsableCommand {
     if case .counts(let train, _, _) = recipe.data.split { cases = cases ?? train }
     let known = cases.map { $0.named("training case") } ?? "the paper's 200 training cases"
     let count = cases ?? 200, steps = (count + batch - 1) / batch
-    let stages = command == .train ? [stage ?? .teacher] : [.teacher, .hadnet]
+    let stages = command == .train ? [stage ?? .teacher] : Method.subject.needs.prefix(1) + [.subject]
     let all = stages.compactMap { stage -> String? in
       // Methods that see windows count those, not cases.
       guard let epochs = recipe.settings(stage).epochCount else { return nil }

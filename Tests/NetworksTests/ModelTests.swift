@@ -67,7 +67,7 @@ import Testing
       fault { _ = try Model.load(folder) }
         == Fault(
           .missing,
-          "\(folder): none of student.safetensors, teacher.safetensors and network.safetensors is in this folder"
+          "\(folder): no trained network is in this folder, such as teacher.safetensors"
         ))
     #expect(
       fault { _ = try Model.load(scratch.file("c")) }

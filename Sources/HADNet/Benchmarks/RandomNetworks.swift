@@ -23,7 +23,7 @@ struct RandomNetworks: MethodData {
 
   func best(_ method: Method) -> (network: UNet, p: ParameterVector) {
     let network = UNet(inputs: method.inputs.channels.count, k: k)
-    return (network, network.initialParameters(seed: 1, part: method == .teacher ? 1 : 0))
+    return (network, network.initialParameters(seed: 1, part: Int(method.stream)))
   }
 
   /// A method as the paper's recipe has it, for slots of `size` voxels and `k` channels at full size.

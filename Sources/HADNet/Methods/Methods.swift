@@ -12,6 +12,11 @@ extension Method {
   /// The method that the others are compared with.
   public static let subject = Method.hadnet
 
+  /// What trained networks' files are called, each once.
+  public static let networks = allCases.reduce(into: [String]()) { known, method in
+    if !known.contains(method.network) { known.append(method.network) }
+  }
+
   /// For help: each with what it begins with.
   public static var help: String {
     allCases.map { method in

@@ -264,12 +264,12 @@ extension Model {
     }
     // Taken out of its checkpoint: the file itself says what it is.
     guard
-      let file = ["student", "teacher", "network"].map({ "\(path)/\($0).safetensors" })
+      let file = Method.networks.map({ "\(path)/\($0).safetensors" })
         .first(where: FileManager.default.fileExists(atPath:))
     else {
       throw Fault(
         .missing,
-        "\(path): none of student.safetensors, teacher.safetensors and network.safetensors is in this folder")
+        "\(path): no trained network is in this folder, such as \(Method.networks[0]).safetensors")
     }
     return try Model(file: file, isVerified: isVerified)
   }

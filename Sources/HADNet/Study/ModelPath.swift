@@ -52,7 +52,7 @@ extension Model {
   /// Whether a folder is a checkpoint: it has a network.
   private static func isCheckpoint(_ folder: String) -> Bool {
     AtomicFile.isFolder(folder)
-      && ["student", "teacher", "network"].contains {
+      && Method.networks.contains {
         FileManager.default.fileExists(atPath: "\(folder)/\($0).safetensors")
       }
   }
