@@ -133,7 +133,7 @@ extension Commands {
       for message in outcome.messages {
         let place = try #require(
           message.firstMatch(
-            of: #/^rank [01] of 2 \((.+?)\), Teacher, epoch 2, step 1 of 2: losses(.+): (the loss is .+)$/#),
+            of: #/^rank [01] of 2 \((.+?)\), Teacher, epoch 2, step 1 of 2: backward(.+): (the loss is .+)$/#),
           "\(message)")
         let cases = try #require(
           place.3.firstMatch(of: #/^the loss is not a number in a step with slot [0-3] \((.+?)\); /#),

@@ -262,9 +262,9 @@ extension Model {
     if FileManager.default.fileExists(atPath: "\(path)/state.json") {
       return try Model(file: try Checkpoint.network(in: path, of: stage))
     }
-    // Taken out of its checkpoint: the file itself says what it is.
+    // Taken out of its checkpoint: the file itself says what it is. What learns from another comes before it.
     guard
-      let file = Method.networks.map({ "\(path)/\($0).safetensors" })
+      let file = Method.networks.reversed().map({ "\(path)/\($0).safetensors" })
         .first(where: FileManager.default.fileExists(atPath:))
     else {
       throw Fault(
