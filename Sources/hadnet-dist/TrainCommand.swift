@@ -44,8 +44,9 @@ struct RunOptions: ParsableArguments {
     help: "Folder of prepared cases that train and study share on a node; default: RUN/cache.",
     completion: .directory)
   var cache: String?
-  @OptionGroup var threads: ThreadOptions
+  // How faults look is known before others are looked for.
   @OptionGroup var messages: MessageOptions
+  @OptionGroup var threads: ThreadOptions
   @Flag(help: "Say what each step did.")
   var verbose = false
 
