@@ -12,8 +12,9 @@ protocol CaseOrder {
   func filled(_ epoch: Int, _ step: Int) -> Int
   /// Cases or windows that have been seen with this step.
   func seen(_ epoch: Int, _ step: Int) -> Int
-  /// What sits in a slot, and begins to fetch what sits in it in the next step.
-  func load(_ epoch: Int, _ step: Int, slot: Int, note: (String) -> Void) throws -> SlotCase
+  /// What sits in a slot, one of this rank's `run` of the step. Begins to fetch what the rank asks for next.
+  func load(_ epoch: Int, _ step: Int, slot: Int, of run: Range<Int>, note: (String) -> Void) throws
+    -> SlotCase
 }
 
 /// Whole cases, each once an epoch in an order of its own.
@@ -51,12 +52,17 @@ final class EpochOrder: CaseOrder {
     return order.cases
   }
 
-  func load(_ epoch: Int, _ step: Int, slot: Int, note: (String) -> Void) throws -> SlotCase {
+  func load(_ epoch: Int, _ step: Int, slot: Int, of run: Range<Int>, note: (String) -> Void) throws
+    -> SlotCase
+  {
     let order = order(epoch), index = order[step * slots + slot]
     note("reading \(ids[index])")
     let prepared = try store.load(ids[index])
-    if step + 1 < steps(epoch), slot < filled(epoch, step + 1) {
-      store.prefetch(ids[order[(step + 1) * slots + slot]])
+    // One at a time, since each takes memory: the next slot's, and behind the last one's that of the next step.
+    if slot + 1 < run.upperBound {
+      store.prefetch(ids[order[step * slots + slot + 1]])
+    } else if step + 1 < steps(epoch), run.lowerBound < filled(epoch, step + 1) {
+      store.prefetch(ids[order[(step + 1) * slots + run.lowerBound]])
     }
     guard let truth = prepared.labels else { throw Fault(.missing, "\(prepared.id) has no truth") }
     var random = Philox(seed: seed, .augmentation, epoch, index)

@@ -76,17 +76,48 @@ public struct SlotCase: Sendable {
   }
 }
 
+/// What is said of a case once it is gone.
+struct CasePlace {
+  let slot: Int
+  let id: String
+
+  init(_ item: SlotCase) {
+    slot = item.slot
+    id = item.id
+  }
+}
+
 /// What a step is made of.
 public struct Batch {
-  /// This rank's cases.
-  let cases: [SlotCase]
+  /// How many cases this rank has.
+  let count: Int
   /// Slots of the global batch that hold a case.
   let filled: Int
   /// Epochs and steps that are done.
-  var epoch = 0, step = 0
+  let epoch, step: Int
   let rate: Double
   /// Whether this rank wants the run to stop after the step.
-  var wantsStop: () -> Bool = { false }
+  let wantsStop: () -> Bool
+  /// This rank's case 0..<count. A step asks for one after the other, and lets each go before it asks for the next.
+  let load: (Int) throws -> SlotCase
+
+  init(
+    count: Int, filled: Int, epoch: Int = 0, step: Int = 0, rate: Double,
+    wantsStop: @escaping () -> Bool = { false }, load: @escaping (Int) throws -> SlotCase
+  ) {
+    self.count = count
+    self.filled = filled
+    self.epoch = epoch
+    self.step = step
+    self.rate = rate
+    self.wantsStop = wantsStop
+    self.load = load
+  }
+
+  /// Of cases that are in memory.
+  init(cases: [SlotCase], filled: Int, epoch: Int = 0, step: Int = 0, rate: Double) {
+    self.init(count: cases.count, filled: filled, epoch: epoch, step: step, rate: rate) { cases[$0] }
+  }
 }
 
 /// Dropout in training: masks are a function of the method's seed, the step and the slot.
@@ -113,7 +144,7 @@ public final class SlotStep {
   var updatesAll = false
   private let layout: BatchLayout
   /// Of the step whose updates may be under way.
-  private var cases: [SlotCase] = []
+  private var places: [CasePlace] = []
   private let waiting: WaitingTime
 
   init(_ program: any TrainingProgram, _ layout: BatchLayout) {
@@ -124,6 +155,8 @@ public final class SlotStep {
 
   /// Seconds spent waiting for other ranks or for what is exchanged with them.
   public var exposed: Double { waiting.seconds }
+  /// Seconds spent waiting for cases.
+  public private(set) var dataWait = 0.0
 
   /// A step: means over the global batch from before its updates, and whether any rank wants to stop. Updates may still be
   /// under way afterwards.
@@ -131,9 +164,11 @@ public final class SlotStep {
   /// Throws before anything is updated where a loss is not a number.
   public func run(_ batch: Batch) throws -> (means: StepValues, stops: Bool) {
     let learners = program.learners, first = learners[0], others = learners.dropFirst()
-    try first.reducer.settle(cases, waiting)
-    let before = cases
-    cases = batch.cases
+    // Read while the update of the step before may still be under way.
+    var item = batch.count > 0 ? try load(0, batch) : nil
+    try first.reducer.settle(places, waiting)
+    let before = places
+    places = item.map { [CasePlace($0)] } ?? []
     first.reducer.begin(filled: batch.filled)
     var isSettled = false
     func settleOthers() throws {
@@ -149,11 +184,11 @@ public final class SlotStep {
     func send() {
       means = BatchMeans(rows, program.terms, filled: batch.filled, stops: batch.wantsStop(), layout)
     }
-    for (i, item) in batch.cases.enumerated() {
+    func compute(_ item: SlotCase, isLast: Bool) throws {
       program.infer(item, batch)
       try settleOthers()
       if let losses = program.losses(item, batch) { rows.append(losses) }
-      if i + 1 < batch.cases.count {
+      if !isLast {
         for (number, learner) in learners.enumerated() {
           if let losses = program.backward(number, item, batch, finished: { _ in }) { rows.append(losses) }
           learner.reducer.add()
@@ -165,9 +200,18 @@ public final class SlotStep {
         if let late { rows.append(late) }
       }
     }
+    for i in 0..<batch.count {
+      if i > 0 {
+        item = nil
+        let next = try load(i, batch)
+        places.append(CasePlace(next))
+        item = next
+      }
+      if let item { try compute(item, isLast: i + 1 == batch.count) }
+    }
     try settleOthers()
     // What ranks exchange has one order on all of them, those without a case as well.
-    if batch.cases.isEmpty, program.lossesComeLate { first.reducer.finished(0..<first.p.count) }
+    if batch.count == 0, program.lossesComeLate { first.reducer.finished(0..<first.p.count) }
     if means == nil { send() }
     guard let means else { preconditionFailure("a step without means") }
     var (values, stops) = try waiting.measure { try means.wait() }
@@ -177,9 +221,9 @@ public final class SlotStep {
     // The means are those of the whole batch, so every rank takes the same way.
     for (number, learner) in learners.enumerated().dropFirst()
     where program.learns(number, after: &values, always: updatesAll) {
-      if let last = batch.cases.last {
+      if let item {
         learner.reducer.addLast()
-        _ = program.backward(number, last, batch) { learner.reducer.finished($0) }
+        _ = program.backward(number, item, batch) { learner.reducer.finished($0) }
       }
       try program.workers.phase(.update) { try learner.reducer.update(rate: batch.rate) }
     }
@@ -188,7 +232,13 @@ public final class SlotStep {
 
   /// Waits until all parameters are those after the last step.
   public func settle() throws {
-    for learner in program.learners { try learner.reducer.settle(cases, waiting) }
+    for learner in program.learners { try learner.reducer.settle(places, waiting) }
+  }
+
+  private func load(_ i: Int, _ batch: Batch) throws -> SlotCase {
+    let start = ContinuousClock.now
+    defer { dataWait += (ContinuousClock.now - start) / .seconds(1) }
+    return try batch.load(i)
   }
 
   /// A loss that is not a number must end the run before the optimiser touches anything: throws on the rank whose case
@@ -197,7 +247,7 @@ public final class SlotStep {
     let all = means.all, names = [program.lossName] + program.terms.map(\.spoken)
     guard let column = all.firstIndex(where: { !$0.isFinite }) else { return }
     if let own = rows.indices.first(where: { !rows[$0].all[column].isFinite }) {
-      throw notFinite("the \(names[column]) is \(SlotStep.word(rows[own].all[column]))", [cases[own]])
+      throw notFinite("the \(names[column]) is \(SlotStep.word(rows[own].all[column]))", [places[own]])
     }
     // A mean of finite numbers may still be none.
     if rows.allSatisfy({ $0.all.allSatisfy(\.isFinite) }), let communicator = layout.communicator,
@@ -205,7 +255,7 @@ public final class SlotStep {
     {
       try communicator.barrier()
     }
-    throw notFinite("the \(names[column]) is \(SlotStep.word(all[column]))", cases)
+    throw notFinite("the \(names[column]) is \(SlotStep.word(all[column]))", places)
   }
 
   /// Without the sign of a NaN, which says nothing.
@@ -213,7 +263,7 @@ public final class SlotStep {
 }
 
 /// The fault of a number that is none, with the cases it may come from.
-func notFinite(_ what: String, _ cases: [SlotCase]) -> Fault {
+func notFinite(_ what: String, _ cases: [CasePlace]) -> Fault {
   let places = cases.map { "slot \($0.slot) (\($0.id))" }.joined(separator: ", ")
   return Fault(
     .other,

@@ -19,7 +19,7 @@ public struct RankMemory: Equatable, Sendable {
   public private(set) var transforms = 0
   /// Sums of slots, and what other ranks have sent.
   public private(set) var sums = 0
-  /// Cases of two steps: this one's and the next one's, which are read meanwhile.
+  /// The case under way and the next one, which is read meanwhile; of methods with windows, what each slot keeps.
   public private(set) var cases = 0
 
   /// Code, libraries and small pieces.
@@ -59,6 +59,6 @@ public struct RankMemory: Equatable, Sendable {
     // Nodes of the sum's tree on the way, and the pieces of them that other ranks send.
     let nodes = run > 1 ? Int.bitWidth - (run - 1).leadingZeroBitCount : 0
     sums = 4 * nodes * step.trained + (ranks > 1 ? 2 * max(64 << 20, slots.count << 18) : 0)
-    cases = run * (step.waiting ?? 2 * PreparedCase.bytes(size))
+    cases = step.waiting.map { run * $0 } ?? 2 * PreparedCase.bytes(size)
   }
 }

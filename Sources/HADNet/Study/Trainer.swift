@@ -290,32 +290,39 @@ public final class Trainer {
       let start = ContinuousClock.now
       let place = "\(stage.title), epoch \(epoch + 1), step \(step + 1) of \(steps)"
       let filled = cases.filled(epoch, step)
-      let mine = try slots.run(of: communicator.rank, filled: filled).map { slot in
-        try cases.load(epoch, step, slot: slot) { note("\(place): \($0)") }
-      }
+      let mine = slots.run(of: communicator.rank, filled: filled)
+      // The case under way.
+      var current: String?
       workers.onPhase = { [communicator] phase in
-        communicator.courier?.note("\(place): \(phase.rawValue)" + mine.map { ", \($0.id)" }.joined())
+        communicator.courier?.note("\(place): \(phase.rawValue)" + (current.map { ", \($0)" } ?? ""))
       }
       defer { workers.onPhase = nil }
-      let loaded = ContinuousClock.now, exposedBefore = self.step.exposed, sentBefore = bytesSent
-      let (means, stops) = try self.step.run(
-        Batch(
-          cases: mine, filled: filled, epoch: epoch, step: state.step, rate: rate(step),
-          wantsStop: { self.stop.wantsStop(atEpochEnd: step + 1 == steps) }))
+      let exposedBefore = self.step.exposed, dataWaitBefore = self.step.dataWait, sentBefore = bytesSent
+      let batch = Batch(
+        count: mine.count, filled: filled, epoch: epoch, step: state.step, rate: rate(step),
+        wantsStop: { self.stop.wantsStop(atEpochEnd: step + 1 == steps) }
+      ) { [cases] i in
+        let item = try cases.load(epoch, step, slot: mine.lowerBound + i, of: mine) {
+          self.note("\(place): \($0)")
+        }
+        current = item.id
+        return item
+      }
+      let (means, stops) = try self.step.run(batch)
       let values = means.all
       if begun.totals.isEmpty { begun.totals = values.map { _ in 0 } }
       for (i, value) in values.enumerated() { begun.totals[i] += value * Double(filled) }
       begun.steps += 1
       state.step += 1
       stop.noteStep((ContinuousClock.now - start) / .seconds(1))
-      let waited = self.step.exposed - exposedBefore
+      let waited = self.step.exposed - exposedBefore, dataWait = self.step.dataWait - dataWaitBefore
       tell(
         .step(
           stage, epoch: epoch + 1, step: step + 1, of: steps, loss: means.loss,
           terms: stage.terms.map { ($0.name, means[$0]) },
           StepTimes(
-            compute: (ContinuousClock.now - loaded) / .seconds(1) - waited, exposed: waited,
-            dataWait: (loaded - start) / .seconds(1), bytesSent: bytesSent - sentBefore)))
+            compute: (ContinuousClock.now - start) / .seconds(1) - waited - dataWait, exposed: waited,
+            dataWait: dataWait, bytesSent: bytesSent - sentBefore)))
       if stops {
         try self.step.settle()
         state.begun = begun

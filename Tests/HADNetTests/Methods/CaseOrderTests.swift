@@ -66,7 +66,7 @@ private func store(_ count: Int, _ scratch: Scratch, standardised: Bool) throws 
     var counts: [String: Int] = [:]
     for step in 0..<feed.steps(0) {
       for slot in 0..<feed.filled(0, step) {
-        let item = try feed.load(0, step, slot: slot) { _ in }
+        let item = try feed.load(0, step, slot: slot, of: 0..<feed.filled(0, step)) { _ in }
         #expect(item.images.shape == Shape(Size(12, 12, 12), 4) && item.truth.size == item.images.size)
         #expect(item.slot == slot)
         counts[item.id, default: 0] += 1
@@ -82,16 +82,19 @@ private func store(_ count: Int, _ scratch: Scratch, standardised: Bool) throws 
     var all: [[[Float]]] = []
     for step in 0..<whole.steps(1) {
       all.append(
-        try (0..<whole.filled(1, step)).map { try whole.load(1, step, slot: $0) { _ in }.images.array })
+        try (0..<whole.filled(1, step)).map {
+          try whole.load(1, step, slot: $0, of: 0..<2) { _ in }.images.array
+        })
     }
     for slot in 0..<2 {
       let resumed = windows(ids, store, slots: 2)
       for step in 3..<resumed.steps(1) where slot < resumed.filled(1, step) {
-        #expect(try resumed.load(1, step, slot: slot) { _ in }.images.array == all[step][slot])
+        #expect(
+          try resumed.load(1, step, slot: slot, of: slot..<slot + 1) { _ in }.images.array == all[step][slot])
       }
     }
     let other = windows(ids, store, slots: 2, seed: 10)
-    #expect(try other.load(1, 0, slot: 0) { _ in }.images.array != all[0][0])
+    #expect(try other.load(1, 0, slot: 0, of: 0..<2) { _ in }.images.array != all[0][0])
   }
 
   @Test func casesComeOnceAnEpochInAnOrderOfItsOwn() throws {
@@ -103,7 +106,9 @@ private func store(_ count: Int, _ scratch: Scratch, standardised: Bool) throws 
     for epoch in 0..<2 {
       orders.append(
         try (0..<3).flatMap { step in
-          try (0..<feed.filled(epoch, step)).map { try feed.load(epoch, step, slot: $0) { _ in }.id }
+          try (0..<feed.filled(epoch, step)).map {
+            try feed.load(epoch, step, slot: $0, of: 0..<feed.filled(epoch, step)) { _ in }.id
+          }
         })
       #expect(orders[epoch].sorted() == ids)
     }

@@ -60,6 +60,26 @@ private let weights: [Float] = [1, 5, 3, 7]
 /// (g0 + g1) + g2: the tree over three slots.
 private func treeSum(_ g: [[Float]]) -> [Float] { g[0].indices.map { (g[0][$0] + g[1][$0]) + g[2][$0] } }
 
+/// A step of three cases asks for each once the one before is gone, and for none twice; the bits are those of cases that
+/// were there from the beginning.
+private func expectOneAfterTheOther<Program>(_ make: () -> Looped<Program>) throws {
+  let lazy = make(), whole = make()
+  weak var last: Buffer?
+  var asked: [Int] = []
+  let batch = Batch(count: 3, filled: 3, rate: 1e-3) { i in
+    #expect(last == nil, "case \(i - 1) is still there")
+    let item = makeCase(i)
+    last = item.images.buffer
+    asked.append(i)
+    return item
+  }
+  let loss = try lazy.loop.run(batch).means.loss
+  #expect(asked == [0, 1, 2] && last == nil)
+  #expect(lazy.loop.dataWait > 0)
+  #expect(try loss == whole.run((0..<3).map(makeCase)).loss)
+  #expect(firstDifference(lazy.p.array, whole.p.array) == nil)
+}
+
 @Suite struct TrainingPretrainingStepTests {
   private let network = UNet(inputs: 3, k: 1)
 
@@ -105,6 +125,8 @@ private func treeSum(_ g: [[Float]]) -> [Float] { g[0].indices.map { (g[0][$0] +
     #expect(one.0 == two.0 && firstDifference(one.1, two.1) == nil && one.2 == two.2)
   }
 
+  @Test func casesComeOneAfterTheOther() throws { try expectOneAfterTheOther { step(slots: 3) } }
+
   /// The rate is the trainer's, whatever the method.
   @Test func aRateOfNothingChangesNothing() throws {
     let step = step(slots: 1), before = step.p.array
@@ -143,6 +165,8 @@ private func treeSum(_ g: [[Float]]) -> [Float] { g[0].indices.map { (g[0][$0] +
           lambda: lambda, gate: gate, classWeights: weights, optimiser: .init(beta1: 0.5, beta2: 0.999)),
         size: size, dropout: dropout, teacherDropout: true, .single(slots), workers), slots: slots)
   }
+
+  @Test func casesComeOneAfterTheOther() throws { try expectOneAfterTheOther { step(slots: 3) } }
 
   /// So the control needs neither teacher nor discriminator.
   @Test func withoutTheAdversarialTermTheStudentTrainsOn() throws {

@@ -63,7 +63,9 @@ final class WindowOrder: CaseOrder {
       + max(0, done - whole) * rounds.rest
   }
 
-  func load(_ epoch: Int, _ step: Int, slot: Int, note: (String) -> Void) throws -> SlotCase {
+  func load(_ epoch: Int, _ step: Int, slot: Int, of run: Range<Int>, note: (String) -> Void) throws
+    -> SlotCase
+  {
     let stream: Stream
     if let known = streams[slot], known.epoch == epoch {
       stream = known
