@@ -68,4 +68,39 @@ extension Communicator {
       try messages.complete()
     }
   }
+
+  /// Brings `range` of a vector that rank `root` has to the ranks that own its parts: `gather`'s way back.
+  ///
+  /// - Parameters:
+  ///   - source: on the root, the numbers: `[range.count]`, memory that stays until this returns. Nil on others.
+  ///   - own: where this rank's numbers of a range that it owns as a whole go, in memory that stays until this returns.
+  package func scatter(
+    _ range: Range<Int>, of shards: Shards, from source: UnsafeBufferPointer<Float>?,
+    into own: (Range<Int>) -> UnsafeMutableBufferPointer<Float>, root: Int = 0
+  ) throws(MPIError) {
+    // The caller keeps both until this returns.
+    let source = unsafe source.map { unsafe VectorView(reading: $0) }
+    func view(_ part: Range<Int>) -> VectorView<Float> { unsafe VectorView(own(part)) }
+    try perform { () throws(MPIError) in
+      var messages = Messages(self)
+      for bucket in shards.buckets where bucket.overlaps(range) {
+        for owner in 0..<size {
+          let part = shards.shard(of: bucket, rank: owner).clamped(to: range)
+          if part.isEmpty || (rank != root && rank != owner) { continue }
+          if rank == root {
+            guard let source else { preconditionFailure("no source on the root") }
+            let section = source[part.lowerBound - range.lowerBound..<part.upperBound - range.lowerBound]
+            if owner == root {
+              view(part).copy(section)
+            } else {
+              try messages.send(section, to: owner)
+            }
+          } else {
+            try messages.receive(into: view(part), from: root)
+          }
+        }
+      }
+      try messages.complete()
+    }
+  }
 }

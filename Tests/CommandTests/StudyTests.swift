@@ -95,6 +95,31 @@ extension Commands {
       try Fixture.expectResults(run)
     }
 
+    private static let canTrace = (try? Job(["strace", "-o", "/dev/null", "true"]).outcome().code) == 0
+
+    /// The others get what they need from rank 0: a stage's own checkpoint, and the networks that it is built on.
+    @Test(.enabled(if: canTrace, "no process can be traced here"))
+    func rankZeroAloneOpensCheckpoints() throws {
+      let folder = try Scratch(), run = try folder.copy(Fixture.run(), "run"), trace = folder / "trace"
+      let last = "hadnet/checkpoints/epoch-0002"
+      try FileManager.default.removeItem(atPath: "\(run)/\(last)")
+      let train = [
+        Program.path, "train", try Fixture.recipe(), "--data", try Fixture.data(), "--run", run, "--stage",
+        "hadnet",
+        "--quiet", "--threads", "1", "--set", "hadnet.gate=0.5", "--resume",
+      ]
+      let strace = ["strace", "-f", "-e", "trace=/open", "-o", trace]
+      let outcome = try Job(
+        ["\(Program.root)/scripts/mpirun", "-n", "1"] + train + [":", "-n", "1"] + strace + train
+      ).outcome()
+      #expect(outcome.code == 0, "\(outcome.errors)")
+      let opened = try text(trace).split(separator: "\n")
+      #expect(opened.contains { $0.contains(".case") })
+      let checkpoints = opened.filter { $0.contains("/checkpoints") || $0.contains(".safetensors") }
+      #expect(checkpoints.isEmpty, "\(checkpoints.joined(separator: "\n"))")
+      try expectSame("\(Fixture.run())/\(last)", "\(run)/\(last)")
+    }
+
     @Test func stageAfterStageEqualsTheStudy() throws {
       let folder = try Scratch(), run = folder / "run"
       func train(_ stage: String) throws -> Outcome {

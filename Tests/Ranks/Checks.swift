@@ -199,8 +199,8 @@ func checkLibrarySums(_ communicator: Communicator) throws {
   }
 }
 
-/// A vector that lies over the ranks reaches one of them, whatever range of it is asked for; each is asked only for
-/// what it owns.
+/// A vector that lies over the ranks reaches one of them, whatever range of it is asked for, and the way back; each is
+/// asked only for what it owns.
 func checkShards(_ communicator: Communicator) throws {
   let rank = communicator.rank, size = communicator.size
   for (count, bucketLength) in [
@@ -227,6 +227,17 @@ func checkShards(_ communicator: Communicator) throws {
             try expect(
               "\(what): rank \(rank), which owns \(owned), was asked for \(asked)",
               asked.allSatisfy { part in owned.contains { $0.clamped(to: part) == part } })
+          }
+        }
+        let source = rank == root ? range.map { Float($0 % 8191) } : []
+        try withVector(source) { source in
+          try withVector([Float](repeating: -1, count: count)) { own in
+            try communicator.scatter(
+              range, of: shards, from: rank == root ? UnsafeBufferPointer(source) : nil,
+              into: { UnsafeMutableBufferPointer(rebasing: own[$0]) }, root: root)
+            var expected = [Float](repeating: -1, count: count)
+            for part in owned { for i in part.clamped(to: range) { expected[i] = Float(i % 8191) } }
+            try expect("\(what), the way back", Array(own), expected)
           }
         }
       }

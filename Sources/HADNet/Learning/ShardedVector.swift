@@ -36,13 +36,18 @@ public final class ShardedVector {
     return UnsafeMutableBufferPointer(rebasing: buffer.values[start..<start + range.count])
   }
 
-  /// Fills this rank's shards from a file.
-  func read(_ prefix: String, from file: Safetensors) throws {
-    try file.read(prefix, layout) { range, bytes in
-      for part in parts where part.range.overlaps(range) {
-        let common = part.range.clamped(to: range), first = 4 * (common.lowerBound - range.lowerBound)
-        UnsafeMutableRawBufferPointer(own(common))
-          .copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[first..<first + 4 * common.count]))
+  /// Fills the shards of all ranks from the tensors PREFIX + name of a file that rank 0 alone has: they leave it a
+  /// piece at a time. All ranks together.
+  func read(_ prefix: String, from file: Safetensors?, over communicator: Communicator) throws {
+    let pieceLength = Safetensors.Draft.pieceLength
+    try file?.check(prefix, layout)
+    let piece = Buffer(zeros: communicator.rank == 0 ? min(layout.count, pieceLength) : 0)
+    for start in stride(from: 0, to: layout.count, by: pieceLength) {
+      let range = start..<min(start + pieceLength, layout.count)
+      let source = file.map { _ in UnsafeMutableBufferPointer(rebasing: piece.values[..<range.count]) }
+      if let file, let source { try file.copy(prefix, layout, range, to: source) }
+      try communicator.scatter(range, of: shards, from: source.map { UnsafeBufferPointer($0) }) {
+        self.own($0)
       }
     }
   }
@@ -60,5 +65,13 @@ public final class ShardedVector {
         into: communicator.rank == 0 ? target : nil)
       return target
     }
+  }
+}
+
+extension Communicator {
+  /// Copies rank 0's numbers over those of the same vector on all other ranks.
+  func broadcast(_ vector: ParameterVector) throws(MPIError) {
+    var values = vector.values.mutableSpan
+    try broadcast(&values)
   }
 }

@@ -105,11 +105,12 @@ public struct Model {
   ///
   /// - Parameter isVerified: whether a file without the hash of its fields and numbers is refused: nothing else tells
   ///   whether its ceiling, for example, is the one it was trained with.
+  /// - Parameter isKnown: whether its bytes are known to be those that were written, and not hashed again.
   ///
   /// Throws `.missing` where there is none, `.invalid` where the file is damaged, no model, or of a network that this
   /// machine has no memory for.
-  package init(file path: String, isVerified: Bool = true) throws {
-    let file = try Safetensors(path: path, isSealed: isVerified)
+  package init(file path: String, isVerified: Bool = true, isKnown: Bool = false) throws {
+    let file = try Safetensors(path: path, isSealed: isVerified, isKnown: isKnown)
     func fact(_ key: String) throws -> String {
       guard let value = file.metadata[key] else {
         throw Fault(.invalid, "\(path): no model file of this program: its metadata lack \(key)")

@@ -1,3 +1,4 @@
+import Compute
 import Files
 import Foundation
 import Networks
@@ -214,6 +215,11 @@ public struct Checkpoint: Sendable {
   public init(_ folder: String, of stage: Method? = nil) throws {
     try self.init(stateOf: folder, stage)
     for name in facts.keys.sorted() { try check(name) }
+  }
+
+  /// One of its files. They were hashed with the checkpoint, and are not again.
+  func file(_ name: String, isSealed: Bool = false) throws -> Safetensors {
+    try Safetensors(path: "\(folder)/\(name)", isSealed: isSealed, isKnown: true)
   }
 
   private func check(_ name: String) throws {

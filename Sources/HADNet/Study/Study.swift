@@ -96,13 +96,12 @@ public struct Study {
 
   private func evaluate(_ stage: Method) throws {
     let ids = Study.judged(data.split)
-    let (best, checkpoint) = try communicator.rootFirst {
-      let best = try run.best(stage)
-      return (best, try Checkpoint(best, of: stage))
-    }
+    let best = try communicator.rootFirst { try run.best(stage) }
+    let fingerprint = try communicator.broadcast(
+      communicator.rank == 0 ? try Checkpoint(best, of: stage).fingerprint : "")
     let settings = stage.hasDropout && recipe.network.dropout > 0 ? recipe.uncertainty : .init(samples: 0)
     let source = EvaluationSource(
-      network: checkpoint.fingerprint, settings: "\(settings)", cases: judgedContents
+      network: fingerprint, settings: "\(settings)", cases: judgedContents
     ).text
     let mark = run.source(stage)
     let isDone = try communicator.all(

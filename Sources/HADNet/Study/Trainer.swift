@@ -104,9 +104,8 @@ public final class Trainer {
     }
     var origin = Checkpoint.Origin(cases: data.contents(data.split.train + data.split.validation))
     for earlier in stage.needs {
-      origin.networks[earlier.rawValue] = try communicator.rootFirst {
-        try Checkpoint.facts(of: try run.best(earlier), earlier).fingerprint
-      }
+      origin.networks[earlier.rawValue] = try communicator.broadcast(
+        communicator.rank == 0 ? try Checkpoint.facts(of: try run.best(earlier), earlier).fingerprint : "")
     }
     self.origin = origin
     let setup = try stage.make(
@@ -177,25 +176,28 @@ public final class Trainer {
     return state
   }
 
-  /// Rank 0 looks for the newest good checkpoint and whether it may be taken, all ranks read it.
+  /// Rank 0 looks for the newest good checkpoint and whether it may be taken. It alone reads it: the others get the state
+  /// and the parameters from it, and each its shards of the moments.
   private func takeUp(epochs: Int, resume: Bool) throws {
-    let found = try communicator.broadcast(communicator.rank == 0 ? try newest(epochs, resume) : "")
-    guard !found.isEmpty else { return }
-    state = try Checkpoint(found, of: stage).state
+    let found = communicator.rank == 0 ? try newest(epochs, resume) : nil
+    let text = try communicator.broadcast(try found.map { [UInt8](try JSONEncoder().encode($0.state)) } ?? [])
+    guard !text.isEmpty else { return }
+    state = try found?.state ?? JSONDecoder().decode(TrainingState.self, from: Data(text))
     for learner in program.learners {
-      try Safetensors(path: "\(found)/\(learner.name).safetensors", isSealed: true).read("", into: learner.p)
+      try found?.file("\(learner.name).safetensors", isSealed: true).read("", into: learner.p)
+      try communicator.broadcast(learner.p)
       learner.optimiser.updates = state.updates[learner.name] ?? 0
     }
-    let moments = try Safetensors(path: "\(found)/\(Trainer.momentsFile)")
-    for (prefix, vector) in self.moments { try vector.read(prefix, from: moments) }
+    let moments = try found?.file(Trainer.momentsFile)
+    for (prefix, vector) in self.moments { try vector.read(prefix, from: moments, over: communicator) }
   }
 
-  /// The folder of the newest good checkpoint, if it may be taken, else none: with what a kill has kept from being
-  /// made of it. Rank 0 only.
-  private func newest(_ epochs: Int, _ resume: Bool) throws -> String {
+  /// The newest good checkpoint, if it may be taken, with what a kill has kept from being made of it; else nil. Rank 0
+  /// only.
+  private func newest(_ epochs: Int, _ resume: Bool) throws -> Checkpoint? {
     let checkpoints = run.checkpoints(stage), warn = { self.tell(.warning($0)) }
     try checkpoints.tidy(warn: warn)
-    guard let newest = try checkpoints.newest(warn: warn) else { return "" }
+    guard let newest = try checkpoints.newest(warn: warn) else { return nil }
     guard newest.recipe == recipe.fingerprint else {
       throw Fault(.recipe, "\(newest.folder) was made with another recipe than \(run.recipe)")
     }
@@ -207,7 +209,7 @@ public final class Trainer {
           "\(stage.title) is stale: it was built on another \(other.title) than the run's best; it is trained anew"
         ))
       try FileManager.default.removeItem(atPath: checkpoints.path)
-      return ""
+      return nil
     }
     guard resume || newest.state.epoch >= epochs else {
       throw Fault(
@@ -229,7 +231,7 @@ public final class Trainer {
     try checkData(newest)
     try checkpoints.relink(newest.state, warn: warn)
     try Trainer.writeHistory(newest.state, to: run.history(stage))
-    return newest.folder
+    return newest
   }
 
   /// What keeps a state from being one of this stage's; nil: nothing.

@@ -36,27 +36,45 @@ package struct Safetensors: Sendable {
   package let metadata: [String: String]
   private let data: Data
   private let start: Int
+  /// Whether `data` is the file itself.
+  private let isMapped: Bool
 
   /// Reads a file. Throws `.missing` if there is none and `.invalid` if it is damaged.
   ///
-  /// - Parameter isSealed: whether a file without the hash of all that is in it is refused, which tells a damaged one.
-  package init(path: String, isSealed: Bool = false) throws {
+  /// - Parameters:
+  ///   - isSealed: whether a file without the hash of all that is in it is refused, which tells a damaged one.
+  ///   - isKnown: whether its bytes are known to be those that were written, and not hashed again.
+  package init(path: String, isSealed: Bool = false, isKnown: Bool = false) throws {
     guard FileManager.default.fileExists(atPath: path) else {
       throw Fault(.missing, "\(path): no such file")
     }
-    let data: Data
-    do {
-      data = try Data(contentsOf: URL(fileURLWithPath: path), options: .alwaysMapped)
-    } catch {
+    let mapped = Safetensors.mapped(path)
+    guard let data = mapped ?? (try? Data(contentsOf: URL(fileURLWithPath: path))) else {
       throw Fault(.storage, "\(path) cannot be read")
     }
-    try self.init(data, path: path, isSealed: isSealed)
+    try self.init(data, path: path, isSealed: isSealed, isKnown: isKnown, isMapped: mapped != nil)
+  }
+
+  /// A file's bytes, which come from it as they are read; nil where it can't be mapped, as a pipe or an empty file.
+  private static func mapped(_ path: String) -> Data? {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { return nil }
+    defer { close(descriptor) }
+    var status = stat()
+    guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_size > 0,
+      let memory = mmap(nil, Int(status.st_size), PROT_READ, MAP_PRIVATE, descriptor, 0), memory != MAP_FAILED
+    else { return nil }
+    let data = Data(bytesNoCopy: memory, count: Int(status.st_size), deallocator: .unmap)
+    // A copy would be no mapping.
+    return data.withUnsafeBytes { $0.baseAddress == UnsafeRawPointer(memory) } ? data : nil
   }
 
   /// The longest header: thousands of tensors, and yet no more memory than a small machine has.
   private static let headerLimit = 1 << 22
 
-  init(_ data: Data, path: String, isSealed: Bool = false) throws {
+  init(_ data: Data, path: String, isSealed: Bool = false, isKnown: Bool = false, isMapped: Bool = false)
+    throws
+  {
     func damaged(_ why: String) -> Fault {
       Fault(.invalid, "\(path): \(why); the file is damaged or is no safetensors file")
     }
@@ -117,11 +135,7 @@ package struct Safetensors: Sendable {
     unused += available - end
     guard unused == 0 else { throw damaged("\(unused) bytes belong to no tensor") }
     if let hash = metadata[Safetensors.hashKey] {
-      let start = start, running = ContentHash.Running()
-      Safetensors.fields(metadata, Safetensors.inOrder(entries).map { ($0, $1.element, $1.extents) })
-        .withUnsafeBytes(running.update)
-      data.withUnsafeBytes { running.update(UnsafeRawBufferPointer(rebasing: $0[start...])) }
-      guard hash == running.text else {
+      guard isKnown || hash == Safetensors.hash(metadata, entries, data, from: start) else {
         throw damaged("its fields and numbers are not those that were written")
       }
     } else if isSealed {
@@ -130,6 +144,7 @@ package struct Safetensors: Sendable {
         "\(path): no \(Safetensors.hashKey) in its metadata, the hash that tells a damaged file: this program did not "
           + "write it (predict --unverified takes it)")
     }
+    self.isMapped = isMapped
     self.path = path
     self.entries = entries
     self.metadata = metadata
@@ -142,6 +157,16 @@ package struct Safetensors: Sendable {
       ($0.value.range.lowerBound, $0.value.range.upperBound, $0.key)
         < ($1.value.range.lowerBound, $1.value.range.upperBound, $1.key)
     }
+  }
+
+  /// The hash of fields and of the numbers, which begin at byte `start`.
+  private static func hash(
+    _ metadata: [String: String], _ entries: [String: Entry], _ data: Data, from start: Int
+  ) -> String {
+    let running = ContentHash.Running()
+    fields(metadata, inOrder(entries).map { ($0, $1.element, $1.extents) }).withUnsafeBytes(running.update)
+    data.withUnsafeBytes { running.update(UnsafeRawBufferPointer(rebasing: $0[start...])) }
+    return running.text
   }
 
   /// What the hash covers before the numbers, whatever the header looks like: all metadata but the hash itself by their
@@ -233,27 +258,36 @@ package struct Safetensors: Sendable {
   /// Fills `vector` from the tensors PREFIX + name of its layout. Throws `.invalid` where one is missing or has
   /// another shape.
   package func read(_ prefix: String, into vector: ParameterVector) throws {
-    try read(prefix, vector.layout) { range, bytes in
-      UnsafeMutableRawBufferPointer(UnsafeMutableBufferPointer(rebasing: vector.values[range]))
-        .copyMemory(from: bytes)
+    try check(prefix, vector.layout)
+    try copy(prefix, vector.layout, 0..<vector.layout.count, to: vector.values)
+  }
+
+  /// Copies a range of the layout's vector, `[range.count]`, from the tensors PREFIX + name, which `check` has found.
+  package func copy(
+    _ prefix: String, _ layout: ParameterLayout, _ range: Range<Int>,
+    to target: UnsafeMutableBufferPointer<Float>
+  ) throws {
+    precondition(target.count == range.count, "\(range) into \(target.count) numbers")
+    for parameter in layout.parameters where parameter.range.overlaps(range) {
+      let common = parameter.range.clamped(to: range), entry = try entry(prefix + parameter.name, .float32)
+      let first = start + entry.range.lowerBound + 4 * (common.lowerBound - parameter.range.lowerBound)
+      let place = common.lowerBound - range.lowerBound
+      data.withUnsafeBytes { raw in
+        UnsafeMutableRawBufferPointer(
+          UnsafeMutableBufferPointer(rebasing: target[place..<place + common.count])
+        )
+        .copyMemory(from: UnsafeRawBufferPointer(rebasing: raw[first..<first + 4 * common.count]))
+        if isMapped { Safetensors.letGo(first..<first + 4 * common.count, of: raw) }
+      }
     }
   }
 
-  /// Gives `take` the numbers of each stretch that the tensors PREFIX + name of a layout hold, with its place in the
-  /// layout's vector; checked as by `read`.
-  package func read(
-    _ prefix: String, _ layout: ParameterLayout, _ take: (Range<Int>, UnsafeRawBufferPointer) -> Void
-  ) throws {
-    try check(prefix, layout)
-    for parameter in layout.parameters {
-      let entry = try entry(prefix + parameter.name, .float32)
-      data.withUnsafeBytes { raw in
-        take(
-          parameter.range,
-          UnsafeRawBufferPointer(
-            rebasing: raw[(start + entry.range.lowerBound)..<(start + entry.range.upperBound)]))
-      }
-    }
+  /// Gives back the memory of a mapped file's bytes, by whole pages: whoever wants them again gets them from the file.
+  private static func letGo(_ range: Range<Int>, of file: UnsafeRawBufferPointer) {
+    let page = Int(getpagesize()), first = (range.lowerBound + page - 1) / page, end = range.upperBound / page
+    guard first < end, let base = file.baseAddress else { return }
+    madvise(
+      UnsafeMutableRawPointer(mutating: base) + first * page, (end - first) * page, Int32(MADV_DONTNEED))
   }
 
   /// A vector of a layout's numbers, to be written under names with a prefix.
