@@ -33,11 +33,14 @@ public struct Fault: Error, CustomStringConvertible, Equatable, Sendable {
       .map { Fault.bounded(String($0)) }.joined(separator: "\n")
   }
 
-  /// A line without words that no path and no sentence has, nor more of them than a person reads.
+  /// A line without words that no sentence has, nor more of them than a person reads. Of a path, which a person may need
+  /// as it is, nothing is cut before 300 characters.
   private static func bounded(_ line: String) -> String {
-    if line.utf8.count <= 300 { return line }
+    if line.utf8.count <= 80 { return line }
     let words = line.split(separator: " ", omittingEmptySubsequences: false).map { word in
-      word.unicodeScalars.count > 300 ? excerpt(String(word)) : String(word)
+      guard word.unicodeScalars.count > (word.contains("/") ? 300 : 80) else { return String(word) }
+      // What follows the word is the sentence's.
+      return excerpt(String(word)) + (word.last.map { ":;,".contains($0) ? String($0) : "" } ?? "")
     }
     return excerpt(words.joined(separator: " "), limit: 2000)
   }
