@@ -67,7 +67,7 @@ import Testing
       fault { _ = try Model.load(folder) }
         == Fault(
           .missing,
-          "\(folder): no trained network is in this folder, such as teacher.safetensors"
+          "\(folder): none of teacher.safetensors, student.safetensors and network.safetensors is in this folder"
         ))
     #expect(
       fault { _ = try Model.load(scratch.file("c")) }

@@ -269,13 +269,15 @@ extension Model {
       return try Model(file: try Checkpoint.network(in: path, of: stage))
     }
     // Taken out of its checkpoint: the file itself says what it is. What learns from another comes before it.
+    let files = Method.networks.map { "\($0).safetensors" }
     guard
-      let file = Method.networks.reversed().map({ "\(path)/\($0).safetensors" })
+      let file = files.reversed().map({ "\(path)/\($0)" })
         .first(where: FileManager.default.fileExists(atPath:))
     else {
       throw Fault(
         .missing,
-        "\(path): no trained network is in this folder, such as \(Method.networks[0]).safetensors")
+        "\(path): none of \(files.dropLast().joined(separator: ", ")) and \(files.last ?? "") is in this folder"
+      )
     }
     return try Model(file: file, isVerified: isVerified)
   }

@@ -293,10 +293,10 @@ public final class Trainer {
       let place = "\(stage.title), epoch \(epoch + 1), step \(step + 1) of \(steps)"
       let filled = cases.filled(epoch, step)
       let mine = slots.run(of: communicator.rank, filled: filled)
-      // The case under way.
-      var current: String?
+      // The cases so far, the last one under way: a fault at the end of the step may be of any.
+      var seen: [String] = []
       workers.onPhase = { [communicator] phase in
-        communicator.courier?.note("\(place): \(phase.rawValue)" + (current.map { ", \($0)" } ?? ""))
+        communicator.courier?.note("\(place): \(phase.rawValue)" + seen.map { ", \($0)" }.joined())
       }
       defer { workers.onPhase = nil }
       let exposedBefore = self.step.exposed, dataWaitBefore = self.step.dataWait, sentBefore = bytesSent
@@ -307,7 +307,7 @@ public final class Trainer {
         let item = try cases.load(epoch, step, slot: mine.lowerBound + i, of: mine) {
           self.note("\(place): \($0)")
         }
-        current = item.id
+        seen.append(item.id)
         return item
       }
       let (means, stops) = try self.step.run(batch)
