@@ -34,6 +34,14 @@ package struct Shards: Equatable, Sendable {
 }
 
 extension Communicator {
+  /// The parts of `range` that this rank sends or receives where they go to rank `root` or come from it, with their owners,
+  /// in the order that all ranks have.
+  private func parts(of range: Range<Int>, in shards: Shards, root: Int) -> [(part: Range<Int>, owner: Int)] {
+    shards.buckets.filter { $0.overlaps(range) }.flatMap { bucket in
+      (0..<size).map { (shards.shard(of: bucket, rank: $0).clamped(to: range), $0) }
+    }.filter { part, owner in !part.isEmpty && (rank == root || rank == owner) }
+  }
+
   /// Brings `range` of a vector that lies over the ranks to rank `root`.
   ///
   /// - Parameters:
@@ -48,21 +56,17 @@ extension Communicator {
     func view(_ part: Range<Int>) -> VectorView<Float> { unsafe VectorView(reading: own(part)) }
     try perform { () throws(MPIError) in
       var messages = Messages(self)
-      for bucket in shards.buckets where bucket.overlaps(range) {
-        for owner in 0..<size {
-          let part = shards.shard(of: bucket, rank: owner).clamped(to: range)
-          if part.isEmpty || (rank != root && rank != owner) { continue }
-          if rank == root {
-            guard let target else { preconditionFailure("no target on the root") }
-            let section = target[part.lowerBound - range.lowerBound..<part.upperBound - range.lowerBound]
-            if owner == root {
-              section.copy(view(part))
-            } else {
-              try messages.receive(into: section, from: owner)
-            }
-          } else {
-            try messages.send(view(part), to: root)
-          }
+      for (part, owner) in parts(of: range, in: shards, root: root) {
+        guard rank == root else {
+          try messages.send(view(part), to: root)
+          continue
+        }
+        guard let target else { preconditionFailure("no target on the root") }
+        let section = target[part.lowerBound - range.lowerBound..<part.upperBound - range.lowerBound]
+        if owner == root {
+          section.copy(view(part))
+        } else {
+          try messages.receive(into: section, from: owner)
         }
       }
       try messages.complete()
@@ -83,21 +87,17 @@ extension Communicator {
     func view(_ part: Range<Int>) -> VectorView<Float> { unsafe VectorView(own(part)) }
     try perform { () throws(MPIError) in
       var messages = Messages(self)
-      for bucket in shards.buckets where bucket.overlaps(range) {
-        for owner in 0..<size {
-          let part = shards.shard(of: bucket, rank: owner).clamped(to: range)
-          if part.isEmpty || (rank != root && rank != owner) { continue }
-          if rank == root {
-            guard let source else { preconditionFailure("no source on the root") }
-            let section = source[part.lowerBound - range.lowerBound..<part.upperBound - range.lowerBound]
-            if owner == root {
-              view(part).copy(section)
-            } else {
-              try messages.send(section, to: owner)
-            }
-          } else {
-            try messages.receive(into: view(part), from: root)
-          }
+      for (part, owner) in parts(of: range, in: shards, root: root) {
+        guard rank == root else {
+          try messages.receive(into: view(part), from: root)
+          continue
+        }
+        guard let source else { preconditionFailure("no source on the root") }
+        let section = source[part.lowerBound - range.lowerBound..<part.upperBound - range.lowerBound]
+        if owner == root {
+          view(part).copy(section)
+        } else {
+          try messages.send(section, to: owner)
         }
       }
       try messages.complete()

@@ -38,7 +38,7 @@ package enum LabelConvention: String, Codable, Sendable {
     self = caseName.lowercased().hasPrefix("brats-") ? .brats2023 : .brats2019
   }
 
-  /// Those of some names that begin with `BraTS-` and are not known to be glioma, by `BraTS-XXX`: in other diseases'
+  /// Those of some names that begin with `BraTS-` and are not known to be glioma, by the family (`BraTS-PED`): in other diseases'
   /// sets the same values mean other things.
   static func foreign(_ caseNames: [String]) -> [String: [String]] {
     var foreign: [String: [String]] = [:]

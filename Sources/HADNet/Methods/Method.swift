@@ -143,6 +143,9 @@ struct MethodContext {
 
   func settings<Settings>(_ section: Section<Settings>) -> Settings { section.settings(settings) }
 
+  /// What a slot holds where a method does not choose it: a whole case.
+  var itemSize: Size { slotSize ?? size }
+
   var dropout: StepDropout { StepDropout(probability: networks.dropout, seed: seed) }
 
   /// Whole cases in an order of each epoch's own, changed by `augment`.

@@ -53,6 +53,25 @@ struct Looped<Program: TrainingProgram> {
   }
 }
 
+extension Looped {
+  /// Expects a case with such a voxel to be named, and nothing to be updated.
+  func expectEndBeforeTheUpdate(
+    _ item: SlotCase, nanAt index: Int, sourceLocation: SourceLocation = #_sourceLocation
+  ) {
+    let before = p.array
+    item.images.base[index] = .nan
+    #expect(
+      fault { try run([item]) }
+        == Fault(
+          .other,
+          "the loss is not a number in a step with slot 0 (case 0); the last checkpoint is good: look at the case and run "
+            + "again with --resume, or choose another --run for a recipe with a lower rate"),
+      sourceLocation: sourceLocation)
+    #expect(
+      firstDifference(p.array, before) == nil && optimiser.updates == 0, sourceLocation: sourceLocation)
+  }
+}
+
 let someDropout = StepDropout(probability: 0.2, seed: 1), noDropout = StepDropout(probability: 0, seed: 1)
 
 private let weights: [Float] = [1, 5, 3, 7]
@@ -135,16 +154,7 @@ private func expectOneAfterTheOther<Program>(_ make: () -> Looped<Program>) thro
   }
 
   @Test func aLossThatIsNoNumberEndsTheRunBeforeTheUpdate() throws {
-    let step = step(slots: 1, dropout: noDropout), item = makeCase(0), before = step.p.array
-    item.images.base[0] = .nan
-    let found = fault { try step.run([item]) }
-    #expect(
-      found
-        == Fault(
-          .other,
-          "the loss is not a number in a step with slot 0 (case 0); the last checkpoint is good: look at the case and run "
-            + "again with --resume, or choose another --run for a recipe with a lower rate"))
-    #expect(firstDifference(step.p.array, before) == nil && step.optimiser.updates == 0)
+    step(slots: 1, dropout: noDropout).expectEndBeforeTheUpdate(makeCase(0), nanAt: 0)
   }
 }
 

@@ -24,28 +24,19 @@ public struct Distillation: Equatable, Sendable {
 
 extension Distillation: RecipeSection {
   public mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
-    try v.value("epochs", &epochs, .whole(1...1_000_000))
-    try v.value("rate", &rate, .number(above: 0, to: 1))
-    try v.value("beta1", &beta1, .number(from: 0, below: 1))
-    try v.value("beta2", &beta2, .number(from: 0, below: 1))
-    try v.value("epsilon", &epsilon, .number(above: 0, to: 1))
+    try visitTraining(&v)
     try v.value("lambda", &lambda, .number(from: 0, to: 1000))
     try v.value("gate", &gate, .number(from: 0, to: 1))
     try v.value("teacher_dropout", &teacherDropout, .flag)
     try v.value("class_weights", &classWeights, .orNull(.weights, "those of data"))
-    try v.value("validation_interval", &validationInterval, .whole(1...1_000_000))
+    try visitValidation(&v)
   }
 }
 
-extension Distillation: MethodSettings {
-  public var epochCount: Int? {
-    get { epochs }
-    set { epochs = newValue ?? epochs }
-  }
-
+extension Distillation: EpochSettings {
   public var schedule: Schedule {
     Schedule(
-      rate: rate, optimiser: .init(beta1: beta1, beta2: beta2, epsilon: epsilon),
+      rate: rate, optimiser: adam(),
       validationInterval: validationInterval)
   }
 
@@ -81,7 +72,7 @@ extension Method {
       let weights = settings.classWeights(context.data)
       let step = PretrainingStep(
         "student", student.network, .withoutContrast, student.p, settings.schedule.optimiser,
-        size: context.slotSize ?? context.size, dropout: context.dropout, weights: { _ in weights },
+        size: context.itemSize, dropout: context.dropout, weights: { _ in weights },
         context.layout, context.workers)
       return MethodSetup(program: step, cases: { context.cases(settings.epochs) }, facts: context.facts)
     })
@@ -104,7 +95,7 @@ extension Method {
           .init(
             lambda: Float(settings.lambda), gate: settings.gate,
             classWeights: settings.classWeights(context.data), optimiser: settings.schedule.optimiser),
-          size: context.slotSize ?? context.size, dropout: context.dropout,
+          size: context.itemSize, dropout: context.dropout,
           teacherDropout: settings.teacherDropout, context.layout, context.workers)
         return MethodSetup(program: step, cases: { context.cases(settings.epochs) }, facts: context.facts)
       })

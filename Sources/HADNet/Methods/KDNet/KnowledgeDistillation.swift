@@ -28,29 +28,20 @@ public struct KnowledgeDistillation: Equatable, Sendable {
 
 extension KnowledgeDistillation: RecipeSection {
   public mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
-    try v.value("epochs", &epochs, .whole(1...1_000_000))
-    try v.value("rate", &rate, .number(above: 0, to: 1))
-    try v.value("beta1", &beta1, .number(from: 0, below: 1))
-    try v.value("beta2", &beta2, .number(from: 0, below: 1))
-    try v.value("epsilon", &epsilon, .number(above: 0, to: 1))
+    try visitTraining(&v)
     try v.section("plateau", &plateau)
     try v.value("temperature", &temperature, .number(above: 0, to: 1000))
     try v.value("lambda", &lambda, .number(from: 0, to: 1))
     try v.value("alpha", &alpha, .number(from: 0, to: 100_000))
     try v.value("flip", &flip, .number(from: 0, to: 1))
-    try v.value("validation_interval", &validationInterval, .whole(1...1_000_000))
+    try visitValidation(&v)
   }
 }
 
-extension KnowledgeDistillation: MethodSettings {
-  public var epochCount: Int? {
-    get { epochs }
-    set { epochs = newValue ?? epochs }
-  }
-
+extension KnowledgeDistillation: EpochSettings {
   public var schedule: Schedule {
     Schedule(
-      rate: rate, optimiser: .init(beta1: beta1, beta2: beta2, epsilon: epsilon),
+      rate: rate, optimiser: adam(),
       validationInterval: validationInterval, plateau: plateau, plateauFollows: .loss)
   }
 }
@@ -74,7 +65,7 @@ extension Method {
         .init(
           temperature: settings.temperature, lambda: settings.lambda, alpha: settings.alpha,
           optimiser: settings.schedule.optimiser),
-        size: context.slotSize ?? context.size, dropout: context.dropout, context.layout, context.workers)
+        size: context.itemSize, dropout: context.dropout, context.layout, context.workers)
       let mirror = MirrorAugmentation(flip: settings.flip)
       return MethodSetup(
         program: step,

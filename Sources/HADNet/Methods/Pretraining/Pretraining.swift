@@ -42,17 +42,13 @@ public struct AugmentationSettings: Equatable, Sendable {
 
 extension Pretraining: RecipeSection {
   public mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
-    try v.value("epochs", &epochs, .whole(1...1_000_000))
-    try v.value("rate", &rate, .number(above: 0, to: 1))
-    try v.value("beta1", &beta1, .number(from: 0, below: 1))
-    try v.value("beta2", &beta2, .number(from: 0, below: 1))
-    try v.value("epsilon", &epsilon, .number(above: 0, to: 1))
+    try visitTraining(&v)
     try v.value("decay", &decay, .number(from: 0, to: 1))
     try v.section("plateau", &plateau)
     try v.value("class_weight_decay", &classWeightDecay, .number(above: 0, to: 1))
     try v.value("class_weight_floor", &classWeightFloor, .number(from: 0, to: 1e6))
     try v.section("augmentation", &augmentation)
-    try v.value("validation_interval", &validationInterval, .whole(1...1_000_000))
+    try visitValidation(&v)
   }
 }
 
@@ -67,15 +63,10 @@ extension AugmentationSettings: RecipeSection {
   }
 }
 
-extension Pretraining: MethodSettings {
-  public var epochCount: Int? {
-    get { epochs }
-    set { epochs = newValue ?? epochs }
-  }
-
+extension Pretraining: EpochSettings {
   public var schedule: Schedule {
     Schedule(
-      rate: rate, optimiser: .init(beta1: beta1, beta2: beta2, epsilon: epsilon, decay: decay),
+      rate: rate, optimiser: adam(decay: decay),
       validationInterval: validationInterval, plateau: plateau)
   }
 }
@@ -105,7 +96,7 @@ extension Method {
           context.data.startWeights, decay: settings.classWeightDecay, floor: settings.classWeightFloor)
         let step = PretrainingStep(
           section.key, network, inputs, network.initialParameters(seed: context.seed, part: 0),
-          settings.schedule.optimiser, size: context.slotSize ?? context.size, dropout: context.dropout,
+          settings.schedule.optimiser, size: context.itemSize, dropout: context.dropout,
           weights: { weights.weights(epoch: $0) }, context.layout, context.workers)
         let change = settings.augmentation, workers = context.workers
         let augmentation = Augmentation(
