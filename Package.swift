@@ -56,7 +56,7 @@ let package = Package(
         "Terminal", "Collective", "Files", "Compute", "Imaging", "Networks", "Evaluation", "Inference",
         "CPNG", "Yams",
       ],
-      sources: ["Learning", "Methods", "Study", "Report", "Golden", "Benchmarks"]),
+      exclude: ["Files", "Compute", "Imaging", "Networks", "Evaluation", "Inference"]),
     .executableTarget(
       name: "hadnet-dist",
       dependencies: [
