@@ -4,7 +4,7 @@ import Compute
 ///
 /// Source: the challenge asks for a map for each region and leaves the measure to the participant; HAD-Net, section
 /// 3.5, takes the predictive entropy of 100 samples.
-package enum UncertaintyMeasure: String, Codable, CaseIterable, Sendable {
+package enum UncertaintyMeasure: String, CaseIterable, Sendable {
   /// Entropy of whether the voxel belongs to a region, from the mean of the samples: a map for each region.
   case region
   /// Entropy of the four classes, from the mean of the samples: one map for all regions.
@@ -16,7 +16,7 @@ package enum UncertaintyMeasure: String, Codable, CaseIterable, Sendable {
 }
 
 /// What 0 and 100 stand for.
-package enum UncertaintyScale: String, Codable, CaseIterable, Sendable {
+package enum UncertaintyScale: String, CaseIterable, Sendable {
   /// 0 and the largest value that the measure can have, ln 2 or ln 4.
   case theoretical
   /// The least and the largest value in the brains of all cases, over all regions.

@@ -7,7 +7,7 @@ import Imaging
 import Networks
 
 /// How uncertainty is sampled and measured.
-public struct UncertaintySettings: Codable, Equatable, Sendable {
+public struct UncertaintySettings: Equatable, Sendable {
   /// Dropout samples of a case; 0: no uncertainty.
   package var samples = 100
   package var measure = UncertaintyMeasure.region
@@ -23,6 +23,11 @@ public struct UncertaintySettings: Codable, Equatable, Sendable {
     self.measure = measure
     self.scale = scale
     self.segmentsMean = segmentsMean
+  }
+
+  /// As it stands beside maps and scores that were made with it: another text means that they are made anew.
+  package var text: String {
+    "samples \(samples), measure \(measure.rawValue), scale \(scale.rawValue), segment_mean \(segmentsMean)"
   }
 }
 
@@ -86,6 +91,8 @@ package final class UncertaintyWriter {
         all = UncertaintyWriter.files(files.id, settings, in: folder)
       return (maps + all.dropFirst(maps.count)).allSatisfy(FileManager.default.fileExists(atPath:))
     }
+    // Another run's, killed before it could stretch them, are of other cases.
+    if isWhole, !skipsDone, communicator.rank == 0 { try UncertaintyWriter.removeUnscaled(from: folder) }
     // Rank 0 looks, so that all leave out the same.
     let done = try communicator.broadcast(
       cases.map { skipsDone && (isDone($0, folder) || isDone($0, first)) ? UInt8(1) : 0 })
@@ -210,9 +217,10 @@ package final class UncertaintyWriter {
     }
     low = try communicator.min(low)
     high = try communicator.max(high)
-    guard low <= high else { return }
-    try each { prepared, maps in
-      try write(maps.stretched(Float(low)...Float(high)), prepared, into: folder)
+    if low <= high {
+      try each { prepared, maps in
+        try write(maps.stretched(Float(low)...Float(high)), prepared, into: folder)
+      }
     }
     try communicator.barrier()
     if communicator.rank == 0 { try UncertaintyWriter.removeUnscaled(from: folder) }
