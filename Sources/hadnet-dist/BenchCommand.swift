@@ -73,11 +73,11 @@ struct BenchCommand: ParsableCommand {
 
     func run() throws {
       runInWorld { communicator in
-        let reduction = BatchLayout(Slots(communicator.size, over: communicator.size), over: communicator)
+        let layout = BatchLayout(Slots(communicator.size, over: communicator.size), over: communicator)
         let workers = try options.threads.workers(communicator)
         try options.threads.warnOfCores(workers, communicator)
         let result = try StepBenchmark(stage, size: options.shape, k: options.k, repeats: options.repeats)
-          .run(reduction, workers)
+          .run(layout, workers)
         guard communicator.rank == 0 else { return }
         if options.json { return try BenchCommand.printJSON(result) }
         Output.print(
@@ -91,13 +91,13 @@ struct BenchCommand: ParsableCommand {
               format: "exposed communication %.3f s (%.1f %%), %.1f MB sent a step", result.exposed,
               100 * result.exposed / result.seconds, result.megabytesSent))
         }
-        BenchCommand.printPhases(result.phases)
+        BenchCommand.printPhases(result.phases, result.order)
       }
     }
   }
 
   /// A table of milliseconds: phases down, kinds of work across.
-  static func printPhases(_ phases: [String: [String: Double]]) {
+  static func printPhases(_ phases: [String: [String: Double]], _ order: [String]) {
     let kinds = Profile.Kind.allCases.map(\.rawValue).filter { kind in
       phases.values.contains { $0[kind] != nil }
     }
@@ -110,9 +110,9 @@ struct BenchCommand: ParsableCommand {
     }
     Output.print(
       row("milliseconds", kinds.map { $0.replacingOccurrences(of: " gradient", with: "") } + ["all"]))
-    for phase in Profile.Phase.allCases {
-      guard let seconds = phases[phase.rawValue] else { continue }
-      Output.print(row(phase.rawValue, cells(kinds.map { seconds[$0] ?? 0 })))
+    for phase in order {
+      guard let seconds = phases[phase] else { continue }
+      Output.print(row(phase, cells(kinds.map { seconds[$0] ?? 0 })))
     }
     Output.print(row("all", cells(kinds.map { kind in phases.values.reduce(0) { $0 + ($1[kind] ?? 0) } })))
   }

@@ -117,12 +117,12 @@ final class Narrator {
           ("updates_batch_1", .whole(updates.alone)),
         ]
       )
-    case .step(let stage, let epoch, let step, _, let loss, let terms, let times):
+    case .step(let stage, let epoch, let step, _, let means, let times):
       var fields: [(String, JournalValue)] = [
         ("stage", .text(stage.rawValue)), ("epoch", .whole(epoch)), ("step", .whole(step)),
-        ("loss", .number(loss)),
+        ("loss", .number(means.loss)),
       ]
-      fields += terms.map { ($0.0, .number($0.1)) }
+      fields += means.terms.map { ($0.name, .number(means[$0])) }
       fields += [
         ("compute_s", .number(times.compute)), ("exposed_s", .number(times.exposed)),
         ("data_wait_s", .number(times.dataWait)), ("bytes_sent", .whole(times.bytesSent)),
@@ -172,18 +172,21 @@ final class Narrator {
           + (updates.batch > 1 ? "; the paper's batch of 1 makes \(updates.alone)" : "")
           + (done > 0 ? "; \(steps.named("step")) to go after epoch \(done)" : ""))
       bar.start(stage.title, total: steps)
-    case .step(_, let epoch, let step, let of, let loss, _, let times):
-      bar.advance(detail: "epoch \(epoch), loss " + String(format: "%.4f", loss))
+    case .step(_, let epoch, let step, let of, let means, let times):
+      bar.advance(detail: "epoch \(epoch), loss " + String(format: "%.4f", means.loss))
       if isVerbose {
         say(
-          "epoch \(epoch) step \(step)/\(of): loss " + String(format: "%.6f", loss)
+          "epoch \(epoch) step \(step)/\(of): loss " + String(format: "%.6f", means.loss)
             + String(
               format: ", compute %.3f s, exposed communication %.3f s, data wait %.3f s", times.compute,
               times.exposed, times.dataWait))
       }
     case .epoch(let stage, let record, let seconds, let isBest):
       var text = "\(stage.title) \(record.epoch)/\(epochs): loss " + String(format: "%.4f", record.loss)
-      if let accuracy = record.terms["accuracy"], let updated = record.terms["updated"] {
+      func first(_ kind: Term.Kind) -> Double? {
+        stage.terms.first { $0.kind == kind }.flatMap { record.terms[$0.name] }
+      }
+      if let accuracy = first(.accuracy), let updated = first(.share) {
         text += String(
           format: ", discriminator %.0f %% right, updated in %.0f %%", 100 * accuracy, 100 * updated)
       }

@@ -23,6 +23,8 @@ public struct StepBenchmark: Sendable {
     public var kernels: String
     /// Mean seconds a step by phase and kind of work, on this rank.
     public var phases: [String: [String: Double]]
+    /// The phases as a step comes through them; not in JSON.
+    public var order: [String] = []
 
     private enum CodingKeys: String, CodingKey {
       case stage, shape, k, threads, ranks, seconds, runs, loss, updated, kernels, phases
@@ -91,7 +93,7 @@ public struct StepBenchmark: Sendable {
             phase.rawValue,
             Dictionary(uniqueKeysWithValues: kinds.map { ($0.key.rawValue, $0.value / Double(repeats)) })
           )
-        }))
+        }), order: profile.phases.map(\.rawValue))
   }
 
   /// A case that looks a little like data: smooth values in 0…1 and a nested tumour.

@@ -36,25 +36,3 @@ public struct Plateau: Codable, Equatable, Sendable {
     }
   }
 }
-
-/// The class weights of an epoch: after the first they decay by `decay` each epoch, never below `floor`.
-/// Source: HAD-Net's code (0.98, floor 1).
-public struct DecayingWeights: Equatable, Sendable {
-  public let start: [Float]
-  public let decay, floor: Float
-
-  public init(_ start: [Float], decay: Float, floor: Float) {
-    self.start = start
-    self.decay = decay
-    self.floor = floor
-  }
-
-  /// The weights in epoch 0, 1, …; repeated products, so that an epoch's weights are the same after a resume.
-  public func weights(epoch: Int) -> [Float] {
-    start.map { value in
-      var weight = value
-      for _ in 0..<epoch { weight = max(floor, weight * decay) }
-      return weight
-    }
-  }
-}

@@ -44,15 +44,12 @@ extension RecipeValue where T == Int {
       read: { node in node.plain.flatMap { Int($0) }.flatMap { range.contains($0) ? $0 : nil } },
       text: { "\($0)" })
   }
-}
 
-extension RecipeValue where T == Int {
   static func even(_ range: ClosedRange<Int>) -> Self {
-    Self(
+    let whole = whole(range)
+    return Self(
       allowed: "an even number from \(range.lowerBound) to \(range.upperBound)",
-      read: { node in
-        node.plain.flatMap { Int($0) }.flatMap { range.contains($0) && $0 % 2 == 0 ? $0 : nil }
-      }, text: { "\($0)" })
+      read: { whole.read($0).flatMap { $0 % 2 == 0 ? $0 : nil } }, text: whole.text)
   }
 }
 

@@ -1,5 +1,7 @@
+import Files
+
 /// How a method's learning rate runs, and how its checkpoint is chosen.
-public struct Schedule: Equatable, Sendable {
+public struct Schedule: Sendable {
   /// What a plateau looks at.
   enum Signal: Sendable {
     /// The mean Dice of the validation cases.
@@ -19,12 +21,6 @@ public struct Schedule: Equatable, Sendable {
   /// The rate falls by a factor each time so many cases, or windows, more have been seen; nil: it does not.
   var steps: (factor: Double, every: Int)?
 
-  public static func == (a: Schedule, b: Schedule) -> Bool {
-    a.rate == b.rate && a.optimiser == b.optimiser && a.validationInterval == b.validationInterval
-      && a.plateau == b.plateau && a.plateauFollows == b.plateauFollows && a.steps?.factor == b.steps?.factor
-      && a.steps?.every == b.steps?.every
-  }
-
   /// The rate of a step after which `seen` cases will have been seen, with the plateau's scale.
   func rate(seen: Int, scale: Double) -> Double {
     var rate = rate * scale
@@ -43,5 +39,12 @@ public struct PlateauSettings: Equatable, Sendable {
   public init(patience: Int = 30, factor: Double = 0.5) {
     self.patience = patience
     self.factor = factor
+  }
+}
+
+extension PlateauSettings: RecipeSection {
+  public mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
+    try v.value("patience", &patience, .whole(1...1_000_000))
+    try v.value("factor", &factor, .number(above: 0, to: 1))
   }
 }

@@ -18,12 +18,15 @@ public struct Term: Hashable, Sendable {
   public let unit: String
   /// In a message to a person.
   let spoken: String
+  /// Beside its curve.
+  let label: String
 
-  init(_ name: String, _ kind: Kind, unit: String = "1", spoken: String? = nil) {
+  init(_ name: String, _ kind: Kind, unit: String = "1", spoken: String? = nil, label: String? = nil) {
     self.name = name
     self.kind = kind
     self.unit = unit
     self.spoken = spoken ?? name
+    self.label = label ?? name.replacing("_", with: "-")
   }
 }
 

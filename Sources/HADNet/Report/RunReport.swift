@@ -185,22 +185,17 @@ public struct RunReport {
       return there.isEmpty ? nil : Chart("\(stage.title): \(title)", there, logarithmic: logarithmic)
     }
     let regions = ["wt", "tc", "et"]
-    func columns(_ kind: Term.Kind) -> [String] {
-      stage.terms.filter { $0.kind == kind }.map(\.name).filter(history.columns.contains)
+    func curves(_ kind: Term.Kind) -> [Chart.Series?] {
+      stage.terms.filter { $0.kind == kind }.map {
+        series($0.name, $0.label, percent: kind != .loss && kind != .distance)
+      }
     }
-    let accuracies = columns(.accuracy), distances = columns(.distance)
-    let losses = ["loss"] + columns(.loss) + history.columns.filter { $0 == "validation_loss" }
     return [
       chart(
-        "loss",
-        losses.map { series($0, $0.replacing("_loss", with: "").replacing("_", with: "-")) }),
+        "loss", [series("loss", "loss")] + curves(.loss) + [series("validation_loss", "validation")]),
       chart("validation Dice, %", regions.map { series($0, $0.uppercased(), percent: true) }),
-      chart(
-        "discriminator, %",
-        accuracies.map { series($0, $0.replacing("_", with: ", "), percent: true) }
-          + columns(.share).map { series($0, "steps \($0)", percent: true) }),
-      chart(
-        "distance of features", distances.map { series($0, "scale \($0.dropFirst("distance_".count))") }),
+      chart("discriminator, %", curves(.accuracy) + curves(.share)),
+      chart("distance of features", curves(.distance)),
       chart("learning rate", [series("rate", "rate")], logarithmic: true),
     ]
   }

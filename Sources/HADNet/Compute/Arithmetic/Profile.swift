@@ -21,6 +21,8 @@ package final class Profile {
 
   /// Seconds, [phase][kind].
   package private(set) var seconds: [Phase: [Kind: Double]] = [:]
+  /// Phases in the order in which they first came.
+  package private(set) var phases: [Phase] = []
   private var phase: Phase?
 
   package init() {}
@@ -34,6 +36,7 @@ package final class Profile {
 
   func measure<Result>(_ phase: Phase, _ body: () throws -> Result) rethrows -> Result {
     self.phase = phase
+    if !phases.contains(phase) { phases.append(phase) }
     let start = ContinuousClock.now
     defer {
       let known = seconds[phase, default: [:]].filter { $0.key != .rest }.values.reduce(0, +)

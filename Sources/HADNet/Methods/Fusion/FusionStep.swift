@@ -121,18 +121,14 @@ final class FusionStep: TrainingProgram {
     }
     let divergence =
       divergences.reduce(0) { $0 + $1.inter + $1.prior } / Double(FusionNetwork.levels)
-    var values = StepValues(
-      terms, loss: overlap.crossEntropy + overlap.dice + decay,
-      [.crossEntropyOfClasses: overlap.crossEntropy, .dice: overlap.dice])
+    var loss = overlap.crossEntropy + overlap.dice + decay
+    var known: [Term: Double] = [.crossEntropyOfClasses: overlap.crossEntropy, .dice: overlap.dice]
     if samples {
-      let own = settings.reconstruction * reconstruction + settings.divergence * divergence
-      values = StepValues(
-        terms, loss: values.loss + own,
-        [
-          .crossEntropyOfClasses: overlap.crossEntropy, .dice: overlap.dice, .reconstruction: reconstruction,
-          .divergence: divergence,
-        ])
+      loss += settings.reconstruction * reconstruction + settings.divergence * divergence
+      known[.reconstruction] = reconstruction
+      known[.divergence] = divergence
     }
+    let values = StepValues(terms, loss: loss, known)
     return CaseLosses(values: values, divergences: divergences, decay: decay)
   }
 
@@ -210,4 +206,10 @@ extension FusionStep {
   static func terms(_ fusion: FusionNetwork.Fusion) -> [Term] {
     [.crossEntropyOfClasses, .dice] + (fusion == .gaussians ? [.reconstruction, .divergence] : [])
   }
+}
+
+extension Profile.Phase {
+  fileprivate static let encoders = Self(rawValue: "encoders and fusion")
+  fileprivate static let decoders = Self(rawValue: "decoders, forward and back")
+  fileprivate static let encodersBackward = Self(rawValue: "encoders backward")
 }

@@ -225,20 +225,21 @@ final class DistillationStep: TrainingProgram {
 extension Term {
   static let crossEntropy = Term("cross_entropy", .loss, unit: "nat", spoken: "cross-entropy")
   /// L_HD.
-  static let discriminatorLoss = Term("discriminator_loss", .loss, spoken: "discriminator's loss")
+  static let discriminatorLoss = Term(
+    "discriminator_loss", .loss, spoken: "discriminator's loss", label: "discriminator")
   /// Of the discriminator, on both networks' patches: what the gate looks at.
   static let accuracy = Term("accuracy", .accuracy)
   /// Of steps, those in which the discriminator learns.
-  static let updated = Term("updated", .share)
+  static let updated = Term("updated", .share, label: "steps updated")
   /// The least-squares terms mean((HD(student) − 1)²), mean(HD(student)²) and mean((HD(teacher) − 1)²).
   fileprivate static let adversarial = Term("adversarial", .loss)
   fileprivate static let judgedFake = Term("judged_fake", .loss)
   fileprivate static let judgedReal = Term("judged_real", .loss)
   /// On the teacher's patches, and on the student's.
-  fileprivate static let accuracyReal = Term("accuracy_real", .accuracy)
-  fileprivate static let accuracyFake = Term("accuracy_fake", .accuracy)
+  fileprivate static let accuracyReal = Term("accuracy_real", .accuracy, label: "accuracy, real")
+  fileprivate static let accuracyFake = Term("accuracy_fake", .accuracy, label: "accuracy, fake")
   /// How far the student's features are from the teacher's at the three scales, from the finest (`FeatureDistance`).
-  fileprivate static let distances = (1...3).map { Term("distance_\($0)", .distance) }
+  fileprivate static let distances = (1...3).map { Term("distance_\($0)", .distance, label: "scale \($0)") }
 }
 
 extension DistillationStep {
@@ -247,4 +248,10 @@ extension DistillationStep {
       .crossEntropy, .discriminatorLoss, .accuracy, .updated, .adversarial, .judgedFake, .judgedReal,
       .accuracyReal, .accuracyFake,
     ] + Term.distances
+}
+
+extension Profile.Phase {
+  fileprivate static let judge = Self(rawValue: "discriminator on both")
+  fileprivate static let through = Self(rawValue: "back through discriminator")
+  fileprivate static let discriminatorBackward = Self(rawValue: "discriminator backward")
 }

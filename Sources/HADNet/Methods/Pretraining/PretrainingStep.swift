@@ -74,3 +74,7 @@ final class PretrainingStep: TrainingProgram {
       trained: network.layout.count, volumes: plan.count, layers: network.transforms(request.size))
   }
 }
+
+extension Profile.Phase {
+  fileprivate static let backward = Self(rawValue: "backward")
+}
