@@ -1,4 +1,5 @@
 import Collective
+import Files
 import Foundation
 import Terminal
 
@@ -41,7 +42,7 @@ enum Cores {
     for text in wrong {
       warn(
         "\(text) is no number of threads from 1 to 4096: it is ignored, and a rank has "
-          + "\(count(threads ?? share, "thread")); --threads sets them")
+          + "\((threads ?? share).named("thread")); --threads sets them")
     }
     return threads ?? share
   }
@@ -64,16 +65,16 @@ enum Cores {
       }
     }
     return short.sorted { $0.value[0] < $1.value[0] }.map { facts, ranks in
-      "\(Disagreement.list(ranks)) \(count(facts[0], "thread")) on \(count(facts[1], "core")): "
+      "\(Disagreement.list(ranks)) \(facts[0].named("thread")) on \(facts[1].named("core")): "
         + cure(threads: facts[0], cores: facts[1])
     }
       + crowded.sorted { $0.value[0] < $1.value[0] }.map { facts, hosts in
-        let others = hosts.count > 1 ? " and of \(count(hosts.count - 1, "other node"))" : ""
-        return "the \(facts[0]) ranks of \(hosts.sorted()[0])\(others) have \(count(facts[1], "thread")) on "
-          + "\(count(facts[2], "core")): start "
+        let others = hosts.count > 1 ? " and of \((hosts.count - 1).named("other node"))" : ""
+        return "the \(facts[0]) ranks of \(hosts.sorted()[0])\(others) have \(facts[1].named("thread")) on "
+          + "\(facts[2].named("core")): start "
           + (facts[0] <= facts[2]
             ? "fewer ranks there, or with --threads \(facts[2] / facts[0])"
-            : "at most \(count(facts[2], "rank")) there" + (facts[3] > 1 ? ", with --threads 1" : ""))
+            : "at most \(facts[2].named("rank")) there" + (facts[3] > 1 ? ", with --threads 1" : ""))
       }
   }
 
@@ -82,8 +83,6 @@ enum Cores {
     let cores: [Int]
     let threads: Int
   }
-
-  private static func count(_ n: Int, _ noun: String) -> String { "\(n) \(noun)\(n == 1 ? "" : "s")" }
 
   /// What to start the program with, so that a rank has a core for each of its threads.
   private static func cure(threads: Int, cores: Int) -> String {

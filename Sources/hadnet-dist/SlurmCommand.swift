@@ -63,7 +63,7 @@ struct SlurmCommand: ParsableCommand {
   func run() throws {
     try checkOptions()
     let recipe = try Recipe.load(self.recipe, overrides: set)
-    guard InputFile.isRegular(self.recipe) else {
+    guard AtomicFile.isFile(self.recipe) else {
       throw Fault(.usage, "\(self.recipe) is a pipe: the job reads the recipe later, from a file")
     }
     guard let root = data ?? recipe.data.path else {

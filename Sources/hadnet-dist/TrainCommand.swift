@@ -67,7 +67,7 @@ struct RunOptions: ParsableArguments {
       // Rank 0's copy counts; a node that does not see the file has none that could differ, and a pipe is rank 0's alone.
       guard let recipe else { return }
       let first = try communicator.broadcast(Recipe.contentHash(of: text, overrides: set))
-      let own = InputFile.isRegular(recipe) && communicator.rank > 0 ? try? Recipe.text(recipe) : nil
+      let own = AtomicFile.isFile(recipe) && communicator.rank > 0 ? try? Recipe.text(recipe) : nil
       try communicator.agree(
         on: "the recipe \(recipe)", own.map { Recipe.contentHash(of: $0, overrides: set) } ?? first)
     } catch let disagreement as Disagreement {

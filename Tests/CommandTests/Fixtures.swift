@@ -27,7 +27,9 @@ enum Fixture {
 
   /// 13 cases.
   static func data() throws -> String { try thirteen.get() }
-  /// Four other cases, a copy to be spoilt.
+  /// Four other cases.
+  static func fewData() throws -> String { try four.get() }
+  /// The same, a copy to be spoilt.
   static func fewCases(in folder: Scratch) throws -> String { try folder.copy(four.get(), "data") }
   /// The first three cases of `data` under the names and labels of 2023.
   static func data2023() throws -> String { try newer.get() }

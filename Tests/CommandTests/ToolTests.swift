@@ -185,6 +185,16 @@ extension Commands {
       let outcome = try Job(command).outcome()
       #expect(outcome.code == 0)
       #expect(outcome.messages == ["warning: \(words), or with --threads 1"], "\(outcome.errors)")
+      let quiet = try Job(
+        launcher
+          + Program.command([
+            "predict", "--model", "\(try Fixture.run())/student", "--data", try Fixture.fewData(), "--out",
+            Scratch() / "out", "--threads", "2", "--quiet",
+          ])
+      ).outcome()
+      #expect(
+        quiet.code == 0 && quiet.messages.contains("warning: \(words), or with --threads 1"),
+        "\(quiet.errors)")
       let doctor = try Job(launcher + Program.command(["doctor", "--threads", "2"])).outcome()
       #expect(doctor.code == 0 && doctor.output.contains("warning \(words)"), "\(doctor.output)")
     }
@@ -231,7 +241,6 @@ extension Commands {
       if kilobytes == 1_000_000, threads < 8 { #expect(outcome.code == 0, "\(outcome.errors)") }
     }
 
-    /// A shell within a Slurm step, whose variables MPI would take for its own start.
     /// Wherever the memory ends, in a library or in the language's runtime, it is told in a message.
     @Test(arguments: Array(stride(from: 300, through: 460, by: 20)))
     func anyLimitOfMemoryEndsWithAMessage(megabytes: Int) throws {
@@ -260,6 +269,7 @@ extension Commands {
       }
     }
 
+    /// A shell within a Slurm step, whose variables MPI would take for its own start.
     @Test(arguments: [
       ["doctor", "--threads", "1"], ["bench", "step", "--shape", "32x32x32", "--k", "2", "--threads", "1"],
     ])

@@ -155,7 +155,7 @@ extension SeedTable {
   /// What the numbers are.
   package var note: String {
     var text =
-      "\(content.caption), mean ± standard deviation over \(count(seeds.count, "seed")) "
+      "\(content.caption), mean ± standard deviation over \(seeds.count.named("seed")) "
       + "(\(seeds.map(String.init).joined(separator: ", "))) of each seed's mean over \(EvaluatedSet.count(cases, set)); "
       + "in brackets the standard deviation over the cases, as a mean over the seeds. All seeds have the same split: "
       + "their spread is that of training, not of the choice of cases."
@@ -170,8 +170,6 @@ extension SeedTable {
     "\(content == .dice ? "Percent points, mean" : "Mean") ± standard deviation over the seeds of the difference of a seed's means; in brackets in how "
       + "many seeds \(columns.subject) was better."
   }
-
-  private func count(_ number: Int, _ noun: String) -> String { "\(number) \(noun)\(number == 1 ? "" : "s")" }
 
   package var markdown: String {
     var text = markdownTable([""] + methods, rows) + "\n" + note + "\n"

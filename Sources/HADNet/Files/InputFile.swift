@@ -40,18 +40,12 @@ package enum InputFile {
     return bytes
   }
 
-  /// Whether every process that opens the path reads the same.
-  package static func isRegular(_ path: String) -> Bool {
-    var status = stat()
-    return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
-  }
-
   /// A descriptor to read from, below 0 where there is none. What this process has open already is not opened anew: that
   /// is not possible of a socket, and may not be allowed.
   private static func opened(_ path: String) -> Int32 {
     let own =
       path == "/dev/stdin" ? 0 : path.hasPrefix("/dev/fd/") ? Int32(path.dropFirst("/dev/fd/".count)) : nil
-    if let own, !isRegular(path) {
+    if let own, !AtomicFile.isFile(path) {
       let copy = fcntl(own, F_DUPFD_CLOEXEC, 0)
       if copy < 0 { errno = ENOENT }
       return copy

@@ -266,7 +266,7 @@ extension Model {
     }
     guard isFolder.boolValue else { return try Model(file: path, isVerified: isVerified) }
     if FileManager.default.fileExists(atPath: "\(path)/state.json") {
-      return try Model(file: try Checkpoint.network(in: path, of: stage))
+      return try Model(file: try Checkpoint.network(in: path, of: stage), isKnown: true)
     }
     // Taken out of its checkpoint: the file itself says what it is. What learns from another comes before it.
     let files = Method.networks.map { "\($0).safetensors" }

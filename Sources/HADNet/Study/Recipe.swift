@@ -4,9 +4,9 @@ import Imaging
 import Inference
 
 /// Everything that can change a result, in one value. The defaults are the paper's, and where text and published
-/// code differ, the code's (Vadacchino et al., MIDL 2021; SaverioVad/HAD_Net); no other file repeats these numbers.
+/// code differ, the code's (Vadacchino et al., MIDL 2021; SaverioVad/HAD_Net). A method's are in its folder; each number stands once.
 ///
-/// As a YAML file (`Recipe.load`) every key may be left out; keys are the names below in snake_case.
+/// As a YAML file (`Recipe.load`) every key may be left out; keys are those of each section's `visit`.
 public struct Recipe: Equatable, Sendable {
   /// What the recipe is called, in logs and reports.
   public var name = "paper"
@@ -31,12 +31,6 @@ public struct Recipe: Equatable, Sendable {
   /// The methods' sections in the order of the file: each where the first method stands that has it.
   static let sections = Method.allCases.map(\.section).reduce(into: [AnySection]()) { known, section in
     if !known.contains(where: { $0.key == section.key }) { known.append(section) }
-  }
-
-  /// The values of a section.
-  subscript<Settings>(_ section: Section<Settings>) -> Settings {
-    get { section.settings(methods[section.key] ?? Settings()) }
-    set { methods[section.key] = newValue }
   }
 
   /// The values of a method's section.

@@ -118,7 +118,7 @@ public struct RunFolder: Sendable {
   static func batch(_ batch: Int?, ranks: Int, isFixed: Bool = false) throws(Fault) -> Int {
     let batch = batch ?? ranks
     guard ranks <= batch else {
-      let cases = "\(batch) case\(batch == 1 ? "" : "s")", most = "\(batch) rank\(batch == 1 ? "" : "s")"
+      let cases = batch.named("case"), most = batch.named("rank")
       throw Fault(
         .recipe,
         isFixed

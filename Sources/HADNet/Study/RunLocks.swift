@@ -35,12 +35,9 @@ public final class RunLocks: Sendable {
 
   func holds(_ stage: Method) -> Bool { stages.withLock { $0[stage] != nil } }
 
-  /// Throws where another job has taken the stage, or the evaluation, over.
-  func check(_ stage: Method?) throws {
-    guard let stage else {
-      try evaluation?.check()
-      return
-    }
-    try stages.withLock { $0[stage] }?.check()
-  }
+  /// Throws where another job has taken the stage over.
+  func check(_ stage: Method) throws { try stages.withLock { $0[stage] }?.check() }
+
+  /// Throws where another job has taken the evaluation over.
+  func checkEvaluation() throws { try evaluation?.check() }
 }

@@ -41,7 +41,7 @@ public struct Study {
 
   /// Trains one stage.
   public func train(_ stage: Method, resume: Bool) throws {
-    _ = try Trainer(
+    try Trainer(
       recipe, stage, data, run, over: communicator, workers, locks: locks,
       acceptsChangedData: acceptsChangedData, stop: stop, tell: tell
     ).train(resume: resume)
@@ -98,10 +98,10 @@ public struct Study {
     let ids = Study.judged(data.split)
     let best = try communicator.rootFirst { try run.best(stage) }
     let fingerprint = try communicator.broadcast(
-      communicator.rank == 0 ? try Checkpoint(best, of: stage).fingerprint : "")
+      communicator.rank == 0 ? try Checkpoint.facts(of: best, stage).fingerprint : "")
     let settings = stage.hasDropout && recipe.network.dropout > 0 ? recipe.uncertainty : .init(samples: 0)
     let source = EvaluationSource(
-      network: fingerprint, settings: "\(settings)", cases: judgedContents
+      network: fingerprint, settings: settings.text, cases: judgedContents
     ).text
     let mark = run.source(stage)
     let isDone = try communicator.all(
@@ -109,7 +109,7 @@ public struct Study {
         && FileManager.default.fileExists(atPath: run.summary(stage))
         && (settings.samples == 0 || (try? MeanCurves.load(run.curves(stage))) != nil))
     if isDone { return }
-    if communicator.rank == 0 { try locks?.check(nil) }
+    if communicator.rank == 0 { try locks?.checkEvaluation() }
     if communicator.rank == 0 { tell(.evaluating(stage, Study.judgedSet(data.split), cases: ids.count)) }
     let model = try communicator.rootFirst { try Model.load(best, of: stage) }
     // Standardised cases are those of the sequences that the network is used with: T1ce is not opened.

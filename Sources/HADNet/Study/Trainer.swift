@@ -11,8 +11,7 @@ public enum TrainingEvent: Sendable {
   /// A stage begins, or goes on after `done` epochs; `steps` are left.
   case began(Method, epochs: Int, done: Int, steps: Int, Updates)
   /// A step of an epoch has ended.
-  case step(
-    Method, epoch: Int, step: Int, of: Int, loss: Double, terms: [(String, Double)], StepTimes)
+  case step(Method, epoch: Int, step: Int, of: Int, StepValues, StepTimes)
   case epoch(Method, EpochRecord, seconds: Double, isBest: Bool)
   /// A stage was done before.
   case found(Method, epochs: Int)
@@ -121,16 +120,16 @@ public final class Trainer {
 
   // MARK: The stage
 
-  /// Trains the stage to its end, from its newest checkpoint if it has one and `resume` is on. Gives the state at
-  /// the end; a stage that was done before is not trained again.
-  public func train(resume: Bool) throws -> TrainingState {
+  /// Trains the stage to its end, from its newest checkpoint if it has one and `resume` is on; a stage that
+  /// was done before is not trained again.
+  public func train(resume: Bool) throws {
     let epochs = cases.epochs
     // Whatever ends the run, an epoch that was trained is not lost.
     defer { _ = try? saving?.wait() }
     try takeUp(epochs: epochs, resume: resume)
     if state.epoch >= epochs {
       tell(.found(stage, epochs: state.epoch))
-      return state
+      return
     }
     tell(
       .began(
@@ -173,7 +172,6 @@ public final class Trainer {
     }
     try finishSaving()
     try communicator.barrier()
-    return state
   }
 
   /// Rank 0 looks for the newest good checkpoint and whether it may be taken. It alone reads it: the others get the state
@@ -320,8 +318,7 @@ public final class Trainer {
       let waited = self.step.exposed - exposedBefore, dataWait = self.step.dataWait - dataWaitBefore
       tell(
         .step(
-          stage, epoch: epoch + 1, step: step + 1, of: steps, loss: means.loss,
-          terms: stage.terms.map { ($0.name, means[$0]) },
+          stage, epoch: epoch + 1, step: step + 1, of: steps, means,
           StepTimes(
             compute: (ContinuousClock.now - start) / .seconds(1) - waited - dataWait, exposed: waited,
             dataWait: dataWait, bytesSent: bytesSent - sentBefore)))

@@ -2,6 +2,11 @@
 
 /// Sections by name, which the program itself never asks for.
 extension Recipe {
+  private subscript<Settings>(_ section: Section<Settings>) -> Settings {
+    get { section.settings(methods[section.key] ?? Settings()) }
+    set { methods[section.key] = newValue }
+  }
+
   var teacher: Pretraining {
     get { self[Section.teacher] }
     set { self[Section.teacher] = newValue }
