@@ -50,18 +50,27 @@ let package = Package(
     room("Networks", ["Files", "Compute", "Imaging"]),
     room("Evaluation", ["Terminal", "Collective", "Files", "Compute", "Imaging"]),
     room("Inference", ["Collective", "Files", "Compute", "Imaging", "Networks", "Evaluation"]),
-    .target(
-      name: "HADNet",
-      dependencies: [
+    room("Learning", ["Terminal", "Collective", "Files", "Compute", "Imaging", "Networks", "Yams"]),
+    room("Methods", ["Collective", "Files", "Compute", "Imaging", "Networks", "Evaluation", "Learning"]),
+    room(
+      "Study",
+      [
         "Terminal", "Collective", "Files", "Compute", "Imaging", "Networks", "Evaluation", "Inference",
-        "CPNG", "Yams",
-      ],
-      exclude: ["Files", "Compute", "Imaging", "Networks", "Evaluation", "Inference"]),
+        "Learning", "Methods", "Yams",
+      ]),
+    room(
+      "Report",
+      [
+        "Files", "Compute", "Imaging", "Evaluation", "Inference", "Learning", "Methods", "Study", "CPNG",
+      ]),
+    room(
+      "Checks",
+      ["Collective", "Files", "Compute", "Imaging", "Networks", "Evaluation", "Learning", "Methods"]),
     .executableTarget(
       name: "hadnet-dist",
       dependencies: [
         "Terminal", "Collective", "Files", "Compute", "Imaging", "Networks", "Evaluation", "Inference",
-        "HADNet", "CMachine",
+        "Learning", "Methods", "Study", "Report", "Checks", "CMachine",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       // A link to slurm/run.sh, whose text `slurm` prints.
@@ -75,11 +84,12 @@ let package = Package(
       name: "ImagingTests", dependencies: ["TestSupport", "Files", "Compute", "Imaging", "CNIfTI"]),
     .testTarget(
       name: "NetworksTests",
-      dependencies: ["TestSupport", "Files", "Compute", "Imaging", "Networks", "HADNet"]),
+      dependencies: ["TestSupport", "Files", "Compute", "Imaging", "Networks"]),
     .testTarget(
       name: "EvaluationTests",
       dependencies: [
-        "TestSupport", "Collective", "Files", "Compute", "Imaging", "Networks", "Evaluation", "HADNet",
+        "TestSupport", "Collective", "Files", "Compute", "Imaging", "Networks", "Evaluation", "Learning",
+        "Methods",
       ]),
     .testTarget(
       name: "InferenceTests",
@@ -87,17 +97,43 @@ let package = Package(
         "TestSupport", "Files", "Compute", "Imaging", "Networks", "Evaluation", "Inference", "Collective",
       ]),
     .testTarget(
-      name: "HADNetTests",
+      name: "LearningTests",
+      dependencies: ["TestSupport", "Collective", "Files", "Compute", "Imaging", "Networks", "Learning"]),
+    .testTarget(
+      name: "MethodsTests",
+      dependencies: [
+        "TestSupport", "Collective", "Files", "Compute", "Imaging", "Networks", "Evaluation", "Learning",
+        "Methods",
+      ]),
+    .testTarget(
+      name: "StudyTests",
       dependencies: [
         "TestSupport", "Collective", "Files", "Compute", "Imaging", "Networks", "Evaluation", "Inference",
-        "HADNet", "CPNG",
+        "Learning", "Methods", "Study",
+      ]),
+    .testTarget(
+      name: "ReportTests",
+      dependencies: [
+        "TestSupport", "Collective", "Files", "Compute", "Imaging", "Networks", "Evaluation", "Inference",
+        "Learning", "Methods", "Study", "Report", "CPNG",
+      ]),
+    .testTarget(
+      name: "ChecksTests",
+      dependencies: [
+        "TestSupport", "Collective", "Files", "Compute", "Imaging", "Networks", "Learning", "Methods",
+        "Checks",
       ]),
     .testTarget(
       name: "CommandTests",
-      dependencies: ["Files", "Compute", "Imaging", "Evaluation", "HADNet", "hadnet-dist"]),
+      dependencies: [
+        "Files", "Compute", "Imaging", "Evaluation", "Learning", "Methods", "Study", "hadnet-dist",
+      ]),
     // What the tests of several rooms need.
     .testTarget(
-      name: "TestSupport", dependencies: ["Files", "Compute", "Imaging", "Networks", "Evaluation", "CNIfTI"],
+      name: "TestSupport",
+      dependencies: [
+        "Files", "Compute", "Imaging", "Networks", "Evaluation", "Learning", "Methods", "CNIfTI",
+      ],
       path: "Tests/Support"),
   ],
   swiftLanguageModes: [.v6]
@@ -113,7 +149,7 @@ if Context.environment["HADNET_FUZZ"] != nil {
   package.targets.append(
     .executableTarget(
       name: "Fuzz",
-      dependencies: ["Terminal", "Files", "Compute", "Imaging", "Networks", "Evaluation", "HADNet"],
+      dependencies: ["Terminal", "Files", "Compute", "Imaging", "Networks", "Evaluation", "Study"],
       path: "Tests/Fuzz", exclude: ["corpus"],
       swiftSettings: strict,
       linkerSettings: [

@@ -7,7 +7,7 @@ import Glibc
 /// all ranks in the same order, returns once this rank's part is done, and throws MPI's error (`MPI_ERRORS_RETURN`) where a
 /// call of MPI fails. Only one thread talks at a time, the courier's if there is one. Long messages go in pieces, so a
 /// length is limited by memory alone.
-public struct Communicator: @unchecked Sendable {
+package struct Communicator: @unchecked Sendable {
   // MPI's handle may be used from any thread; that no two do so at once is the caller's promise to MPI
   // (MPI_THREAD_SERIALIZED).
   let handle: cmpi_comm

@@ -1,7 +1,7 @@
 import CMPI
 
 /// By what a sum over ranks is made.
-public enum SumMethod: String, CaseIterable, Sendable {
+package enum SumMethod: String, CaseIterable, Sendable {
   /// `TreeReducer`: the same bits for any number of ranks.
   case tree
   /// The MPI library's own reduction, which may suit a fabric better: the same bits only for the same number of ranks,

@@ -19,7 +19,7 @@ package func check(_ call: StaticString, _ code: Int32) throws(MPIError) {
 }
 
 /// The text that an MPI function writes into the buffer it is given; nil if the function fails.
-@unsafe func text(
+@unsafe package func text(
   capacity: Int32, _ write: (UnsafeMutablePointer<CChar>, UnsafeMutablePointer<Int32>) -> Int32
 ) -> String? {
   var characters = [CChar](repeating: 0, count: Int(capacity) + 1)

@@ -1,7 +1,7 @@
 /// How the slots of a global batch are dealt to ranks: contiguous runs in rank order whose lengths differ by one at most.
 ///
 /// Where slots and ranks are both powers of two each run is one node of the sum's tree.
-public struct Slots: Equatable, Sendable {
+package struct Slots: Equatable, Sendable {
   /// Slots of a full batch.
   package let count: Int
   /// Ranks that they are dealt to, 1….

@@ -3,20 +3,20 @@ import Synchronization
 
 /// The one door to standard error. What is told to a person must never end the work that it is told of: where nobody can
 /// be told (a full disk, a terminal that was closed, a reader that has gone) the text is lost and that is all.
-public enum StandardError {
+package enum StandardError {
   /// How messages look: as they are, or a JSON object a line.
-  public enum Form: Sendable { case text, json }
+  package enum Form: Sendable { case text, json }
 
   private static let chosen = Mutex(Form.text)
 
-  public static var form: Form {
+  package static var form: Form {
     get { chosen.withLock { $0 } }
     set { chosen.withLock { $0 = newValue } }
   }
 
   /// Writes a message as a line, or as an object with `event` and the fields, whose values are JSON. Nothing in it can
   /// steer the terminal.
-  public static func say(_ text: String, event: String = "message", _ fields: [(String, String)] = []) {
+  package static func say(_ text: String, event: String = "message", _ fields: [(String, String)] = []) {
     switch form {
     case .text: write(printable(text) + "\n")
     case .json: write(jsonEvent(event, fields + [("text", jsonString(text))]) + "\n")
@@ -24,14 +24,14 @@ public enum StandardError {
   }
 
   /// Writes text as it is, in one piece where the system allows it, so that ranks do not mix their lines.
-  public static func write(_ text: String) {
+  package static func write(_ text: String) {
     // Where someone else has made a pipe non-blocking: a moment, and no more, for its reader.
     _ = writeAll(Array(text.utf8), to: STDERR_FILENO, patience: 1000)
   }
 
   /// Opens those of the descriptors 0, 1 and 2 that are closed, so that no file of the program's own gets such a number
   /// and is written messages into. Standard output is opened so that writing fails, as it does while it is closed.
-  public static func openWhatIsClosed() {
+  package static func openWhatIsClosed() {
     for (file, flags) in [(STDIN_FILENO, O_RDWR), (STDOUT_FILENO, O_RDONLY), (STDERR_FILENO, O_RDWR)]
     where fcntl(file, F_GETFD) < 0 {
       // The lowest number that is free.
@@ -44,7 +44,7 @@ public enum StandardError {
 /// the end of the process; a terminal that belongs to another job is written to all the same, rather than stopped for.
 ///
 /// - Parameter patience: milliseconds to wait where it takes nothing now, −1 for ever.
-public func writeAll(_ bytes: [UInt8], to file: Int32, patience: Int32 = -1) -> Int32 {
+package func writeAll(_ bytes: [UInt8], to file: Int32, patience: Int32 = -1) -> Int32 {
   withoutSignals([SIGPIPE, SIGTTOU]) {
     bytes.withUnsafeBytes { bytes in
       var start = 0

@@ -1,5 +1,5 @@
 /// A text whose Markdown tables have columns of even width, as they are read on a terminal; they stay the same tables.
-public func aligned(_ markdown: String) -> String {
+package func aligned(_ markdown: String) -> String {
   var result: [String] = [], table: [[String]] = []
   func end() {
     let widths = (0..<(table.map(\.count).max() ?? 0)).map { column in

@@ -2,7 +2,7 @@ import Glibc
 
 /// `text` without what would steer a terminal instead of being shown: control characters (but the end of a line and the
 /// tabulator) and those that turn the direction of writing are written as `\u{1B}`.
-public func printable(_ text: String) -> String {
+package func printable(_ text: String) -> String {
   if text.utf8.allSatisfy({ $0 >= 0x20 && $0 < 0x7F || $0 == 0x0A || $0 == 0x09 }) { return text }
   var result = String.UnicodeScalarView()
   for scalar in text.unicodeScalars {
@@ -25,7 +25,7 @@ private func isSteering(_ scalar: Unicode.Scalar) -> Bool {
 }
 
 /// What a person gave, short enough for a message: its first line, and at most 80 characters of it, with … for the rest.
-public func excerpt(_ text: String, limit: Int = 80) -> String {
+package func excerpt(_ text: String, limit: Int = 80) -> String {
   // Scalars, since a character may be made of any number of them.
   var result = String.UnicodeScalarView(), count = 0
   for scalar in text.unicodeScalars {
@@ -37,12 +37,12 @@ public func excerpt(_ text: String, limit: Int = 80) -> String {
 }
 
 /// `text` without the byte order mark that some programs begin a file with.
-public func withoutByteOrderMark(_ text: String) -> String {
+package func withoutByteOrderMark(_ text: String) -> String {
   text.unicodeScalars.first == "\u{FEFF}" ? String(text.unicodeScalars.dropFirst()) : text
 }
 
 /// A text as JSON, quotes included; with nothing in it that could steer a terminal.
-public func jsonString(_ text: String) -> String {
+package func jsonString(_ text: String) -> String {
   var result = "\""
   for scalar in text.unicodeScalars {
     switch scalar {
@@ -61,7 +61,7 @@ public func jsonString(_ text: String) -> String {
 }
 
 /// `{"time": …, "event": event, …}`: what happened, as JSON in one line; the fields' values are JSON.
-public func jsonEvent(_ event: String, _ fields: [(String, String)]) -> String {
+package func jsonEvent(_ event: String, _ fields: [(String, String)]) -> String {
   var now = time(nil), parts = tm(), text = [CChar](repeating: 0, count: 32)
   gmtime_r(&now, &parts)
   let length = strftime(&text, text.count, "%Y-%m-%dT%H:%M:%SZ", &parts)

@@ -1,10 +1,10 @@
 import Glibc
 
 /// The terminal that standard error ends at, if there is one.
-public enum TerminalWidth {
+package enum TerminalWidth {
   /// The variable by which `scripts/mpirun` tells its ranks which terminal it writes their standard error to: they have a
   /// pipe there.
-  public static let variable = "HADNET_TERMINAL"
+  package static let variable = "HADNET_TERMINAL"
 
   /// The launcher's terminal, opened only to be asked for its width; nil where there is none, or not on this host.
   private static let launchers: Int32? = {
@@ -16,10 +16,10 @@ public enum TerminalWidth {
   }()
 
   /// Whether what is written to standard error is seen on a terminal.
-  public static var isTerminal: Bool { isatty(STDERR_FILENO) == 1 || launchers != nil }
+  package static var isTerminal: Bool { isatty(STDERR_FILENO) == 1 || launchers != nil }
 
   /// Its columns, as they are now; nil where it does not tell.
-  public static var columns: Int? {
+  package static var columns: Int? {
     var size = winsize()
     for file in [STDERR_FILENO, launchers ?? -1]
     where ioctl(file, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col > 0 {
@@ -45,10 +45,10 @@ func columns(_ scalar: Unicode.Scalar) -> Int {
 }
 
 /// The columns that a line takes on a terminal.
-public func columns(_ text: String) -> Int { text.unicodeScalars.reduce(0) { $0 + columns($1) } }
+package func columns(_ text: String) -> Int { text.unicodeScalars.reduce(0) { $0 + columns($1) } }
 
 /// As much of a line as fits into so many columns, with … where some is cut.
-public func fitted(_ text: String, columns limit: Int) -> String {
+package func fitted(_ text: String, columns limit: Int) -> String {
   if columns(text) <= limit { return text }
   var result = String.UnicodeScalarView(), used = 0
   for scalar in text.unicodeScalars {

@@ -1,9 +1,11 @@
+import Checks
+import Methods
+import Learning
 import ArgumentParser
 import Collective
 import Compute
 import Files
 import Foundation
-import HADNet
 import Networks
 
 struct BenchCommand: ParsableCommand {

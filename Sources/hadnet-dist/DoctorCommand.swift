@@ -1,9 +1,9 @@
+import Checks
 import ArgumentParser
 import Collective
 import Compute
 import Files
 import Foundation
-import HADNet
 
 struct DoctorCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

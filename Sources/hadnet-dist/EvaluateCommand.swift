@@ -1,8 +1,9 @@
+import Report
+import Study
 import ArgumentParser
 import Collective
 import Evaluation
 import Foundation
-import HADNet
 import Imaging
 
 struct EvaluateCommand: ParsableCommand {

@@ -4,7 +4,6 @@ import Collective
 import Compute
 import Files
 import Foundation
-import HADNet
 import Terminal
 
 @main
@@ -104,7 +103,7 @@ func runInWorld(_ body: (Communicator) throws -> Void) -> Never {
 
 extension Size: ExpressibleByArgument {
   /// `80x96x80`, in the order z, y, x.
-  public init?(argument: String) {
+  package init?(argument: String) {
     let sides = argument.split(separator: "x", omittingEmptySubsequences: false).map { Int($0) }
     guard sides.count == 3, let z = sides[0], let y = sides[1], let x = sides[2], min(z, y, x) > 0,
       max(z, y, x) <= 4096
@@ -115,5 +114,5 @@ extension Size: ExpressibleByArgument {
   /// In the order of an option, where messages have x, y, z.
   var asTyped: String { array.map(String.init).joined(separator: "x") }
 
-  public var defaultValueDescription: String { asTyped }
+  package var defaultValueDescription: String { asTyped }
 }

@@ -1,8 +1,8 @@
+import Study
 import ArgumentParser
 import Compute
 import Files
 import Foundation
-import HADNet
 import Imaging
 
 extension Purpose: ExpressibleByArgument {}

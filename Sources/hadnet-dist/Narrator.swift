@@ -1,9 +1,11 @@
+import Methods
+import Study
+import Learning
 import Collective
 import Compute
 import Evaluation
 import Files
 import Foundation
-import HADNet
 import Imaging
 import Terminal
 

@@ -1,10 +1,10 @@
+import Study
 import ArgumentParser
 import Collective
 import Compute
 import Evaluation
 import Files
 import Foundation
-import HADNet
 import Imaging
 import Inference
 import Networks

@@ -1,9 +1,11 @@
+import Study
+import Methods
+import Learning
 import ArgumentParser
 import Collective
 import Compute
 import Files
 import Foundation
-import HADNet
 import Imaging
 import Networks
 import Terminal

@@ -1,9 +1,11 @@
+import Report
+import Study
+import Methods
 import ArgumentParser
 import Collective
 import Compute
 import Files
 import Foundation
-import HADNet
 import Imaging
 
 extension Method: ExpressibleByArgument {}

@@ -4,11 +4,6 @@ import Testing
 extension Commands {
   /// ARCHITECTURE.md's list of rooms against Package.swift: what may use what.
   @Suite struct ArchitectureTests {
-    /// Rooms that the page has and that are still one target, whose parts the compiler does not keep apart.
-    private static let joined = (
-      target: "HADNet", rooms: ["Learning", "Methods", "Study", "Report", "Checks"]
-    )
-
     /// The page's rooms in order, with those that each uses.
     private static func listed() throws -> [(room: String, uses: [String])] {
       let page = try text("\(Program.root)/ARCHITECTURE.md")
@@ -46,16 +41,10 @@ extension Commands {
 
     @Test func thePageAndThePackageSayTheSame() throws {
       let rooms = try ArchitectureTests.listed(), targets = try ArchitectureTests.targets()
-      let (target, parts) = ArchitectureTests.joined
-      let names = Set(rooms.map(\.room)).subtracting(parts).union([target])
-      func place(_ room: String) -> String { parts.contains(room) ? target : room }
-      var expected: [String: Set<String>] = [:]
-      for (room, uses) in rooms {
-        expected[place(room), default: []].formUnion(uses.map(place).filter { $0 != place(room) })
-      }
-      for (name, uses) in expected {
+      let names = Set(rooms.map(\.room))
+      for (name, uses) in rooms {
         let found = Set(try #require(targets[name], "no target \(name)")).intersection(names)
-        #expect(found == uses, "\(name): \(found.sorted()), the page says \(uses.sorted())")
+        #expect(found == Set(uses), "\(name): \(found.sorted()), the page says \(uses.sorted())")
       }
     }
   }

@@ -1,10 +1,10 @@
+@testable import Study
 import Foundation
 import Terminal
 
 @testable import Compute
 @testable import Evaluation
 @testable import Files
-@testable import HADNet
 @testable import Imaging
 @testable import Networks
 

@@ -1,9 +1,9 @@
+@testable import Study
 import Foundation
 
 @testable import Compute
 @testable import Evaluation
 @testable import Files
-@testable import HADNet
 @testable import Imaging
 @testable import Networks
 

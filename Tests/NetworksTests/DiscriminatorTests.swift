@@ -1,7 +1,6 @@
 import Testing
 
 @testable import Compute
-@testable import HADNet
 @testable import Networks
 @testable import TestSupport
 
@@ -90,7 +89,7 @@ import Testing
       }
     }
     for (name, values, gradient) in parts {
-      if Golden.biasBeforeNorm(name) {
+      if ParameterLayout.isBiasBeforeNorm(name) {
         #expect(gradient.allSatisfy { $0 == 0 }, "\(name)")
         continue
       }

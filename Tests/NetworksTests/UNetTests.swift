@@ -2,7 +2,6 @@ import Foundation
 import Testing
 
 @testable import Compute
-@testable import HADNet
 @testable import Networks
 @testable import TestSupport
 
@@ -110,7 +109,7 @@ func read(_ source: Source) -> [Double] {
     network.backward(pass, p, into: dp, featureGradients: features ? .all : .none, workers)
     for parameter in network.layout.parameters {
       let gradient = dp[parameter].map(Double.init)
-      if Golden.biasBeforeNorm(parameter.name) {
+      if ParameterLayout.isBiasBeforeNorm(parameter.name) {
         #expect(gradient.allSatisfy { $0 == 0 }, "\(parameter.name)")
         continue
       }

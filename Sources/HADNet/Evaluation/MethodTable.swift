@@ -8,7 +8,7 @@ import Imaging
 /// if all those paired t-tests have p < 0.001, `*` if all have p < 0.05. The paper stars where HAD-Net differs, which for
 /// its figures is the same; a star for being worse would be misread. The teacher sees T1ce, so it takes no part in the
 /// stars.
-public struct MethodTable: Sendable {
+package struct MethodTable: Sendable {
   /// What a table is of.
   package enum Content: Sendable {
     /// Table 1.

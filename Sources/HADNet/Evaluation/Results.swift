@@ -68,7 +68,7 @@ package struct MetricSettings: Equatable, Sendable {
 }
 
 /// All cases of one method.
-public struct MethodEvaluation: Equatable, Sendable {
+package struct MethodEvaluation: Equatable, Sendable {
   /// What the method is called, e.g. `HAD-Net`.
   package let method: String
   /// nil where they are not known.

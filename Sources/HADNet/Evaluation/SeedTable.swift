@@ -5,7 +5,7 @@ import Terminal
 
 /// Table 1 or 2 over several seeds of one study, all on the same cases: how much of a method's Dice or score, and of its
 /// distance to the subject, is the luck of a seed. The paper has one seed and no such table.
-public struct SeedTable: Sendable {
+package struct SeedTable: Sendable {
   /// One number of each seed.
   package struct Spread: Equatable, Sendable {
     package let values: [Double]

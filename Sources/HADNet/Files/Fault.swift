@@ -2,9 +2,9 @@ import Terminal
 
 /// Something in the world outside is wrong (a file, a recipe, a disk), said to a person in one or two lines:
 /// what, where (file, case, key), and what to do where that isn't plain.
-public struct Fault: Error, CustomStringConvertible, Equatable, Sendable {
+package struct Fault: Error, CustomStringConvertible, Equatable, Sendable {
   /// What kind of trouble it is; the raw value is the process's exit code (sysexits).
-  public enum Kind: Int32, Sendable {
+  package enum Kind: Int32, Sendable {
     /// Anything that has no kind of its own.
     case other = 1
     /// The command line makes no sense.
@@ -24,7 +24,7 @@ public struct Fault: Error, CustomStringConvertible, Equatable, Sendable {
   }
 
   package let kind: Kind
-  public let description: String
+  package let description: String
 
   package init(_ kind: Kind, _ description: String) {
     self.kind = kind

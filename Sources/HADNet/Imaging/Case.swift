@@ -3,7 +3,7 @@ import Files
 
 /// How a patient's files become what a network sees. Every number of it is here; two preparations that are equal
 /// make the same bits from the same files.
-public struct Preparation: Codable, Equatable, Sendable {
+package struct Preparation: Codable, Equatable, Sendable {
   /// Whose non-zero voxels are the brain.
   package enum Mask: String, Codable, Sendable {
     /// Those of FLAIR, T1 and T2: one mask for teacher and student, and T1ce never shapes what a student sees.

@@ -7,7 +7,7 @@ import Synchronization
 
 /// Prepared cases, each from where it is quickest: memory, a cache folder that the processes of a node share, or
 /// the patient's files.
-public final class CaseStore: Sendable {
+package final class CaseStore: Sendable {
   private let cases: [String: CaseFiles]
   private let surveys: [String: CaseSurvey]
   private let preparation: Preparation

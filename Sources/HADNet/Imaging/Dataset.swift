@@ -34,7 +34,7 @@ package struct CaseFiles: Equatable, Sendable {
 }
 
 /// The cases of a folder, in any of BraTS's layouts.
-public struct Dataset: Sendable {
+package struct Dataset: Sendable {
   /// By whose names the cases go.
   package enum Layout: String, Codable, Sendable {
     /// `HGG/NAME/NAME_flair.nii.gz`, `LGG/…`, or `NAME/…` without a level.

@@ -1,5 +1,5 @@
 /// Which of a split's cases an evaluation is of.
-public enum EvaluatedSet: String, Codable, Sendable {
+package enum EvaluatedSet: String, Codable, Sendable {
   /// Those that chose each stage's checkpoint; they are scored where the split has no test cases.
   case validation
   case test

@@ -3,7 +3,7 @@ import Files
 import Foundation
 
 /// Which cases train, which choose the model, which test it. Each list is sorted by ID.
-public struct Split: Codable, Equatable, Sendable {
+package struct Split: Codable, Equatable, Sendable {
   package let train, validation, test: [String]
 
   /// Throws `.invalid` where a case is in two lists or twice in one.

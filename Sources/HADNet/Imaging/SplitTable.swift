@@ -1,7 +1,7 @@
 import Files
 
 /// What a split holds, for a person: cases, patients and grades of each set, and what lies outside or in two of them.
-public struct SplitTable: Equatable, Sendable {
+package struct SplitTable: Equatable, Sendable {
   package struct Row: Equatable, Sendable {
     /// `training`, `validation`, `test`.
     package let name: String

@@ -112,7 +112,7 @@ extension Fault {
 }
 
 /// A data set's surveys together.
-public struct DatasetSurvey: Codable, Equatable, Sendable {
+package struct DatasetSurvey: Codable, Equatable, Sendable {
   /// Sorted by ID.
   package let cases: [CaseSurvey]
 

@@ -7,7 +7,7 @@ import Imaging
 import Networks
 
 /// How uncertainty is sampled and measured.
-public struct UncertaintySettings: Equatable, Sendable {
+package struct UncertaintySettings: Equatable, Sendable {
   /// Dropout samples of a case; 0: no uncertainty.
   package var samples = 100
   package var measure = UncertaintyMeasure.region

@@ -6,14 +6,14 @@ import Compute
 ///
 /// Source: Kingma and Ba 2015, Loshchilov and Hutter 2019, in PyTorch's form:
 /// p −= rate · decay · p; p −= rate / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε).
-public final class Adam {
-  public struct Settings: Equatable, Sendable {
-    public var beta1, beta2, epsilon, decay: Double
+package final class Adam {
+  package struct Settings: Equatable, Sendable {
+    package var beta1, beta2, epsilon, decay: Double
     /// TensorFlow's form: ε stands beside √v before the correction, p −= rate · √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε). Not
     /// cosmetic where gradients are no larger than ε.
-    public var isEpsilonUncorrected: Bool
+    package var isEpsilonUncorrected: Bool
 
-    public init(
+    package init(
       beta1: Double, beta2: Double, epsilon: Double = 1e-8, decay: Double = 0,
       isEpsilonUncorrected: Bool = false
     ) {
@@ -25,14 +25,14 @@ public final class Adam {
     }
   }
 
-  public let settings: Settings
+  package let settings: Settings
   /// Running means of the gradient and of its square.
-  public let first, second: ShardedVector
+  package let first, second: ShardedVector
   /// Updates made so far.
-  public var updates = 0
+  package var updates = 0
 
   /// Of one rank that owns everything.
-  public convenience init(_ layout: ParameterLayout, _ settings: Settings) {
+  package convenience init(_ layout: ParameterLayout, _ settings: Settings) {
     self.init(layout, settings, Shards(layout.count, over: 1), rank: 0)
   }
 
@@ -43,7 +43,7 @@ public final class Adam {
   }
 
   /// One update of this rank's shards of `p` with `gradient` times `scale`.
-  public func update(
+  package func update(
     _ p: ParameterVector, gradient: UnsafeMutableBufferPointer<Float>, scale: Float, rate: Double,
     _ workers: Workers
   ) {

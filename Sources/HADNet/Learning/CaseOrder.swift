@@ -4,7 +4,7 @@ import Imaging
 
 /// The order in which a method sees its training cases, and where they come from: a function of seed, epoch and slot, so
 /// the same on any number of ranks and after a resume.
-protocol CaseOrder {
+package protocol CaseOrder {
   var epochs: Int { get }
   var store: CaseStore { get }
   func steps(_ epoch: Int) -> Int
@@ -18,17 +18,17 @@ protocol CaseOrder {
 }
 
 /// Whole cases, each once an epoch in an order of its own.
-final class EpochOrder: CaseOrder {
-  let epochs: Int
+package final class EpochOrder: CaseOrder {
+  package let epochs: Int
   private let ids: [String]
   private let slots: Int
   private let seed: UInt64
-  let store: CaseStore
+  package let store: CaseStore
   /// Changes a case; the stream is that of the epoch and the case.
   private let augment: (PreparedCase, LabelVolume, inout Philox) -> (images: Volume, labels: LabelVolume)
   private var order: (epoch: Int, cases: [Int]) = (-1, [])
 
-  init(
+  package init(
     _ ids: [String], epochs: Int, slots: Int, seed: UInt64, _ store: CaseStore,
     augment: @escaping (PreparedCase, LabelVolume, inout Philox) -> (images: Volume, labels: LabelVolume)
   ) {
@@ -40,9 +40,11 @@ final class EpochOrder: CaseOrder {
     self.augment = augment
   }
 
-  func steps(_ epoch: Int) -> Int { (ids.count + slots - 1) / slots }
-  func filled(_ epoch: Int, _ step: Int) -> Int { max(0, min(slots, ids.count - step * slots)) }
-  func seen(_ epoch: Int, _ step: Int) -> Int { epoch * ids.count + min(ids.count, (step + 1) * slots) }
+  package func steps(_ epoch: Int) -> Int { (ids.count + slots - 1) / slots }
+  package func filled(_ epoch: Int, _ step: Int) -> Int { max(0, min(slots, ids.count - step * slots)) }
+  package func seen(_ epoch: Int, _ step: Int) -> Int {
+    epoch * ids.count + min(ids.count, (step + 1) * slots)
+  }
 
   private func order(_ epoch: Int) -> [Int] {
     if order.epoch != epoch {
@@ -52,7 +54,7 @@ final class EpochOrder: CaseOrder {
     return order.cases
   }
 
-  func load(_ epoch: Int, _ step: Int, slot: Int, of run: Range<Int>, note: (String) -> Void) throws
+  package func load(_ epoch: Int, _ step: Int, slot: Int, of run: Range<Int>, note: (String) -> Void) throws
     -> SlotCase
   {
     let order = order(epoch), index = order[step * slots + slot]

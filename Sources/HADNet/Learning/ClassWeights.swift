@@ -1,5 +1,5 @@
 /// Weights of (background, NET, ED, ET) in the cross-entropy.
-public enum ClassWeights: Equatable, Sendable {
+package enum ClassWeights: Equatable, Sendable {
   /// These four.
   case fixed([Float])
   /// Background voxels over class voxels, inside the brain masks of the training cases.
@@ -8,18 +8,18 @@ public enum ClassWeights: Equatable, Sendable {
 
 /// The class weights of an epoch: after the first they decay by `decay` each epoch, never below `floor`.
 /// Source: HAD-Net's code (0.98, floor 1).
-public struct DecayingWeights: Equatable, Sendable {
-  public let start: [Float]
-  public let decay, floor: Float
+package struct DecayingWeights: Equatable, Sendable {
+  package let start: [Float]
+  package let decay, floor: Float
 
-  public init(_ start: [Float], decay: Float, floor: Float) {
+  package init(_ start: [Float], decay: Float, floor: Float) {
     self.start = start
     self.decay = decay
     self.floor = floor
   }
 
   /// The weights in epoch 0, 1, …; repeated products, so that an epoch's weights are the same after a resume.
-  public func weights(epoch: Int) -> [Float] {
+  package func weights(epoch: Int) -> [Float] {
     start.map { value in
       var weight = value
       for _ in 0..<epoch { weight = max(floor, weight * decay) }

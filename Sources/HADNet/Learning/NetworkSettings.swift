@@ -1,17 +1,17 @@
 import Files
 
 /// What teacher, student and discriminator have in common.
-public struct NetworkSettings: Equatable, Sendable {
+package struct NetworkSettings: Equatable, Sendable {
   /// Channels at full size; all others are multiples of it.
-  public var k = 32
+  package var k = 32
   /// Probability that a whole channel is dropped.
-  public var dropout: Float = 0.2
+  package var dropout: Float = 0.2
 
-  public init() {}
+  package init() {}
 }
 
 extension NetworkSettings: RecipeSection {
-  public mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
+  package mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
     try v.value("k", &k, .whole(1...256))
     try v.value("dropout", &dropout, .number(from: 0, below: 1))
   }

@@ -7,12 +7,12 @@ import Yams
 // read. A visitor is told each key in the order of the file.
 
 /// A part of the recipe: its values, each with its key and its bounds.
-public protocol RecipeSection {
+package protocol RecipeSection {
   mutating func visit(_ v: inout some RecipeVisitor) throws(Fault)
 }
 
 /// Who reads or writes a section.
-public protocol RecipeVisitor {
+package protocol RecipeVisitor {
   mutating func value<T>(_ key: String, _ value: inout T, _ form: RecipeValue<T>) throws(Fault)
   mutating func section(_ key: String, _ section: inout some RecipeSection) throws(Fault)
 }
@@ -20,16 +20,22 @@ public protocol RecipeVisitor {
 // MARK: - The values
 
 /// How one kind of value is read, written, and described to a person who got it wrong.
-public struct RecipeValue<T> {
+package struct RecipeValue<T> {
   /// Follows "must be".
-  let allowed: String
-  let read: (Node) -> T?
-  let text: (T) -> String
+  package let allowed: String
+  package let read: (Node) -> T?
+  package let text: (T) -> String
+
+  package init(allowed: String, read: @escaping (Node) -> T?, text: @escaping (T) -> String) {
+    self.allowed = allowed
+    self.read = read
+    self.text = text
+  }
 }
 
 extension RecipeValue {
   /// The same as `form`, or null, which stands for `meaning`.
-  static func orNull<W>(_ form: RecipeValue<W>, _ meaning: String) -> Self where T == W? {
+  package static func orNull<W>(_ form: RecipeValue<W>, _ meaning: String) -> Self where T == W? {
     Self(
       allowed: "\(form.allowed), or null (\(meaning))",
       read: { $0.isNull ? .some(nil) : form.read($0).map { .some($0) } },
@@ -38,14 +44,14 @@ extension RecipeValue {
 }
 
 extension RecipeValue where T == Int {
-  static func whole(_ range: ClosedRange<Int>) -> Self {
+  package static func whole(_ range: ClosedRange<Int>) -> Self {
     Self(
       allowed: "a whole number from \(range.lowerBound) to \(range.upperBound)",
       read: { node in node.plain.flatMap { Int($0) }.flatMap { range.contains($0) ? $0 : nil } },
       text: { "\($0)" })
   }
 
-  static func even(_ range: ClosedRange<Int>) -> Self {
+  package static func even(_ range: ClosedRange<Int>) -> Self {
     let whole = whole(range)
     return Self(
       allowed: "an even number from \(range.lowerBound) to \(range.upperBound)",
@@ -54,7 +60,7 @@ extension RecipeValue where T == Int {
 }
 
 extension RecipeValue where T == UInt64 {
-  static var seed: Self {
+  package static var seed: Self {
     Self(
       allowed: "a whole number from 0 to \(UInt64.max)", read: { $0.plain.flatMap { UInt64($0) } },
       text: { "\($0)" })
@@ -62,13 +68,13 @@ extension RecipeValue where T == UInt64 {
 }
 
 extension RecipeValue where T: BinaryFloatingPoint & LosslessStringConvertible {
-  static func number(from low: T, to high: T) -> Self {
+  package static func number(from low: T, to high: T) -> Self {
     number("from \(plain(low)) to \(plain(high))") { $0 >= low && $0 <= high }
   }
-  static func number(from low: T, below high: T) -> Self {
+  package static func number(from low: T, below high: T) -> Self {
     number("from \(plain(low)) to below \(plain(high))") { $0 >= low && $0 < high }
   }
-  static func number(above low: T, to high: T) -> Self {
+  package static func number(above low: T, to high: T) -> Self {
     number("above \(plain(low)) and at most \(plain(high))") { $0 > low && $0 <= high }
   }
 
@@ -91,7 +97,7 @@ private func numberText<T: BinaryFloatingPoint & LosslessStringConvertible>(_ va
 }
 
 extension RecipeValue where T == Bool {
-  static var flag: Self {
+  package static var flag: Self {
     Self(
       allowed: "true or false",
       read: { node in
@@ -106,7 +112,7 @@ extension RecipeValue where T == Bool {
 }
 
 extension RecipeValue where T: CaseIterable & RawRepresentable, T.RawValue == String {
-  static func choice() -> Self {
+  package static func choice() -> Self {
     let names = T.allCases.map(\.rawValue)
     return Self(
       allowed: names.dropLast().joined(separator: ", ") + " or " + (names.last ?? ""),
@@ -116,7 +122,7 @@ extension RecipeValue where T: CaseIterable & RawRepresentable, T.RawValue == St
 }
 
 extension RecipeValue where T == String {
-  static func text(_ what: String) -> Self {
+  package static func text(_ what: String) -> Self {
     Self(
       allowed: what,
       read: { node in
@@ -128,7 +134,7 @@ extension RecipeValue where T == String {
 }
 
 extension RecipeValue where T == Size {
-  static var size: Self {
+  package static var size: Self {
     Self(
       allowed: "three sides [z, y, x], each a multiple of 16 and at least 32",
       read: { node in
@@ -144,7 +150,7 @@ extension RecipeValue where T == Size {
 }
 
 extension RecipeValue where T == ClassWeights {
-  static var weights: Self {
+  package static var weights: Self {
     Self(
       allowed: "four numbers from 0 (background, NET, ED, ET), not all 0, or data",
       read: { node in
@@ -166,7 +172,7 @@ extension RecipeValue where T == ClassWeights {
 }
 
 /// A text as YAML: as it stands where no reader could take it for anything else, else in double quotes.
-func quoted(_ text: String) -> String {
+package func quoted(_ text: String) -> String {
   let words: Set = ["null", "true", "false", "yes", "no", "on", "off", "y", "n", "data"]
   let harmless = text.utf8.allSatisfy { byte in
     switch byte {
@@ -198,18 +204,18 @@ func quoted(_ text: String) -> String {
 
 extension Node {
   /// The text of an unquoted scalar.
-  var plain: String? {
+  package var plain: String? {
     guard case .scalar(let scalar) = self, scalar.style == .plain || scalar.style == .any else { return nil }
     return scalar.string
   }
 
-  var isNull: Bool {
+  package var isNull: Bool {
     guard let plain else { return false }
     return plain.isEmpty || plain == "~" || plain.lowercased() == "null"
   }
 
   /// A finite decimal number; Swift alone would also take "inf", "nan" and hexadecimal.
-  func number<T: BinaryFloatingPoint & LosslessStringConvertible>(_ type: T.Type) -> T? {
+  package func number<T: BinaryFloatingPoint & LosslessStringConvertible>(_ type: T.Type) -> T? {
     guard let plain, plain.utf8.allSatisfy({ "0123456789+-.eE".utf8.contains($0) }), let value = T(plain),
       value.isFinite
     else { return nil }
@@ -217,7 +223,7 @@ extension Node {
   }
 
   /// What stands there, for an error.
-  var words: String {
+  package var words: String {
     switch self {
     case .scalar(let scalar):
       isNull

@@ -2,8 +2,8 @@ import Collective
 import Compute
 
 /// The numbers of a layout of which each rank has only its shards: an optimiser's moments.
-public final class ShardedVector {
-  public let layout: ParameterLayout
+package final class ShardedVector {
+  package let layout: ParameterLayout
   let shards: Shards
   private let rank: Int
   private let buffer: Buffer
@@ -25,7 +25,7 @@ public final class ShardedVector {
   }
 
   /// This rank's numbers, from the vector's start to its end: all of them on one rank.
-  public var values: UnsafeMutableBufferPointer<Float> { buffer.values }
+  package var values: UnsafeMutableBufferPointer<Float> { buffer.values }
 
   /// This rank's numbers of a range that it owns.
   func own(_ range: Range<Int>) -> UnsafeMutableBufferPointer<Float> {
@@ -38,7 +38,7 @@ public final class ShardedVector {
 
   /// Fills the shards of all ranks from the tensors PREFIX + name of a file that rank 0 alone has: they leave it a
   /// piece at a time. All ranks together.
-  func read(_ prefix: String, from file: Safetensors?, over communicator: Communicator) throws {
+  package func read(_ prefix: String, from file: Safetensors?, over communicator: Communicator) throws {
     let pieceLength = Safetensors.Draft.pieceLength
     try file?.check(prefix, layout)
     let piece = Buffer(zeros: communicator.rank == 0 ? min(layout.count, pieceLength) : 0)
@@ -54,7 +54,7 @@ public final class ShardedVector {
 
   /// The whole vector under names with `prefix`, of which rank 0 gets the numbers piece by piece and the others none.
   /// All ranks together.
-  func whole(_ prefix: String, over communicator: Communicator) -> Safetensors.Content {
+  package func whole(_ prefix: String, over communicator: Communicator) -> Safetensors.Content {
     if communicator.size == 1 { return Safetensors.Content(prefix, layout) { self.own($0) } }
     let piece = Buffer(zeros: communicator.rank == 0 ? min(layout.count, Safetensors.Draft.pieceLength) : 0)
     return Safetensors.Content(prefix, layout) { range in
@@ -70,7 +70,7 @@ public final class ShardedVector {
 
 extension Communicator {
   /// Copies rank 0's numbers over those of the same vector on all other ranks.
-  func broadcast(_ vector: ParameterVector) throws(MPIError) {
+  package func broadcast(_ vector: ParameterVector) throws(MPIError) {
     var values = vector.values.mutableSpan
     try broadcast(&values)
   }

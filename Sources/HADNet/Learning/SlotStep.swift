@@ -4,7 +4,7 @@ import Files
 import Networks
 
 /// What a method computes for a case. `SlotStep` runs it over the cases of a batch.
-public protocol TrainingProgram: AnyObject {
+package protocol TrainingProgram: AnyObject {
   /// The numbers that a case has beside its loss.
   var terms: [Term] { get }
   /// What the loss is called in a message to a person.
@@ -34,24 +34,24 @@ public protocol TrainingProgram: AnyObject {
 }
 
 extension TrainingProgram {
-  public var lossName: String { "loss" }
-  public var lossesComeLate: Bool { false }
-  public func infer(_ item: SlotCase, _ batch: Batch) {}
-  public func learns(_ learner: Int, after means: inout StepValues, always: Bool) -> Bool { true }
+  package var lossName: String { "loss" }
+  package var lossesComeLate: Bool { false }
+  package func infer(_ item: SlotCase, _ batch: Batch) {}
+  package func learns(_ learner: Int, after means: inout StepValues, always: Bool) -> Bool { true }
 }
 
 /// A network that learns: the name of its file in a checkpoint, its parameters, and what sums its gradients up and
 /// updates it.
-public struct Learner {
-  let name: String
-  let p: ParameterVector
+package struct Learner {
+  package let name: String
+  package let p: ParameterVector
   let reducer: GradientReducer
 
-  var optimiser: Adam { reducer.optimiser }
+  package var optimiser: Adam { reducer.optimiser }
   /// Of the case that was computed last.
-  var gradient: ParameterVector { reducer.gradient }
+  package var gradient: ParameterVector { reducer.gradient }
 
-  init(
+  package init(
     _ name: String, _ p: ParameterVector, _ settings: Adam.Settings, _ layout: BatchLayout, _ workers: Workers
   ) {
     self.name = name
@@ -61,14 +61,14 @@ public struct Learner {
 }
 
 /// One case of a step: the slot of the global batch it sits in, and its data.
-public struct SlotCase: Sendable {
-  public let slot: Int
-  public let id: String
+package struct SlotCase: Sendable {
+  package let slot: Int
+  package let id: String
   /// All four sequences, [z, y, x, 4] in the order of `Modality`.
-  public let images: Volume
-  public let truth: LabelVolume
+  package let images: Volume
+  package let truth: LabelVolume
 
-  public init(slot: Int, id: String, images: Volume, truth: LabelVolume) {
+  package init(slot: Int, id: String, images: Volume, truth: LabelVolume) {
     self.slot = slot
     self.id = id
     self.images = images
@@ -88,20 +88,20 @@ struct CasePlace {
 }
 
 /// What a step is made of.
-public struct Batch {
+package struct Batch {
   /// How many cases this rank has.
   let count: Int
   /// Slots of the global batch that hold a case.
   let filled: Int
   /// Epochs and steps that are done.
-  let epoch, step: Int
+  package let epoch, step: Int
   let rate: Double
   /// Whether this rank wants the run to stop after the step.
   let wantsStop: () -> Bool
   /// This rank's case 0..<count. A step asks for one after the other, and lets each go before it asks for the next.
   let load: (Int) throws -> SlotCase
 
-  init(
+  package init(
     count: Int, filled: Int, epoch: Int = 0, step: Int = 0, rate: Double,
     wantsStop: @escaping () -> Bool = { false }, load: @escaping (Int) throws -> SlotCase
   ) {
@@ -115,18 +115,23 @@ public struct Batch {
   }
 
   /// Of cases that are in memory.
-  init(cases: [SlotCase], filled: Int, epoch: Int = 0, step: Int = 0, rate: Double) {
+  package init(cases: [SlotCase], filled: Int, epoch: Int = 0, step: Int = 0, rate: Double) {
     self.init(count: cases.count, filled: filled, epoch: epoch, step: step, rate: rate) { cases[$0] }
   }
 }
 
 /// Dropout in training: masks are a function of the method's seed, the step and the slot.
-public struct StepDropout: Sendable {
+package struct StepDropout: Sendable {
   let probability: Float
   let seed: UInt64
 
+  package init(probability: Float, seed: UInt64) {
+    self.probability = probability
+    self.seed = seed
+  }
+
   /// nil: dropout is off.
-  func draw(_ purpose: Philox.Purpose, _ batch: Batch, _ item: SlotCase) -> DropoutDraw? {
+  package func draw(_ purpose: Philox.Purpose, _ batch: Batch, _ item: SlotCase) -> DropoutDraw? {
     probability > 0
       ? DropoutDraw(probability: probability, seed: seed, purpose, step: batch.step, slot: item.slot) : nil
   }
@@ -138,31 +143,31 @@ public struct StepDropout: Sendable {
 /// With several ranks the first learner's update goes on behind the others' backward pass, and theirs behind the next
 /// step's forward pass; `settle` waits for all. Of learners but the first, a rank with one case makes the gradient only
 /// once it is known to be used; with several, those of all but the last case are made before.
-public final class SlotStep {
+package final class SlotStep {
   let program: any TrainingProgram
   /// Learners that a method may leave out of a step are always updated: for benchmarks.
-  var updatesAll = false
+  package var updatesAll = false
   private let layout: BatchLayout
   /// Of the step whose updates may be under way.
   private var places: [CasePlace] = []
   private let waiting: WaitingTime
 
-  init(_ program: any TrainingProgram, _ layout: BatchLayout) {
+  package init(_ program: any TrainingProgram, _ layout: BatchLayout) {
     self.program = program
     self.layout = layout
     waiting = WaitingTime(layout)
   }
 
   /// Seconds spent waiting for other ranks or for what is exchanged with them.
-  public var exposed: Double { waiting.seconds }
+  package var exposed: Double { waiting.seconds }
   /// Seconds spent waiting for cases.
-  public private(set) var dataWait = 0.0
+  package private(set) var dataWait = 0.0
 
   /// A step: means over the global batch from before its updates, and whether any rank wants to stop. Updates may still be
   /// under way afterwards.
   ///
   /// Throws before anything is updated where a loss is not a number.
-  public func run(_ batch: Batch) throws -> (means: StepValues, stops: Bool) {
+  package func run(_ batch: Batch) throws -> (means: StepValues, stops: Bool) {
     let learners = program.learners, first = learners[0], others = learners.dropFirst()
     // Read while the update of the step before may still be under way.
     var item = batch.count > 0 ? try load(0, batch) : nil
@@ -231,7 +236,7 @@ public final class SlotStep {
   }
 
   /// Waits until all parameters are those after the last step.
-  public func settle() throws {
+  package func settle() throws {
     for learner in program.learners { try learner.reducer.settle(places, waiting) }
   }
 

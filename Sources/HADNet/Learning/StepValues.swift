@@ -1,6 +1,6 @@
 /// A number that a method's steps tell beside their loss.
-public struct Term: Hashable, Sendable {
-  public enum Kind: Sendable {
+package struct Term: Hashable, Sendable {
+  package enum Kind: Sendable {
     /// A part of a loss, or a loss of its own.
     case loss
     /// The share of judgements that are right, from 0 to 1.
@@ -12,16 +12,17 @@ public struct Term: Hashable, Sendable {
   }
 
   /// In histories and JSON.
-  public let name: String
-  public let kind: Kind
+  package let name: String
+  package let kind: Kind
   /// "nat" for cross-entropies, else "1".
-  public let unit: String
+  package let unit: String
   /// In a message to a person.
   let spoken: String
   /// Beside its curve.
-  let label: String
+  package let label: String
 
-  init(_ name: String, _ kind: Kind, unit: String = "1", spoken: String? = nil, label: String? = nil) {
+  package init(_ name: String, _ kind: Kind, unit: String = "1", spoken: String? = nil, label: String? = nil)
+  {
     self.name = name
     self.kind = kind
     self.unit = unit
@@ -31,13 +32,13 @@ public struct Term: Hashable, Sendable {
 }
 
 /// The loss and the terms of a case, or their means over the cases of a step.
-public struct StepValues: Equatable, Sendable {
-  public let terms: [Term]
-  public private(set) var loss: Double
+package struct StepValues: Equatable, Sendable {
+  package let terms: [Term]
+  package private(set) var loss: Double
   private var numbers: [Double]
 
   /// Terms that are not known yet are 0.
-  init(_ terms: [Term], loss: Double, _ known: [Term: Double]) {
+  package init(_ terms: [Term], loss: Double, _ known: [Term: Double]) {
     self.terms = terms
     self.loss = loss
     numbers = terms.map { known[$0] ?? 0 }
@@ -45,7 +46,7 @@ public struct StepValues: Equatable, Sendable {
   }
 
   /// The loss, then the terms in their order.
-  init(_ terms: [Term], all: [Double]) {
+  package init(_ terms: [Term], all: [Double]) {
     precondition(all.count == 1 + terms.count, "\(all.count) numbers of \(terms.count) terms")
     self.terms = terms
     loss = all[0]
@@ -53,10 +54,10 @@ public struct StepValues: Equatable, Sendable {
   }
 
   /// The loss, then the terms in their order.
-  public var all: [Double] { [loss] + numbers }
+  package var all: [Double] { [loss] + numbers }
 
   /// `term` must be one of the method's.
-  public subscript(term: Term) -> Double {
+  package subscript(term: Term) -> Double {
     get { numbers[index(term)] }
     set { numbers[index(term)] = newValue }
   }

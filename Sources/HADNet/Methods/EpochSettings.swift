@@ -1,7 +1,8 @@
+import Learning
 import Files
 
 /// The section of a method that is trained by Adam in whole epochs, and validated.
-public protocol EpochSettings: MethodSettings {
+package protocol EpochSettings: MethodSettings {
   var epochs: Int { get set }
   var rate: Double { get set }
   var beta1: Double { get set }
@@ -12,7 +13,7 @@ public protocol EpochSettings: MethodSettings {
 }
 
 extension EpochSettings {
-  public var epochCount: Int? {
+  package var epochCount: Int? {
     get { epochs }
     set { epochs = newValue ?? epochs }
   }

@@ -1,3 +1,4 @@
+import Learning
 import Collective
 import Compute
 import Imaging
@@ -5,34 +6,34 @@ import Networks
 
 /// A method that can be trained: all that others ask of it. `Methods.swift` lists them; recipe, run folder, trainer, memory
 /// estimate, benchmark, tables and the command line are made from the list.
-public struct Method: Sendable {
+package struct Method: Sendable {
   /// Its folder in a run, its name on the command line and in files.
-  public let key: String
+  package let key: String
   /// Its name in tables.
-  public let title: String
+  package let title: String
   /// Keeps its random numbers apart from other methods'. Written down, so that a method that is added, or the list in
   /// another order, changes nobody's bits.
-  let stream: UInt64
+  package let stream: UInt64
   /// What its network sees once it is used; it may see more in training.
-  public let inputs: Sight
+  package let inputs: Sight
   /// The methods whose best networks it begins with.
-  public let needs: [Method]
+  package let needs: [Method]
   /// Its section of the recipe, which several may share.
-  let section: AnySection
+  package let section: AnySection
   /// What a table says of it where the paper has no such column; it stands behind the paper's.
   let remark: String?
   /// What its steps tell beside their loss.
-  public let terms: [Term]
+  package let terms: [Term]
   /// The name of the trained network's file in a checkpoint.
-  let network: String
+  package let network: String
   /// Whether its network has dropout, from which uncertainty can be sampled.
-  let hasDropout: Bool
+  package let hasDropout: Bool
   /// What a training step takes.
-  let memory: @Sendable (MemoryRequest) -> StepMemory
+  package let memory: @Sendable (MemoryRequest) -> StepMemory
   /// Looks at the epochs so far, and says what a person should know of the last ones.
-  let watch: @Sendable (_ epochs: [StepValues]) -> String?
+  package let watch: @Sendable (_ epochs: [StepValues]) -> String?
   /// Makes its networks, its step and the order of its cases. All ranks together.
-  let make: @Sendable (MethodContext) throws -> MethodSetup
+  package let make: @Sendable (MethodContext) throws -> MethodSetup
 
   init(
     key: String, title: String, stream: UInt64, inputs: Sight = .withoutContrast, needs: [Method] = [],
@@ -59,29 +60,29 @@ public struct Method: Sendable {
 }
 
 extension Method: Hashable {
-  public static func == (a: Method, b: Method) -> Bool { a.key == b.key }
-  public func hash(into hasher: inout Hasher) { hasher.combine(key) }
+  package static func == (a: Method, b: Method) -> Bool { a.key == b.key }
+  package func hash(into hasher: inout Hasher) { hasher.combine(key) }
 }
 
 extension Method: RawRepresentable, Codable {
   /// The method of that key; nil: there is none.
-  public init?(rawValue: String) {
+  package init?(rawValue: String) {
     guard let method = Method.allCases.first(where: { $0.key == rawValue }) else { return nil }
     self = method
   }
 
-  public var rawValue: String { key }
+  package var rawValue: String { key }
 }
 
 extension Method {
   /// Whether its network has channels of its own, in pairs, and not the recipe's `network.k`.
-  public var hasOwnWidth: Bool { section.paper.channels != nil }
+  package var hasOwnWidth: Bool { section.paper.channels != nil }
 }
 
 // MARK: - Settings
 
 /// A method's section of the recipe. Its start values are the paper's.
-public protocol MethodSettings: RecipeSection, Equatable, Sendable {
+package protocol MethodSettings: RecipeSection, Equatable, Sendable {
   init()
   /// Epochs; nil where training is not counted in them. A resumed run may have more.
   var epochCount: Int? { get set }
@@ -91,7 +92,7 @@ public protocol MethodSettings: RecipeSection, Equatable, Sendable {
 }
 
 /// The name of a section, and what is in it.
-public struct Section<Settings: MethodSettings>: Sendable {
+package struct Section<Settings: MethodSettings>: Sendable {
   let key: String
 
   /// The section's values; it must be this section's.
@@ -102,9 +103,9 @@ public struct Section<Settings: MethodSettings>: Sendable {
 }
 
 /// The same of any section.
-public struct AnySection: Sendable {
-  let key: String
-  let paper: any MethodSettings
+package struct AnySection: Sendable {
+  package let key: String
+  package let paper: any MethodSettings
 
   init<Settings>(_ section: Section<Settings>) {
     key = section.key
@@ -113,11 +114,11 @@ public struct AnySection: Sendable {
 }
 
 extension MethodSettings {
-  public var epochCount: Int? {
+  package var epochCount: Int? {
     get { nil }
     set {}
   }
-  public var channels: Int? {
+  package var channels: Int? {
     get { nil }
     set {}
   }
@@ -126,7 +127,7 @@ extension MethodSettings {
 // MARK: - Training
 
 /// What a method makes itself from.
-struct MethodContext {
+package struct MethodContext {
   let method: Method
   /// The values of its section.
   let settings: any MethodSettings
@@ -140,6 +141,21 @@ struct MethodContext {
   let layout: BatchLayout
   let workers: Workers
   let data: any MethodData
+
+  package init(
+    method: Method, settings: any MethodSettings, networks: NetworkSettings, seed: UInt64, size: Size,
+    slotSize: Size?, layout: BatchLayout, workers: Workers, data: any MethodData
+  ) {
+    self.method = method
+    self.settings = settings
+    self.networks = networks
+    self.seed = seed
+    self.size = size
+    self.slotSize = slotSize
+    self.layout = layout
+    self.workers = workers
+    self.data = data
+  }
 
   func settings<Settings>(_ section: Section<Settings>) -> Settings { section.settings(settings) }
 
@@ -176,7 +192,7 @@ struct MethodContext {
 }
 
 /// The data and the earlier networks of a run, as a method sees them.
-protocol MethodData {
+package protocol MethodData {
   var trainingCases: [String] { get }
   /// Prepared cases of the usual kind.
   var store: CaseStore { get }
@@ -194,34 +210,40 @@ protocol MethodData {
 }
 
 /// What a method trains, on what, and what the network is used with afterwards.
-struct MethodSetup {
-  let program: any TrainingProgram
-  let cases: () -> any CaseOrder
-  let facts: Model.Facts
+package struct MethodSetup {
+  package let program: any TrainingProgram
+  package let cases: () -> any CaseOrder
+  package let facts: Model.Facts
 }
 
 // MARK: - Memory
 
 /// What a step's memory follows.
-struct MemoryRequest {
+package struct MemoryRequest {
   let settings: any MethodSettings
   /// The recipe's `network.k`.
   let k: Int
   /// The size of prepared cases.
   let size: Size
+
+  package init(settings: any MethodSettings, k: Int, size: Size) {
+    self.settings = settings
+    self.k = k
+    self.size = size
+  }
 }
 
 /// What a training step takes of memory, counted in floats.
-struct StepMemory {
+package struct StepMemory {
   /// Parameters that learn, and that do not.
-  let trained: Int
-  var frozen = 0
+  package let trained: Int
+  package var frozen = 0
   /// Volumes of the plan.
-  let volumes: Int
+  package let volumes: Int
   /// Transformed weights that are kept from step to step.
-  var kept = 0
+  package var kept = 0
   /// Transformed weights of each sum of convolutions, of which there is one at a time.
-  var layers: [Int] = []
+  package var layers: [Int] = []
   /// Bytes of the cases that wait for one slot; nil: one, and the next.
-  var waiting: Int?
+  package var waiting: Int?
 }

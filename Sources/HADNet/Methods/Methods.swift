@@ -3,22 +3,22 @@ import Networks
 
 /// All methods. To add one, add its folder and its line here.
 extension Method: CaseIterable {
-  public static let allCases: [Method] = [
+  package static let allCases: [Method] = [
     .teacher, .student, .hadnet, .control, .adnet, .kdnet, .uhemis, .uhved,
   ]
 }
 
 extension Method {
   /// The method that the others are compared with.
-  public static let subject = Method.hadnet
+  package static let subject = Method.hadnet
 
   /// What trained networks' files are called, each once.
-  public static let networks = allCases.reduce(into: [String]()) { known, method in
+  package static let networks = allCases.reduce(into: [String]()) { known, method in
     if !known.contains(method.network) { known.append(method.network) }
   }
 
   /// For help: each with what it begins with.
-  public static var help: String {
+  package static var help: String {
     allCases.map { method in
       let needs = method.needs.map(\.key).joined(separator: " and ")
       return method.key + (needs.isEmpty ? "" : " (starts from \(needs) of the same run)")

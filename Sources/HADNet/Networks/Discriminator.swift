@@ -6,7 +6,7 @@ import Compute
 ///
 /// Source: HAD-Net, appendix A; widths 4k, 8k, 16k, 32k as in the published code (the paper's k·(2n + 1) fits no
 /// shape).
-public struct Discriminator: Sendable {
+package struct Discriminator: Sendable {
   package let k: Int
   package let hierarchical: Bool
   package let layout: ParameterLayout
@@ -178,4 +178,13 @@ package final class DiscriminatorPass {
   }
 
   func source(_ block: Int) -> Source { Source(y[block], norms[block], slope: Discriminator.slope) }
+}
+
+extension ParameterLayout {
+  /// Whether a U-Net's or discriminator's parameter is a bias that an instance norm takes out again, so that the truth of its
+  /// gradient is 0.
+  package static func isBiasBeforeNorm(_ name: String) -> Bool {
+    name.hasSuffix(".conv.bias") || name.hasSuffix("conv_up.bias")
+      || ["disc_2.0.bias", "disc_3.0.bias", "disc_4.0.bias"].contains(name)
+  }
 }

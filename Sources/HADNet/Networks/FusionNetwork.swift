@@ -7,7 +7,7 @@ import Imaging
 ///
 /// The network is its layers and the layout of its parameters; memory for one case lies in a `FusionPass`.
 /// Source: Dorent et al., MICCAI 2019, in its code's form; names are those of the published checkpoints.
-public struct FusionNetwork: Sendable {
+package struct FusionNetwork: Sendable {
   package enum Fusion: String, Sendable {
     /// Mean and variance: U-HeMIS.
     case moments

@@ -4,9 +4,9 @@ import Foundation
 import Imaging
 
 /// A trained segmentation network with all that using it needs: what a model file holds.
-public struct Model {
+package struct Model {
   /// The networks there are.
-  public enum Network: Sendable {
+  package enum Network: Sendable {
     case unet(UNet)
     case fusion(FusionNetwork)
 

@@ -4,7 +4,7 @@ import Compute
 ///
 /// The network is its layers and the layout of its parameters; memory for one case lies in a `UNetPass`.
 /// Source: HAD-Net, appendix A; names are those of the published checkpoints.
-public struct UNet: Sendable {
+package struct UNet: Sendable {
   package let inputs, k: Int
   package let layout: ParameterLayout
   package static let slope: Float = 0.01
@@ -158,7 +158,7 @@ package enum FeatureGradients: Sendable {
 }
 
 /// Which dropout masks a pass draws: a function of seed, purpose, step and slot, so of nothing that depends on ranks.
-public struct DropoutDraw: Sendable {
+package struct DropoutDraw: Sendable {
   let layer: ChannelDropout
   let seed: UInt64
   let purpose: Philox.Purpose

@@ -4,20 +4,20 @@ import Foundation
 import Imaging
 
 /// One patient as a row of pictures: the four sequences, the truth, and what each method made of it.
-public struct CaseFigure: Sendable {
-  public static let colors = [Color.black, Color(230, 60, 50), Color(60, 180, 90), Color(250, 215, 60)]
+package struct CaseFigure: Sendable {
+  package static let colors = [Color.black, Color(230, 60, 50), Color(60, 180, 90), Color(250, 215, 60)]
   static let names = ["", "NET", "ED", "ET"]
 
-  public let id: String
+  package let id: String
   /// The axial slice that is shown.
-  public let z: Int
+  package let z: Int
   let images: Volume
   let truth: LabelVolume
   let segmentations: [(method: String, labels: LabelVolume)]
 
   /// `images` are [z, y, x, 4] in the order FLAIR, T1ce, T1, T2, 0 outside the brain, as prepared (y forward, x to
   /// the patient's left). Without a `z` it is the slice with most ET, or with most tumour where there is no ET.
-  public init(
+  package init(
     id: String, images: Volume, truth: LabelVolume, segmentations: [(method: String, labels: LabelVolume)],
     z: Int? = nil
   ) {
@@ -51,7 +51,7 @@ public struct CaseFigure: Sendable {
   /// A case a row with a legend: the paper's figure 2. All cases show the same methods; where there are many, they
   /// stand on lines of their own under the sequences and the truth. Cases of a `set` that methods are not to be judged by
   /// are called so below.
-  public static func picture(_ cases: [CaseFigure], of set: EvaluatedSet = .test) -> Picture {
+  package static func picture(_ cases: [CaseFigure], of set: EvaluatedSet = .test) -> Picture {
     guard let first = cases.first else { return Picture(width: 1, height: 1) }
     let sequences = ["FLAIR", "T1", "T2", "T1ce", "truth"]
     let captions = sequences + first.segmentations.map(\.method)

@@ -1,12 +1,12 @@
 import Foundation
 
 /// A line chart: curves against epochs, or against anything else.
-public struct Chart: Sendable {
-  public struct Series: Sendable {
-    public let name: String
-    public let points: [(x: Double, y: Double)]
+package struct Chart: Sendable {
+  package struct Series: Sendable {
+    package let name: String
+    package let points: [(x: Double, y: Double)]
 
-    public init(_ name: String, _ points: [(x: Double, y: Double)]) {
+    package init(_ name: String, _ points: [(x: Double, y: Double)]) {
       self.name = name
       self.points = points
     }
@@ -18,13 +18,13 @@ public struct Chart: Sendable {
     Color(86, 180, 233), Color(140, 140, 140),
   ]
 
-  public let title: String
-  public let xLabel: String
-  public let series: [Series]
+  package let title: String
+  package let xLabel: String
+  package let series: [Series]
   /// Whether y is drawn by its logarithm; values not above 0 are left out.
-  public let logarithmic: Bool
+  package let logarithmic: Bool
 
-  public init(
+  package init(
     _ title: String, xLabel: String = "epoch", _ series: [Series], logarithmic: Bool = false
   ) {
     self.title = title
@@ -164,7 +164,7 @@ public struct Chart: Sendable {
   // MARK: - SVG
 
   /// An `<svg>` element that takes text and grid from the page's colour, so that it reads on light and dark.
-  public func svg(width: Int = 560, height: Int = 300) -> String {
+  package func svg(width: Int = 560, height: Int = 300) -> String {
     let left = 56.0, right = 20.0, top = 34.0
     let legend = legend(end: Double(width) - left - right) { Double($0.count) * 7 }
     let bottom = 62.0 + 18 * Double(legend.count - 1)
@@ -232,7 +232,7 @@ public struct Chart: Sendable {
   // MARK: - Pixels
 
   /// The same chart as a picture, on white.
-  public func picture(width: Int = 640, height: Int = 360) -> Picture {
+  package func picture(width: Int = 640, height: Int = 360) -> Picture {
     let left = 76, right = 26, top = 40, label = Picture.width(of: xLabel)
     // The axis's name stands at the right of it.
     let legend = legend(end: Double(width - left - right - label - 30)) { Double(Picture.width(of: $0)) }
@@ -272,7 +272,7 @@ public struct Chart: Sendable {
   }
 
   /// Rows of charts as one picture: a run's `curves.png`. nil leaves a place empty.
-  public static func picture(_ rows: [[Chart?]]) -> Picture {
+  package static func picture(_ rows: [[Chart?]]) -> Picture {
     guard let first = rows.joined().lazy.compactMap({ $0?.picture() }).first else {
       return Picture(width: 1, height: 1)
     }

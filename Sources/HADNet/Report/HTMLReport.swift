@@ -1,3 +1,5 @@
+import Methods
+import Learning
 import Evaluation
 import Files
 import Foundation
@@ -5,18 +7,18 @@ import Imaging
 
 /// What a report shows. It knows nothing of training: whoever writes a report puts words, tables, charts and pictures
 /// in here.
-public struct ReportContents: Sendable {
-  public struct Section: Sendable {
-    public let heading: String
-    public let blocks: [Block]
+package struct ReportContents: Sendable {
+  package struct Section: Sendable {
+    package let heading: String
+    package let blocks: [Block]
 
-    public init(_ heading: String, _ blocks: [Block]) {
+    package init(_ heading: String, _ blocks: [Block]) {
       self.heading = heading
       self.blocks = blocks
     }
   }
 
-  public enum Block: Sendable {
+  package enum Block: Sendable {
     case paragraph(String)
     case table(Table)
     /// Charts side by side where there is room.
@@ -30,14 +32,14 @@ public struct ReportContents: Sendable {
     case text(title: String, String)
   }
 
-  public struct Table: Sendable {
-    public let header: [String]
-    public let rows: [[String]]
-    public let note: String
+  package struct Table: Sendable {
+    package let header: [String]
+    package let rows: [[String]]
+    package let note: String
     /// The column that stands out, e.g. HAD-Net's.
-    public let highlight: String?
+    package let highlight: String?
 
-    public init(header: [String], rows: [[String]], note: String = "", highlight: String? = nil) {
+    package init(header: [String], rows: [[String]], note: String = "", highlight: String? = nil) {
       self.header = header
       self.rows = rows
       self.note = note
@@ -45,12 +47,12 @@ public struct ReportContents: Sendable {
     }
   }
 
-  public let title: String
+  package let title: String
   /// A line under the title, e.g. date, version, data set.
-  public let subtitle: String
-  public let sections: [Section]
+  package let subtitle: String
+  package let sections: [Section]
 
-  public init(title: String, subtitle: String = "", sections: [Section]) {
+  package init(title: String, subtitle: String = "", sections: [Section]) {
     self.title = title
     self.subtitle = subtitle
     self.sections = sections
@@ -59,19 +61,19 @@ public struct ReportContents: Sendable {
 
 extension ReportContents.Table {
   /// Tables 1 and 2 as they stand in the report.
-  public init(_ table: MethodTable) {
+  package init(_ table: MethodTable) {
     self.init(
       header: [""] + table.methods, rows: table.rows, note: table.note, highlight: table.columns.subject)
   }
 
   /// Tables 1 and 2 over seeds.
-  public init(_ table: SeedTable) {
+  package init(_ table: SeedTable) {
     self.init(
       header: [""] + table.methods, rows: table.rows, note: table.note, highlight: table.columns.subject)
   }
 
   /// The subject's distance to each other method over seeds.
-  public init(differencesOf table: SeedTable) {
+  package init(differencesOf table: SeedTable) {
     self.init(
       header: ["\(table.columns.subject) minus"] + Region.allCases.map(\.rawValue),
       rows: table.differenceRows,
@@ -79,7 +81,7 @@ extension ReportContents.Table {
   }
 
   /// The means of each seed.
-  public init(seedsOf table: SeedTable) {
+  package init(seedsOf table: SeedTable) {
     self.init(
       header: [""] + table.methods, rows: table.seedRows,
       note:
@@ -88,7 +90,7 @@ extension ReportContents.Table {
   }
 
   /// A case a line, Dice of the three regions, in percent, of each method.
-  public init(casesOf evaluations: [MethodEvaluation]) {
+  package init(casesOf evaluations: [MethodEvaluation]) {
     let set = EvaluatedSet.common(evaluations)
     let ids = Set(evaluations.flatMap(\.ids)).sorted()
     self.init(
@@ -118,7 +120,7 @@ extension ReportContents {
   }
 
   /// The report as one HTML file that needs no other: pictures and styles are inside, nothing is loaded.
-  public func html() throws(Fault) -> String {
+  package func html() throws(Fault) -> String {
     var body = "<header>\n<h1>\(escaped(title))</h1>\n"
     if !subtitle.isEmpty { body += "<p class=\"subtitle\">\(escaped(subtitle))</p>\n" }
     if sections.count > 1 {
@@ -151,7 +153,7 @@ extension ReportContents {
   }
 
   /// Writes the report, whole or not at all.
-  public func write(to path: String) throws { try AtomicFile.write(Data(html().utf8), to: path) }
+  package func write(to path: String) throws { try AtomicFile.write(Data(html().utf8), to: path) }
 
   private func html(_ block: Block) throws(Fault) -> String {
     switch block {

@@ -4,7 +4,7 @@ import Foundation
 
 extension Picture {
   /// The picture as a PNG file's bytes.
-  public func png() throws(Fault) -> [UInt8] {
+  package func png() throws(Fault) -> [UInt8] {
     var image = png_image()
     image.version = UInt32(PNG_IMAGE_VERSION)
     image.width = UInt32(width)
@@ -25,7 +25,7 @@ extension Picture {
   }
 
   /// Writes the picture as a PNG file.
-  public func write(to path: String) throws {
+  package func write(to path: String) throws {
     try AtomicFile.write(Data(png()), to: path)
   }
 }

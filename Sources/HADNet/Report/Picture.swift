@@ -1,38 +1,38 @@
 /// A colour, 0…255 a channel.
-public struct Color: Equatable, Sendable {
-  public var red, green, blue: UInt8
+package struct Color: Equatable, Sendable {
+  package var red, green, blue: UInt8
 
-  public init(_ red: UInt8, _ green: UInt8, _ blue: UInt8) {
+  package init(_ red: UInt8, _ green: UInt8, _ blue: UInt8) {
     self.red = red
     self.green = green
     self.blue = blue
   }
 
-  public static let black = Color(0, 0, 0)
-  public static let white = Color(255, 255, 255)
+  package static let black = Color(0, 0, 0)
+  package static let white = Color(255, 255, 255)
   /// Text that stands back.
-  public static let grey = Color(150, 155, 160)
+  package static let grey = Color(150, 155, 160)
 
   /// A share `amount` (0…1) of `other` mixed in.
-  public func mixed(_ amount: Float, with other: Color) -> Color {
+  package func mixed(_ amount: Float, with other: Color) -> Color {
     func mix(_ a: UInt8, _ b: UInt8) -> UInt8 { UInt8(Float(a) + amount * (Float(b) - Float(a)) + 0.5) }
     return Color(mix(red, other.red), mix(green, other.green), mix(blue, other.blue))
   }
 
   /// `#1f77b4`.
-  public var hex: String {
+  package var hex: String {
     "#"
       + [red, green, blue].map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
   }
 }
 
 /// A picture in memory, to draw on: RGB, rows from the top. What lies outside is not drawn.
-public struct Picture: Equatable, Sendable {
-  public let width, height: Int
+package struct Picture: Equatable, Sendable {
+  package let width, height: Int
   /// [y, x, 3].
-  public private(set) var bytes: [UInt8]
+  package private(set) var bytes: [UInt8]
 
-  public init(width: Int, height: Int, background: Color = .black) {
+  package init(width: Int, height: Int, background: Color = .black) {
     precondition(width > 0 && height > 0, "a picture of \(width)×\(height)")
     self.width = width
     self.height = height
@@ -41,7 +41,7 @@ public struct Picture: Equatable, Sendable {
     for _ in 0..<(width * height) { bytes += [background.red, background.green, background.blue] }
   }
 
-  public subscript(x: Int, y: Int) -> Color {
+  package subscript(x: Int, y: Int) -> Color {
     get {
       let at = (y * width + x) * 3
       return Color(bytes[at], bytes[at + 1], bytes[at + 2])
@@ -56,21 +56,21 @@ public struct Picture: Equatable, Sendable {
   }
 
   /// Fills a rectangle.
-  public mutating func fill(x: Int, y: Int, width: Int, height: Int, _ color: Color) {
+  package mutating func fill(x: Int, y: Int, width: Int, height: Int, _ color: Color) {
     for row in y..<(y + height) {
       for column in x..<(x + width) { self[column, row] = color }
     }
   }
 
   /// Draws another picture with its upper left corner at (x, y).
-  public mutating func draw(_ other: Picture, x: Int, y: Int) {
+  package mutating func draw(_ other: Picture, x: Int, y: Int) {
     for row in 0..<other.height {
       for column in 0..<other.width { self[x + column, y + row] = other[column, row] }
     }
   }
 
   /// Draws a straight line, smoothed at its edges.
-  public mutating func line(
+  package mutating func line(
     from a: (x: Double, y: Double), to b: (x: Double, y: Double), width: Double = 1, _ color: Color
   ) {
     let reach = width / 2 + 1
@@ -89,7 +89,7 @@ public struct Picture: Equatable, Sendable {
   }
 
   /// Writes text in the built-in font, 5×7 dots of `scale` pixels, with its upper left corner at (x, y).
-  public mutating func text(_ text: String, x: Int, y: Int, scale: Int = 2, _ color: Color = .white) {
+  package mutating func text(_ text: String, x: Int, y: Int, scale: Int = 2, _ color: Color = .white) {
     for (i, character) in text.enumerated() {
       let columns = Font.columns(character)
       for column in 0..<5 {
@@ -120,7 +120,7 @@ public struct Picture: Equatable, Sendable {
   }
 
   /// How wide a text is, in pixels.
-  public static func width(of text: String, scale: Int = 2) -> Int {
+  package static func width(of text: String, scale: Int = 2) -> Int {
     text.isEmpty ? 0 : (text.count * 6 - 1) * scale
   }
 }

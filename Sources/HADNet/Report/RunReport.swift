@@ -1,3 +1,6 @@
+import Study
+import Methods
+import Learning
 import Compute
 import Evaluation
 import Files
@@ -6,14 +9,14 @@ import Imaging
 import Inference
 
 /// Tables, figures and the HTML report of a run, finished or not, from what lies in its folder.
-public struct RunReport {
+package struct RunReport {
   private let run: RunFolder
   /// Cases in figure 2.
   private static let pictured = 4
   /// In the order of table 1.
   private static let stages = TableColumns.methods.arranged(Method.allCases, by: \.title)
 
-  public init(_ run: RunFolder) { self.run = run }
+  package init(_ run: RunFolder) { self.run = run }
 
   /// Writes the tables and statistics, each as .md and .csv, the figures and report.html. Gives the tables as Markdown,
   /// nil where nothing has been evaluated.
@@ -21,7 +24,7 @@ public struct RunReport {
   /// Throws `.missing` where the folder is no run's. Pictures are left out, and the report says so, where the data
   /// set is no longer to be found or is another one.
   @discardableResult
-  public func write() throws -> String? {
+  package func write() throws -> String? {
     guard FileManager.default.fileExists(atPath: run.recipe) else {
       throw Fault(.missing, "\(run.path): no run is in this folder (it has no recipe.yaml)")
     }

@@ -1,12 +1,14 @@
+import Methods
+import Study
 import Evaluation
 import Files
 import Foundation
 
 /// Tables and the HTML report of a study over several seeds, finished or not, from the runs in its folder.
-public struct SeedReport {
+package struct SeedReport {
   private let run: RunFolder
 
-  public init(_ run: RunFolder) { self.run = run }
+  package init(_ run: RunFolder) { self.run = run }
 
   /// Writes the tables as .md and .csv, seeds.json and report.html. Gives the tables as Markdown, nil where no seed has been
   /// evaluated.
@@ -14,7 +16,7 @@ public struct SeedReport {
   /// Seeds that are unfinished are named and left out. Throws `.missing` where no seed has begun, `.recipe` or
   /// `.invalid` where their recipes or splits differ.
   @discardableResult
-  public func write() throws -> String? {
+  package func write() throws -> String? {
     let seeds = run.seeds
     guard let recipe = try run.sharedRecipe() else {
       throw Fault(.missing, "\(run.path): no seed's run is in this folder")

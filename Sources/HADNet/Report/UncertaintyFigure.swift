@@ -1,17 +1,18 @@
+import Methods
 import Compute
 import Evaluation
 import Foundation
 import Imaging
 
 /// The paper's figure 3: what filtering by uncertainty leaves of a method's enhancing tumour, at falling thresholds.
-public struct UncertaintyFigure: Sendable {
+package struct UncertaintyFigure: Sendable {
   /// A method's segmentation of the case and its uncertainty of ET, 0…100.
-  public struct Method: Sendable {
+  package struct Method: Sendable {
     let name: String
     let labels: LabelVolume
     let map: [Float]
 
-    public init(_ name: String, _ labels: LabelVolume, map: [Float]) {
+    package init(_ name: String, _ labels: LabelVolume, map: [Float]) {
       self.name = name
       self.labels = labels
       self.map = map
@@ -61,7 +62,7 @@ public struct UncertaintyFigure: Sendable {
   private let z: Int
 
   /// `images` as in `CaseFigure`. The slice is that with most ET.
-  public init(id: String, images: Volume, truth: LabelVolume, methods: [Method]) {
+  package init(id: String, images: Volume, truth: LabelVolume, methods: [Method]) {
     precondition(
       images.channels == 4 && images.size == truth.size
         && methods.allSatisfy { $0.labels.size == truth.size && $0.map.count == truth.size.voxels },
@@ -75,7 +76,7 @@ public struct UncertaintyFigure: Sendable {
 
   /// A method a row: T1ce, truth, prediction, and the prediction's ET at each threshold. A case of a `set` that methods are
   /// not to be judged by is called so below.
-  public func picture(of set: EvaluatedSet = .test) -> Picture {
+  package func picture(of set: EvaluatedSet = .test) -> Picture {
     let view = SliceView(images, z: z), t1ce = view.grey(.t1ce), reference = view.overlay(truth, on: t1ce)
     let captions = ["T1ce", "truth", "prediction"] + UncertaintyFigure.thresholds.map { "T = \(Int($0))" }
     let rows = methods.map { method in

@@ -1,12 +1,13 @@
+import Methods
 import Compute
 import Files
 import Foundation
 import Networks
 
 /// A whole training state on disk: state.json and safetensors files, in a folder that is there whole or not at all.
-public struct Checkpoint: Sendable {
+package struct Checkpoint: Sendable {
   /// What a stage was made from.
-  public struct Origin: Codable, Equatable, Sendable {
+  package struct Origin: Codable, Equatable, Sendable {
     /// Hashes of the images and the truth of each case that trains or validates, as `CaseSurvey.contents` has them.
     var cases: [String: String]
     /// Fingerprints of the networks that the stage began with, by the stages they come from.
@@ -47,13 +48,13 @@ public struct Checkpoint: Sendable {
   /// Changes when older states can no longer be read.
   private static let version = 2
 
-  public let folder: String
-  public let state: TrainingState
+  package let folder: String
+  package let state: TrainingState
   /// Fingerprint of the recipe it was made with.
-  public let recipe: String
+  package let recipe: String
   let origin: Origin
   /// Hash of everything in it.
-  public let fingerprint: String
+  package let fingerprint: String
   private let facts: [String: FileFacts]
 
   /// Names of its files beside state.json.
@@ -212,7 +213,7 @@ public struct Checkpoint: Sendable {
 
   /// Reads and checks a checkpoint: its state, every file's size and hash. Throws `.invalid` for a damaged one, for one
   /// whose state is not that of the folder's name, and for one of another stage than `stage`, where that is given.
-  public init(_ folder: String, of stage: Method? = nil) throws {
+  package init(_ folder: String, of stage: Method? = nil) throws {
     try self.init(stateOf: folder, stage)
     for name in facts.keys.sorted() { try check(name) }
   }
@@ -258,7 +259,7 @@ extension Model {
   ///   - isVerified: whether a model file without the hash of its contents is refused.
   ///
   /// Throws `.missing` where there is none, `.invalid` where it is damaged or no model.
-  public static func load(_ path: String, of stage: Method? = nil, isVerified: Bool = true) throws -> Model {
+  package static func load(_ path: String, of stage: Method? = nil, isVerified: Bool = true) throws -> Model {
     let path = CheckpointFolder.resolve(path)
     var isFolder: ObjCBool = false
     guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {

@@ -1,3 +1,4 @@
+import Methods
 import Files
 import Foundation
 
@@ -5,25 +6,25 @@ import Foundation
 ///
 /// `latest` and `best` are symbolic links. Where none can be made each is a text file with the epoch's name; a copy of a
 /// run (`cp -rL`, `scp -r`) has whole folders there. All three are read; the next training makes links of the folders.
-public struct CheckpointFolder: Sendable {
-  public let path: String
+package struct CheckpointFolder: Sendable {
+  package let path: String
   /// Whose they are; nil: anyone's.
-  public let stage: Method?
+  package let stage: Method?
 
-  public init(_ path: String, _ stage: Method? = nil) {
+  package init(_ path: String, _ stage: Method? = nil) {
     self.path = path
     self.stage = stage
   }
 
   /// Where `best` leads to, and `latest`; nil where it is not there or leads nowhere.
-  public var best: String? { target("best") }
-  public var latest: String? { target("latest") }
+  package var best: String? { target("best") }
+  package var latest: String? { target("latest") }
 
   /// How far training had come: whole epochs, and steps of the next one.
-  public struct Mark: Comparable, Sendable {
-    public let epoch, step: Int
+  package struct Mark: Comparable, Sendable {
+    package let epoch, step: Int
 
-    public init(epoch: Int, step: Int = 0) {
+    package init(epoch: Int, step: Int = 0) {
       self.epoch = epoch
       self.step = step
     }
@@ -42,9 +43,9 @@ public struct CheckpointFolder: Sendable {
       if self.name != name { return nil }
     }
 
-    public static func < (a: Mark, b: Mark) -> Bool { (a.epoch, a.step) < (b.epoch, b.step) }
+    package static func < (a: Mark, b: Mark) -> Bool { (a.epoch, a.step) < (b.epoch, b.step) }
 
-    public var name: String {
+    package var name: String {
       func digits(_ n: Int) -> String { String(repeating: "0", count: max(0, 4 - "\(n)".count)) + "\(n)" }
       return "epoch-\(digits(epoch))" + (step > 0 ? "-step-\(digits(step))" : "")
     }
@@ -53,13 +54,13 @@ public struct CheckpointFolder: Sendable {
   func folder(_ mark: Mark) -> String { "\(path)/\(mark.name)" }
 
   /// What there are checkpoints of, newest first.
-  public func marks() -> [Mark] { names().compactMap { Mark($0) }.sorted(by: >) }
+  package func marks() -> [Mark] { names().compactMap { Mark($0) }.sorted(by: >) }
 
   private func names() -> [String] { (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? [] }
 
   /// The newest good checkpoint; each damaged one on the way is told to `warn`. nil where there is none at all.
   /// Throws `.invalid` where there are some and all are damaged.
-  public func newest(warn: (String) -> Void) throws -> Checkpoint? {
+  package func newest(warn: (String) -> Void) throws -> Checkpoint? {
     let marks = marks()
     for (i, mark) in marks.enumerated() {
       do {
@@ -198,7 +199,7 @@ public struct CheckpointFolder: Sendable {
 extension RunFolder {
   /// Makes a stage's links and history what its newest checkpoint says, as its next training would, unless a job is
   /// training it. Where that is not possible all stays as it is.
-  func mend(_ stage: Method) {
+  package func mend(_ stage: Method) {
     let checkpoints = checkpoints(stage)
     guard AtomicFile.isFolder(checkpoints.path),
       let lock = try? RunLock(lock(stage), "mends the \(stage.rawValue)")

@@ -4,7 +4,7 @@ import Synchronization
 import Terminal
 
 /// A value in the journal.
-public enum JournalValue: Sendable, ExpressibleByStringLiteral, ExpressibleByIntegerLiteral,
+package enum JournalValue: Sendable, ExpressibleByStringLiteral, ExpressibleByIntegerLiteral,
   ExpressibleByFloatLiteral, ExpressibleByBooleanLiteral
 {
   case text(String)
@@ -13,12 +13,12 @@ public enum JournalValue: Sendable, ExpressibleByStringLiteral, ExpressibleByInt
   case number(Double)
   case flag(Bool)
 
-  public init(stringLiteral value: String) { self = .text(value) }
-  public init(integerLiteral value: Int) { self = .whole(value) }
-  public init(floatLiteral value: Double) { self = .number(value) }
-  public init(booleanLiteral value: Bool) { self = .flag(value) }
+  package init(stringLiteral value: String) { self = .text(value) }
+  package init(integerLiteral value: Int) { self = .whole(value) }
+  package init(floatLiteral value: Double) { self = .number(value) }
+  package init(booleanLiteral value: Bool) { self = .flag(value) }
 
-  public var json: String {
+  package var json: String {
     switch self {
     case .text(let text): jsonString(text)
     case .whole(let value): "\(value)"
@@ -29,14 +29,14 @@ public enum JournalValue: Sendable, ExpressibleByStringLiteral, ExpressibleByInt
 }
 
 /// A run's `log.jsonl`: what happened when, a JSON object a line. Nothing reads it back to decide anything.
-public final class Journal: Sendable {
-  public let path: String
+package final class Journal: Sendable {
+  package let path: String
   private let file: Int32
   /// Whether the next line has to begin by ending one that a crash tore.
   private let torn: Mutex<Bool>
 
   /// Opens the file, or makes it. What is there stays.
-  public init(_ path: String) throws(Fault) {
+  package init(_ path: String) throws(Fault) {
     self.path = path
     let file = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o666)
     guard file >= 0 else {
@@ -52,11 +52,11 @@ public final class Journal: Sendable {
 
   /// Appends `{"time": …, "event": event, …}` with the fields in the order given. On return it's with the system,
   /// so a crash of the program can't lose it.
-  public func write(_ event: String, _ fields: KeyValuePairs<String, JournalValue> = [:]) throws(Fault) {
+  package func write(_ event: String, _ fields: KeyValuePairs<String, JournalValue> = [:]) throws(Fault) {
     try write(event, fields.map { ($0.key, $0.value) })
   }
 
-  public func write(_ event: String, _ fields: [(String, JournalValue)]) throws(Fault) {
+  package func write(_ event: String, _ fields: [(String, JournalValue)]) throws(Fault) {
     let line = jsonEvent(event, fields.map { ($0.0, $0.1.json) }) + "\n"
     let trouble: Int32 = torn.withLock { torn in
       // One call for the whole line: lines of several threads never mix.
@@ -76,26 +76,26 @@ public final class Journal: Sendable {
 }
 
 /// What training noted of each epoch of a stage: the content of its `history.csv`.
-public struct History: Codable, Equatable, Sendable {
+package struct History: Codable, Equatable, Sendable {
   /// The first is `epoch`.
-  public let columns: [String]
+  package let columns: [String]
   /// A row an epoch; nil where an epoch has no such value, e.g. no validation.
-  public private(set) var rows: [[Double?]] = []
+  package private(set) var rows: [[Double?]] = []
 
-  public init(columns: [String]) { self.columns = columns }
+  package init(columns: [String]) { self.columns = columns }
 
-  public mutating func append(_ row: [Double?]) {
+  package mutating func append(_ row: [Double?]) {
     precondition(row.count == columns.count, "\(row.count) values for \(columns.count) columns")
     rows.append(row)
   }
 
   /// The values of a column; nil if there is none of that name.
-  public subscript(column: String) -> [Double?]? {
+  package subscript(column: String) -> [Double?]? {
     columns.firstIndex(of: column).map { i in rows.map { $0[i] } }
   }
 
   /// A header and a line an epoch; whole numbers without a point, absent values empty.
-  public var csv: String {
+  package var csv: String {
     var text = columns.map(csvField).joined(separator: ",") + "\n"
     for row in rows { text += row.map { $0.map(number) ?? "" }.joined(separator: ",") + "\n" }
     return text
@@ -106,10 +106,10 @@ public struct History: Codable, Equatable, Sendable {
   }
 
   /// Writes `history.csv` anew, whole or not at all.
-  public func write(to path: String) throws { try AtomicFile.write(Data(csv.utf8), to: path) }
+  package func write(to path: String) throws { try AtomicFile.write(Data(csv.utf8), to: path) }
 
   /// Reads a `history.csv`.
-  public static func load(_ path: String) throws(Fault) -> History {
+  package static func load(_ path: String) throws(Fault) -> History {
     guard let bytes = FileManager.default.contents(atPath: path) else {
       throw Fault(.missing, "\(path) is missing or can't be read")
     }

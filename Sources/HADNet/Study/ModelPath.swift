@@ -1,3 +1,4 @@
+import Methods
 import Files
 import Foundation
 import Networks
@@ -7,7 +8,7 @@ extension Model {
   /// (RUN/hadnet), of its checkpoints, or of a run with a single stage.
   ///
   /// Throws `.usage` where a folder holds several networks, naming them, `.missing` where it holds none.
-  public static func resolve(_ path: String) throws(Fault) -> String {
+  package static func resolve(_ path: String) throws(Fault) -> String {
     guard AtomicFile.isFolder(path), !isCheckpoint(path) else { return path }
     let path = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
     for folder in [CheckpointFolder(path), CheckpointFolder("\(path)/checkpoints")] {

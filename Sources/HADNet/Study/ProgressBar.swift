@@ -4,8 +4,8 @@ import Terminal
 
 /// What a person at the terminal sees of a long piece of work: a bar with the time left, or plain lines. It only
 /// shows; no result depends on it.
-public final class ProgressBar: Sendable {
-  public enum Style: Sendable {
+package final class ProgressBar: Sendable {
+  package enum Style: Sendable {
     /// A bar that is redrawn in place, and lines above it.
     case bar
     /// Lines alone, for a file or a batch job.
@@ -28,14 +28,14 @@ public final class ProgressBar: Sendable {
     var told = (done: 0, time: 0.0)
   }
 
-  public let style: Style
+  package let style: Style
   private let now: @Sendable () -> Double
   private let output: @Sendable (String) -> Void
   private let columns: @Sendable () -> Int?
   private let state = Mutex(State())
 
   /// A bar where standard error is a terminal, else lines.
-  public convenience init(quiet: Bool = false, silent: Bool = false) {
+  package convenience init(quiet: Bool = false, silent: Bool = false) {
     // Objects are read by programs.
     let isSeen = StandardError.form == .text && TerminalWidth.isTerminal
     self.init(style: silent ? .silent : quiet ? .quiet : isSeen ? .bar : .lines)
@@ -43,7 +43,7 @@ public final class ProgressBar: Sendable {
 
   /// `now` is in seconds from any start; `output` takes what goes to standard error, whose terminal is `columns` wide
   /// at that moment.
-  public init(
+  package init(
     style: Style,
     now: @escaping @Sendable () -> Double = { ProcessInfo.processInfo.systemUptime },
     columns: @escaping @Sendable () -> Int? = { TerminalWidth.columns },
@@ -56,7 +56,7 @@ public final class ProgressBar: Sendable {
   }
 
   /// Begins a piece of work of `total` steps; `isTold`: where there is no bar, some lines tell how far it is.
-  public func start(_ label: String, total: Int, isTold: Bool = false) {
+  package func start(_ label: String, total: Int, isTold: Bool = false) {
     state.withLock { state in
       let isVisible = state.isVisible, time = now()
       state = State(
@@ -66,7 +66,7 @@ public final class ProgressBar: Sendable {
   }
 
   /// Notes finished steps; `detail` stands behind the bar, e.g. a loss.
-  public func advance(by steps: Int = 1, detail: String = "") {
+  package func advance(by steps: Int = 1, detail: String = "") {
     state.withLock { state in
       state.done += steps
       state.detail = detail
@@ -77,10 +77,10 @@ public final class ProgressBar: Sendable {
   }
 
   /// Writes a line that stays, e.g. one an epoch.
-  public func line(_ text: String) { line(text, event: "message") }
+  package func line(_ text: String) { line(text, event: "message") }
 
   /// Writes a line that begins with "warning: "; in quiet, too.
-  public func warn(_ text: String) { line(text, event: "warning") }
+  package func warn(_ text: String) { line(text, event: "warning") }
 
   private func line(_ text: String, event: String) {
     if style == .silent || (style == .quiet && event != "warning") { return }
@@ -96,7 +96,7 @@ public final class ProgressBar: Sendable {
   }
 
   /// Takes the bar away.
-  public func finish() { state.withLock { clear(&$0) } }
+  package func finish() { state.withLock { clear(&$0) } }
 
   private func draw(_ state: inout State) {
     guard style == .bar, state.total > 0 else { return }
@@ -152,7 +152,7 @@ public final class ProgressBar: Sendable {
   }
 
   /// `41 s`, `3 min 20 s`, `2 h 05 min`, `3 d 4 h`.
-  public static func duration(_ seconds: Double) -> String {
+  package static func duration(_ seconds: Double) -> String {
     guard seconds.isFinite, seconds >= 0, seconds < 1e12 else { return "?" }
     let s = Int(seconds.rounded())
     func two(_ value: Int) -> String { value < 10 ? "0\(value)" : "\(value)" }

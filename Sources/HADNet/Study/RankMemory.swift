@@ -1,3 +1,5 @@
+import Learning
+import Methods
 import Collective
 import Compute
 import Files
@@ -10,17 +12,17 @@ import Imaging
 /// transformed weights and sums of several slots. Scratch and what ranks exchange are bounds; `program`, `threadScratch`
 /// and `margin` are measured. On one rank with two threads and k = 32, in GiB, estimated : measured: a step of 80×96×80
 /// voxels 3.3 : 2.80, of 160×192×160 8.9 : 7.96. A checkpoint's files are streamed.
-public struct RankMemory: Equatable, Sendable {
+package struct RankMemory: Equatable, Sendable {
   /// Parameters, gradients and this rank's part of the moments.
-  public private(set) var vectors = 0
+  package private(set) var vectors = 0
   /// Volumes of the step.
-  public private(set) var volumes = 0
+  package private(set) var volumes = 0
   /// Transformed weights that are kept, and scratch of all threads.
-  public private(set) var transforms = 0
+  package private(set) var transforms = 0
   /// Sums of slots, and what other ranks have sent.
-  public private(set) var sums = 0
+  package private(set) var sums = 0
   /// The case under way and the next one, which is read meanwhile; of methods with windows, what each slot keeps.
-  public private(set) var cases = 0
+  package private(set) var cases = 0
 
   /// Code, libraries and small pieces.
   static let program = 128 << 20
@@ -30,13 +32,13 @@ public struct RankMemory: Equatable, Sendable {
   static let margin = 12
 
   /// Bytes of any rank while it trains.
-  public var training: Int {
+  package var training: Int {
     let counted = vectors + volumes + transforms + sums + cases + RankMemory.program
     return counted + counted / 100 * RankMemory.margin
   }
 
   /// Bytes that are taken for certain, and all at once.
-  public var least: Int { vectors + volumes }
+  package var least: Int { vectors + volumes }
 
   /// Refuses a stage that this machine cannot train, before its memory is taken: `left` bytes for each of the `ranks` on it.
   func check(_ stage: Method, size: Size, k: Int, ranks: Int, left: Int?) throws(Fault) {
@@ -49,7 +51,7 @@ public struct RankMemory: Equatable, Sendable {
   }
 
   /// For cases of `size` voxels, on the rank that has most to do.
-  public init(_ method: Method, _ recipe: Recipe, size: Size, slots: Slots, threads: Int) {
+  package init(_ method: Method, _ recipe: Recipe, size: Size, slots: Slots, threads: Int) {
     let k = recipe.network.k, ranks = slots.ranks, run = (slots.count + ranks - 1) / ranks
     let step = method.memory(MemoryRequest(settings: recipe.settings(method), k: k, size: size))
     vectors = 4 * (step.frozen + 2 * step.trained + 2 * ((step.trained + ranks - 1) / ranks))

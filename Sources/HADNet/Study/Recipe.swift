@@ -1,3 +1,5 @@
+import Methods
+import Learning
 import Collective
 import Compute
 import Imaging
@@ -7,26 +9,26 @@ import Inference
 /// code differ, the code's (Vadacchino et al., MIDL 2021; SaverioVad/HAD_Net). A method's are in its folder; each number stands once.
 ///
 /// As a YAML file (`Recipe.load`) every key may be left out; keys are those of each section's `visit`.
-public struct Recipe: Equatable, Sendable {
+package struct Recipe: Equatable, Sendable {
   /// What the recipe is called, in logs and reports.
-  public var name = "paper"
+  package var name = "paper"
   /// Seed of all random numbers.
-  public var seed: UInt64 = 1
-  public var data = DataSettings()
+  package var seed: UInt64 = 1
+  package var data = DataSettings()
   /// Cases in one step over all ranks; nil: as many as there are ranks. The original has 1.
-  public var batch: Int?
+  package var batch: Int?
   /// How the learning rates follow the batch.
-  public var scaling = RateScaling.none
+  package var scaling = RateScaling.none
   /// How gradients are summed over ranks; `mpi` gives up the same bits on any number of ranks.
-  public var reduction = SumMethod.tree
-  public var network = NetworkSettings()
+  package var reduction = SumMethod.tree
+  package var network = NetworkSettings()
   /// Each method's section, by its key.
   var methods = Dictionary(uniqueKeysWithValues: Recipe.sections.map { ($0.key, $0.paper) })
-  public var uncertainty = UncertaintySettings()
-  public var checkpoints = CheckpointSettings()
+  package var uncertainty = UncertaintySettings()
+  package var checkpoints = CheckpointSettings()
 
   /// The paper's recipe.
-  public init() {}
+  package init() {}
 
   /// The methods' sections in the order of the file: each where the first method stands that has it.
   static let sections = Method.allCases.map(\.section).reduce(into: [AnySection]()) { known, section in
@@ -34,7 +36,7 @@ public struct Recipe: Equatable, Sendable {
   }
 
   /// The values of a method's section.
-  public func settings(_ method: Method) -> any MethodSettings {
+  package func settings(_ method: Method) -> any MethodSettings {
     methods[method.section.key] ?? method.section.paper
   }
 
@@ -44,13 +46,13 @@ public struct Recipe: Equatable, Sendable {
   func seed(_ method: Method) -> UInt64 { seed &+ method.stream << 32 }
 
   /// Every key has the same value.
-  public static func == (a: Recipe, b: Recipe) -> Bool { a.yaml == b.yaml }
+  package static func == (a: Recipe, b: Recipe) -> Bool { a.yaml == b.yaml }
 }
 
 /// The data set: where it is, how it is divided, how a case is prepared.
-public struct DataSettings: Equatable, Sendable {
+package struct DataSettings: Equatable, Sendable {
   /// Which sequences say what is brain: a voxel counts if it is non-zero in all of them.
-  public enum Mask: String, CaseIterable, Sendable {
+  package enum Mask: String, CaseIterable, Sendable {
     /// FLAIR, T1 and T2: one mask for teacher and student, which T1ce never shapes.
     case student
     /// All four, as the original; for its published weights only.
@@ -58,7 +60,7 @@ public struct DataSettings: Equatable, Sendable {
   }
 
   /// What happens to a negative voxel.
-  public enum Negative: String, CaseIterable, Sendable {
+  package enum Negative: String, CaseIterable, Sendable {
     /// The file is refused.
     case refuse
     /// Its absolute value is taken, as the original does.
@@ -68,23 +70,23 @@ public struct DataSettings: Equatable, Sendable {
   }
 
   /// The data set's folder; nil: given on the command line.
-  public var path: String?
-  public var split = SplitSettings.ratio(train: 200, validation: 66, test: 69)
+  package var path: String?
+  package var split = SplitSettings.ratio(train: 200, validation: 66, test: 69)
   /// Seed of a split at random; nil: the recipe's seed. Several seeds of one study share it.
-  public var splitSeed: UInt64?
+  package var splitSeed: UInt64?
   /// Whether a given split may have cases of one patient in two sets.
-  public var allowLeak = false
-  public var mask = Mask.student
-  public var negative = Negative.refuse
+  package var allowLeak = false
+  package var mask = Mask.student
+  package var negative = Negative.refuse
   /// The common size all cases are padded to, [z, y, x]; nil: found from the data (160×192×160 for BraTS 2019).
-  public var size: Size?
+  package var size: Size?
   /// Class weights of the cross-entropy at the start of pre-training.
-  public var classWeights = ClassWeights.fixed([1, 59.4507, 23.3190, 71.8481])
+  package var classWeights = ClassWeights.fixed([1, 59.4507, 23.3190, 71.8481])
 
-  public init() {}
+  package init() {}
 
   /// How cases are prepared.
-  var preparation: Preparation {
+  package var preparation: Preparation {
     let negative: Preparation.Negative =
       switch negative {
       case .refuse: .refuse
@@ -96,7 +98,7 @@ public struct DataSettings: Equatable, Sendable {
 }
 
 /// How cases are divided into training, validation and test.
-public enum SplitSettings: Equatable, Sendable {
+package enum SplitSettings: Equatable, Sendable {
   /// At random in these proportions, HGG and LGG alike, a patient's cases together.
   case ratio(train: Int, validation: Int, test: Int)
   /// At random in the same way, so many cases each; what is left is not used.
@@ -106,7 +108,7 @@ public enum SplitSettings: Equatable, Sendable {
 }
 
 /// How a learning rate follows the global batch of n cases.
-public enum RateScaling: String, CaseIterable, Sendable {
+package enum RateScaling: String, CaseIterable, Sendable {
   /// The rate as it stands.
   case none
   /// Times √n.
@@ -123,9 +125,9 @@ public enum RateScaling: String, CaseIterable, Sendable {
   }
 }
 
-public struct CheckpointSettings: Equatable, Sendable {
+package struct CheckpointSettings: Equatable, Sendable {
   /// How many of the newest epochs are kept, beside the best.
-  public var keep = 2
+  package var keep = 2
 
-  public init() {}
+  package init() {}
 }

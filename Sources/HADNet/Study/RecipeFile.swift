@@ -1,3 +1,5 @@
+import Methods
+import Learning
 import Compute
 import Files
 import Foundation
@@ -10,12 +12,12 @@ extension Recipe {
   /// (`hadnet.rate=1e-3`) and win over the file.
   ///
   /// Throws the first mistake found, with the line, the key's path and what is allowed there.
-  public static func load(_ path: String, overrides: [String] = []) throws(Fault) -> Recipe {
+  package static func load(_ path: String, overrides: [String] = []) throws(Fault) -> Recipe {
     try Recipe(yaml: text(path), file: path, overrides: overrides)
   }
 
   /// A recipe's text, which may come from a pipe: of what is longer than a recipe can be, the beginning.
-  public static func text(_ path: String) throws(Fault) -> String {
+  package static func text(_ path: String) throws(Fault) -> String {
     guard FileManager.default.fileExists(atPath: path) else {
       throw Fault(.missing, "\(path): there is no such recipe")
     }
@@ -27,7 +29,7 @@ extension Recipe {
   }
 
   /// Reads a recipe from text; `file` is its name in errors.
-  public init(yaml: String, file: String = "recipe.yaml", overrides: [String] = []) throws(Fault) {
+  package init(yaml: String, file: String = "recipe.yaml", overrides: [String] = []) throws(Fault) {
     var tree = try RecipeTree(yaml, file: file)
     for text in overrides { try tree.override(text) }
     var reader = RecipeReader(tree: tree, path: [], node: tree.root)
@@ -36,16 +38,16 @@ extension Recipe {
   }
 
   /// The whole recipe as YAML, every key in a fixed order; reading it gives an equal recipe.
-  public var yaml: String { RecipeWriter(self).text }
+  package var yaml: String { RecipeWriter(self).text }
 
   /// A hash of a recipe's text and what is changed of it.
-  public static func contentHash(of text: String, overrides: [String]) -> String {
+  package static func contentHash(of text: String, overrides: [String]) -> String {
     String(ContentHash.of(Array((text + overrides.joined(separator: "\n")).utf8)).prefix(8))
   }
 
   /// A hash of all that is in the recipe but the data set's folder, which may differ between two machines, and the
   /// stages' epochs, which may grow.
-  public var fingerprint: String {
+  package var fingerprint: String {
     var anywhere = with(epochsOf: Recipe())
     anywhere.data.path = nil
     return ContentHash.of(Array(anywhere.yaml.utf8))
@@ -67,7 +69,7 @@ extension Recipe {
 
   /// The first key that differs, with both values (`hadnet.rate is 0.0002, there 0.001`), or nil where the
   /// recipes are equal but for the data set's folder, and, if so asked, for the stages' epochs.
-  public func difference(from other: Recipe, exceptEpochs: Bool = false) -> String? {
+  package func difference(from other: Recipe, exceptEpochs: Bool = false) -> String? {
     let own = exceptEpochs ? with(epochsOf: other) : self
     for (mine, theirs) in zip(RecipeWriter(own).values, RecipeWriter(other).values)
     where mine.text != theirs.text && mine.path != ["data", "path"] {
@@ -80,7 +82,7 @@ extension Recipe {
 // MARK: - The keys
 
 extension Recipe: RecipeSection {
-  public mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
+  package mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
     try v.value("name", &name, .text("a name"))
     try v.value("seed", &seed, .seed)
     try v.section("data", &data)
@@ -107,7 +109,7 @@ extension Recipe: RecipeSection {
 }
 
 extension DataSettings: RecipeSection {
-  public mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
+  package mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
     try v.value("path", &path, .orNull(.text("a folder"), "given by --data"))
     try v.value("split", &split, .split)
     try v.value("split_seed", &splitSeed, .orNull(.seed, "the recipe's seed"))
@@ -120,7 +122,7 @@ extension DataSettings: RecipeSection {
 }
 
 extension UncertaintySettings: RecipeSection {
-  public mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
+  package mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
     try v.value("samples", &samples, .whole(0...1_000_000))
     try v.value("measure", &measure, .choice())
     try v.value("scale", &scale, .choice())
@@ -129,7 +131,7 @@ extension UncertaintySettings: RecipeSection {
 }
 
 extension CheckpointSettings: RecipeSection {
-  public mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
+  package mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
     try v.value("keep", &keep, .whole(1...1_000_000))
   }
 }

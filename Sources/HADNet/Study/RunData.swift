@@ -1,3 +1,5 @@
+import Learning
+import Methods
 import Collective
 import Compute
 import Files

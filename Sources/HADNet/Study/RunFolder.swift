@@ -1,43 +1,44 @@
+import Methods
 import Files
 import Foundation
 import Terminal
 
 /// The folder of a run, and where things lie in it.
-public struct RunFolder: Sendable {
-  public let path: String
+package struct RunFolder: Sendable {
+  package let path: String
 
-  public init(_ path: String) { self.path = path }
+  package init(_ path: String) { self.path = path }
 
-  public var recipe: String { "\(path)/recipe.yaml" }
-  public var log: String { "\(path)/log.jsonl" }
-  public var report: String { "\(path)/report.html" }
-  public var split: String { "\(path)/split.json" }
-  public var survey: String { "\(path)/survey.json" }
+  package var recipe: String { "\(path)/recipe.yaml" }
+  package var log: String { "\(path)/log.jsonl" }
+  package var report: String { "\(path)/report.html" }
+  package var split: String { "\(path)/split.json" }
+  package var survey: String { "\(path)/survey.json" }
   /// They depend on the least side of the box that is cropped out.
-  public func landmarks(leastSide: Int) -> String { "\(path)/landmarks-\(leastSide).json" }
-  public var unfinished: String { "\(path)/unfinished" }
+  package func landmarks(leastSide: Int) -> String { "\(path)/landmarks-\(leastSide).json" }
+  package var unfinished: String { "\(path)/unfinished" }
   /// The stages that a study was asked for, a line each; absent where it was asked for all.
   var asked: String { "\(path)/stages" }
-  public var cache: String { "\(path)/cache" }
-  public var evaluation: String { "\(path)/evaluation" }
-  public var figures: String { "\(path)/figures" }
-  public func stage(_ stage: Method) -> String { "\(path)/\(stage.rawValue)" }
-  public func unfinished(_ stage: Method) -> String { "\(path)/\(stage.rawValue)/unfinished" }
-  public func history(_ stage: Method) -> String { "\(path)/\(stage.rawValue)/history.csv" }
-  public func checkpoints(_ stage: Method) -> CheckpointFolder {
+  package var cache: String { "\(path)/cache" }
+  package var evaluation: String { "\(path)/evaluation" }
+  package var figures: String { "\(path)/figures" }
+  package func stage(_ stage: Method) -> String { "\(path)/\(stage.rawValue)" }
+  package func unfinished(_ stage: Method) -> String { "\(path)/\(stage.rawValue)/unfinished" }
+  package func history(_ stage: Method) -> String { "\(path)/\(stage.rawValue)/history.csv" }
+  package func checkpoints(_ stage: Method) -> CheckpointFolder {
     CheckpointFolder("\(path)/\(stage.rawValue)/checkpoints", stage)
   }
-  func acceptedData(_ stage: Method) -> String { "\(path)/\(stage.rawValue)/accepted-data.json" }
+  package func acceptedData(_ stage: Method) -> String { "\(path)/\(stage.rawValue)/accepted-data.json" }
   func lock(_ stage: Method) -> String { "\(path)/\(stage.rawValue)/lock" }
   var evaluationLock: String { "\(evaluation)/lock" }
-  public func evaluation(_ stage: Method) -> String { "\(evaluation)/\(stage.title)" }
-  public func predictions(_ stage: Method) -> String { "\(evaluation(stage))/predictions" }
-  public func summary(_ stage: Method) -> String { "\(evaluation(stage))/summary.json" }
-  func source(_ stage: Method) -> String { "\(evaluation(stage))/source" }
-  public func curves(_ stage: Method) -> String { "\(evaluation(stage))/curves.csv" }
+  package func evaluation(_ stage: Method) -> String { "\(evaluation)/\(stage.title)" }
+  package func predictions(_ stage: Method) -> String { "\(evaluation(stage))/predictions" }
+  package func summary(_ stage: Method) -> String { "\(evaluation(stage))/summary.json" }
+  package func source(_ stage: Method) -> String { "\(evaluation(stage))/source" }
+  package func curves(_ stage: Method) -> String { "\(evaluation(stage))/curves.csv" }
 
   /// The folder of a trained stage's best network. Throws `.missing` where it has none.
-  public func best(_ stage: Method) throws(Fault) -> String {
+  package func best(_ stage: Method) throws(Fault) -> String {
     let checkpoints = checkpoints(stage)
     guard let folder = checkpoints.best else {
       throw Fault(
@@ -63,7 +64,7 @@ public struct RunFolder: Sendable {
   ///
   /// Throws `.recipe` where the folder belongs to another recipe, naming the first difference, or to a study over
   /// several seeds.
-  public func open(
+  package func open(
     _ recipe: Recipe, ranks: Int, stage: Method? = nil, resume: Bool = false, locks: RunLocks? = nil
   ) throws -> Recipe {
     var recipe = recipe
@@ -107,7 +108,7 @@ public struct RunFolder: Sendable {
   }
 
   /// The batch with which the run here began, or the first of several seeds; nil where none has begun.
-  public func begunBatch() throws(Fault) -> Int? {
+  package func begunBatch() throws(Fault) -> Int? {
     guard let run = hasBegun ? self : seeds.first.map(seed) else { return nil }
     return try Recipe.load(run.recipe).batch
   }
@@ -131,7 +132,7 @@ public struct RunFolder: Sendable {
   }
 
   /// Where a run goes whose folder is not given: runs/NAME. `file` has the recipe. Throws `.recipe` for a name that is no folder's there.
-  public static func standard(for recipe: Recipe, from file: String) throws(Fault) -> String {
+  package static func standard(for recipe: Recipe, from file: String) throws(Fault) -> String {
     let name = recipe.name
     let isPlain =
       name.utf8.count <= 200 && !name.hasPrefix(".")
@@ -163,7 +164,7 @@ public struct RunFolder: Sendable {
 
   /// What is older than a network that it was made with: stages built on another network than the run's best of that
   /// stage, and scores of another network. A study makes them again.
-  public func stale() -> [String] {
+  package func stale() -> [String] {
     var best: [Method: (fingerprint: String, origin: Checkpoint.Origin)] = [:]
     for stage in Method.allCases {
       best[stage] = checkpoints(stage).best.flatMap { try? Checkpoint.facts(of: $0, stage) }
@@ -187,7 +188,7 @@ public struct RunFolder: Sendable {
 
   /// The stages that a study here was last asked for, in their order, with those that were trained on their own since; nil
   /// where it was all of them.
-  public var askedStages: [Method]? {
+  package var askedStages: [Method]? {
     guard let text = FileManager.default.contents(atPath: asked) else { return nil }
     let names = String(decoding: text, as: UTF8.self).split(whereSeparator: \.isNewline).map(String.init)
     let stages = Method.allCases.filter { names.contains($0.rawValue) }
@@ -195,7 +196,7 @@ public struct RunFolder: Sendable {
   }
 
   /// Keeps what a study is asked for, for `--resume`; nil: all stages.
-  public func ask(for stages: [Method]?) throws {
+  package func ask(for stages: [Method]?) throws {
     guard let stages else {
       unlink(asked)
       return
@@ -204,7 +205,7 @@ public struct RunFolder: Sendable {
   }
 
   /// Adds a stage that is trained on its own. Jobs of other stages may do so at the same moment: a line each.
-  public func ask(alsoFor stage: Method) throws {
+  package func ask(alsoFor stage: Method) throws {
     guard let stages = askedStages, !stages.contains(stage) else { return }
     let file = Foundation.open(asked, O_WRONLY | O_APPEND | O_CLOEXEC)
     guard file >= 0 else { throw AtomicFile.failure("write", asked, errno) }
@@ -219,19 +220,19 @@ public struct RunFolder: Sendable {
   // since others may run at the same time.
 
   /// Says in the marks that the run, or one stage, would fail again as it is: a batch script does not start it again.
-  public func mark(fault: Fault.Kind, of stage: Method? = nil) throws {
+  package func mark(fault: Fault.Kind, of stage: Method? = nil) throws {
     for mark in marks(of: stage) {
       try AtomicFile.write(Data("fault: exit code \(fault.rawValue)\n".utf8), to: mark)
     }
   }
 
   /// Marks the run, or one stage, as unfinished.
-  public func markUnfinished(_ stage: Method? = nil) throws {
+  package func markUnfinished(_ stage: Method? = nil) throws {
     for mark in marks(of: stage) { try AtomicFile.write(Data("run again with --resume\n".utf8), to: mark) }
   }
 
   /// Takes the marks away; the run's goes with the last stage's.
-  public func markFinished(_ stage: Method? = nil) {
+  package func markFinished(_ stage: Method? = nil) {
     for done in stage.map({ [$0] }) ?? Method.allCases { unlink(unfinished(done)) }
     func isAnyLeft() -> Bool {
       Method.allCases.contains { FileManager.default.fileExists(atPath: unfinished($0)) }

@@ -1,14 +1,15 @@
+import Methods
 import Files
 import Synchronization
 
 /// The locks of a job on the stages that it trains and on the evaluation of a study: all of them from its start, so that
 /// a refusal comes before anything is done. Rank 0 holds them.
-public final class RunLocks: Sendable {
+package final class RunLocks: Sendable {
   private let stages: Mutex<[Method: RunLock]>
   private let evaluation: RunLock?
 
   /// Throws `.recipe` where another job holds one of them; then none is held.
-  public init(_ run: RunFolder, _ stages: [Method], evaluates: Bool) throws {
+  package init(_ run: RunFolder, _ stages: [Method], evaluates: Bool) throws {
     var held: [Method: RunLock] = [:]
     do {
       for stage in stages { held[stage] = try RunLock(run.lock(stage), "trains the \(stage.rawValue)") }
@@ -25,7 +26,7 @@ public final class RunLocks: Sendable {
   /// Gives back a stage that is done.
   func release(_ stage: Method) { stages.withLock { $0.removeValue(forKey: stage) }?.release() }
 
-  public func release() {
+  package func release() {
     for lock in stages.withLock({ stages in
       defer { stages = [:] }
       return stages.values.map { $0 }

@@ -6,7 +6,7 @@ import Foundation
 
 extension Recipe {
   /// The recipe of one of several seeds: other random numbers on the same split of the cases.
-  public func with(seed: UInt64) -> Recipe {
+  package func with(seed: UInt64) -> Recipe {
     var recipe = self
     recipe.data.splitSeed = data.splitSeed ?? self.seed
     recipe.seed = seed
@@ -16,10 +16,10 @@ extension Recipe {
 
 extension RunFolder {
   /// The run of one seed.
-  public func seed(_ seed: UInt64) -> RunFolder { RunFolder("\(path)/seed-\(seed)") }
+  package func seed(_ seed: UInt64) -> RunFolder { RunFolder("\(path)/seed-\(seed)") }
 
   /// The seeds whose runs have begun here, in their order; none in the folder of a plain run.
-  public var seeds: [UInt64] {
+  package var seeds: [UInt64] {
     let names = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
     return names.compactMap { name in
       UInt64(name.dropFirst("seed-".count)).flatMap { name == "seed-\($0)" ? $0 : nil }
@@ -30,7 +30,7 @@ extension RunFolder {
   /// They have the same batch, whatever number of ranks each begins with.
   ///
   /// Throws `.recipe` where the folder belongs to a plain run, or a seed in it to another recipe.
-  public func open(_ recipe: Recipe, seeds count: Int, ranks: Int, resume: Bool = false) throws -> [Recipe] {
+  package func open(_ recipe: Recipe, seeds count: Int, ranks: Int, resume: Bool = false) throws -> [Recipe] {
     guard !hasBegun else {
       throw Fault(
         .recipe, "\(path) belongs to a run of a single seed; leave --seeds out, or choose another --run")
@@ -51,7 +51,7 @@ extension RunFolder {
   }
 
   /// Opens one seed's run, or makes it with the split of those that have begun, and with what they know of the data.
-  public func open(seed recipe: Recipe, ranks: Int, locks: RunLocks? = nil) throws -> RunFolder {
+  package func open(seed recipe: Recipe, ranks: Int, locks: RunLocks? = nil) throws -> RunFolder {
     let run = seed(recipe.seed)
     // That its epochs may grow was asked when all were opened.
     _ = try run.open(recipe, ranks: ranks, resume: true, locks: locks)
@@ -67,7 +67,7 @@ extension RunFolder {
   /// The recipe of the seeds that have begun, as that of the first; nil where there is none.
   ///
   /// Throws `.recipe` where two differ in more than their seeds, `.invalid` where they were split differently.
-  func sharedRecipe() throws -> Recipe? {
+  package func sharedRecipe() throws -> Recipe? {
     let seeds = seeds
     guard let first = seeds.first else { return nil }
     let recipe = try Recipe.load(seed(first).recipe)

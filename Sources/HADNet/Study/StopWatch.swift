@@ -1,5 +1,5 @@
 /// When a run has to stop: a signal has come, or the time that it was given is nearly over.
-public final class StopWatch {
+package final class StopWatch {
   private let isSignalled: () -> Bool
   private let end: ContinuousClock.Instant?
   /// The longest times so far, in seconds: of a step, of an epoch's end, and of a checkpoint's files and
@@ -7,7 +7,7 @@ public final class StopWatch {
   private var step = 0.0, epochEnd = 0.0, checkpoint = 0.0, sealing = 0.0
 
   /// `limit`: seconds from now; nil for ever, as are more than a hundred years.
-  public init(limit: Double? = nil, isSignalled: @escaping () -> Bool = { false }) {
+  package init(limit: Double? = nil, isSignalled: @escaping () -> Bool = { false }) {
     self.isSignalled = isSignalled
     end = limit.flatMap { $0 < 3.2e9 ? ContinuousClock.now + .seconds(max($0, -3.2e9)) : nil }
   }
@@ -29,7 +29,7 @@ public final class StopWatch {
 }
 
 /// A run has stopped before its end, with a checkpoint; all ranks throw it.
-public struct Unfinished: Error {
+package struct Unfinished: Error {
   /// Where it stopped.
-  public let place: String
+  package let place: String
 }

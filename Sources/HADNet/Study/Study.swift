@@ -1,3 +1,5 @@
+import Learning
+import Methods
 import Collective
 import Compute
 import Evaluation
@@ -9,7 +11,7 @@ import Networks
 
 /// A whole study: every stage in order, then the evaluation of all methods on the judged cases. What is done already
 /// is not done again.
-public struct Study {
+package struct Study {
   private let recipe: Recipe
   private let run: RunFolder
   private let data: TrainingData
@@ -23,7 +25,7 @@ public struct Study {
   /// `recipe` is the run folder's; rank 0 holds the `locks`. All ranks together.
   ///
   /// - Parameter acceptsChangedData: whether networks that were trained with other data are kept, and scores made anew.
-  public init(
+  package init(
     _ recipe: Recipe, _ run: RunFolder, _ data: TrainingData, over communicator: Communicator,
     _ workers: Workers, locks: RunLocks? = nil, acceptsChangedData: Bool = false, stop: StopWatch,
     tell: @escaping (TrainingEvent) -> Void
@@ -40,7 +42,7 @@ public struct Study {
   }
 
   /// Trains one stage.
-  public func train(_ stage: Method, resume: Bool) throws {
+  package func train(_ stage: Method, resume: Bool) throws {
     try Trainer(
       recipe, stage, data, run, over: communicator, workers, locks: locks,
       acceptsChangedData: acceptsChangedData, stop: stop, tell: tell
@@ -49,14 +51,14 @@ public struct Study {
   }
 
   /// Gives the run's locks back.
-  public func release() { locks?.release() }
+  package func release() { locks?.release() }
 
   /// The cases that methods are compared on, and what they consist of.
   private var judgedContents: [String: String] { data.contents(Study.judged(data.split)) }
 
   /// Throws where scores of a stage were made with other images or another truth than there are now, unless that is
   /// accepted: before anything is trained. All ranks together.
-  public func checkScores(_ stages: [Method]) throws {
+  package func checkScores(_ stages: [Method]) throws {
     try communicator.rootFirst {
       guard communicator.rank == 0, !acceptsChangedData else { return }
       for stage in stages {
@@ -72,16 +74,16 @@ public struct Study {
   }
 
   /// The cases that methods are compared on: the test cases, or, where the split has none, the validation cases.
-  public static func judged(_ split: Split) -> [String] {
+  package static func judged(_ split: Split) -> [String] {
     judgedSet(split) == .test ? split.test : split.validation
   }
 
   /// Which they are.
-  public static func judgedSet(_ split: Split) -> EvaluatedSet { split.test.isEmpty ? .validation : .test }
+  package static func judgedSet(_ split: Split) -> EvaluatedSet { split.test.isEmpty ? .validation : .test }
 
   /// Segments the judged cases with each stage's best network, scores them against the truth on the patients' own
   /// grids, and writes predictions, uncertainty maps, cases.csv and summary.json.
-  public func evaluate(_ stages: [Method]) throws {
+  package func evaluate(_ stages: [Method]) throws {
     for stage in stages {
       if try communicator.any(stop.wantsStop()) {
         throw Unfinished(place: "before \(stage.title)'s evaluation")
@@ -201,7 +203,7 @@ public struct Study {
 }
 
 /// What an evaluation was made from: a small text file beside it.
-struct EvaluationSource: Equatable {
+package struct EvaluationSource: Equatable {
   /// The checkpoint's fingerprint.
   var network: String
   /// Those of the samples.
@@ -216,7 +218,7 @@ struct EvaluationSource: Equatable {
   }
 
   /// Reads a file; nil where it is absent or no such text.
-  init?(_ path: String) {
+  package init?(_ path: String) {
     guard let data = FileManager.default.contents(atPath: path) else { return nil }
     let lines = String(decoding: data, as: UTF8.self).split(separator: "\n").map(String.init)
     guard lines.count > 2 else { return nil }
@@ -229,7 +231,7 @@ struct EvaluationSource: Equatable {
   }
 
   /// The half of the hash that a case's truth had; nil where it isn't known.
-  func truth(_ id: String) -> String? {
+  package func truth(_ id: String) -> String? {
     cases[id]?.split(separator: " ").first { $0.hasPrefix("seg=") }.map { String($0.dropFirst(4)) }
   }
 

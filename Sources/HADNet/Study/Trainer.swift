@@ -1,3 +1,5 @@
+import Methods
+import Learning
 import Collective
 import Compute
 import Evaluation
@@ -7,7 +9,7 @@ import Imaging
 import Networks
 
 /// What happens while a run goes on, for whoever shows or keeps it. Only rank 0 tells.
-public enum TrainingEvent: Sendable {
+package enum TrainingEvent: Sendable {
   /// A stage begins, or goes on after `done` epochs; `steps` are left.
   case began(Method, epochs: Int, done: Int, steps: Int, Updates)
   /// A step of an epoch has ended.
@@ -25,24 +27,24 @@ public enum TrainingEvent: Sendable {
 }
 
 /// How often a stage's networks are updated.
-public struct Updates: Equatable, Sendable {
+package struct Updates: Equatable, Sendable {
   /// Cases, or windows, in a step.
-  public let batch: Int
+  package let batch: Int
   /// Steps of the first epoch, and of all.
-  public let perEpoch, all: Int
+  package let perEpoch, all: Int
   /// What the paper's batch of one makes of the same cases.
-  public let alone: Int
+  package let alone: Int
 }
 
 /// Where a step's time went on rank 0, in seconds, and what it sent.
-public struct StepTimes: Equatable, Sendable {
+package struct StepTimes: Equatable, Sendable {
   /// `exposed`: waiting for other ranks, or for what is exchanged with them.
-  public var compute = 0.0, exposed = 0.0, dataWait = 0.0
-  public var bytesSent = 0
+  package var compute = 0.0, exposed = 0.0, dataWait = 0.0
+  package var bytesSent = 0
 }
 
 /// Trains one stage: epochs of steps, validation, schedule, checkpoint.
-public final class Trainer {
+package final class Trainer {
   private let recipe: Recipe
   private let stage: Method
   private let data: TrainingData
@@ -69,7 +71,7 @@ public final class Trainer {
 
   /// Networks with their start values; the state of a checkpoint comes in `train`. `recipe` is the run folder's; rank 0
   /// holds the `locks`. All ranks together.
-  public init(
+  package init(
     _ recipe: Recipe, _ stage: Method, _ data: TrainingData, _ run: RunFolder,
     over communicator: Communicator,
     _ workers: Workers, locks: RunLocks? = nil, acceptsChangedData: Bool = false, stop: StopWatch,
@@ -122,7 +124,7 @@ public final class Trainer {
 
   /// Trains the stage to its end, from its newest checkpoint if it has one and `resume` is on; a stage that
   /// was done before is not trained again.
-  public func train(resume: Bool) throws {
+  package func train(resume: Bool) throws {
     let epochs = cases.epochs
     // Whatever ends the run, an epoch that was trained is not lost.
     defer { _ = try? saving?.wait() }

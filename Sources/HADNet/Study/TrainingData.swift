@@ -1,3 +1,5 @@
+import Learning
+import Methods
 import Collective
 import Compute
 import Files
@@ -6,15 +8,15 @@ import Imaging
 import Networks
 
 /// What a run knows of its data set: cases, sizes, split, class weights, and where prepared cases come from.
-public final class TrainingData {
-  public let dataset: Dataset
-  public let survey: DatasetSurvey
-  public let split: Split
-  public let commonSize: Size
-  public let preparation: Preparation
+package final class TrainingData {
+  package let dataset: Dataset
+  package let survey: DatasetSurvey
+  package let split: Split
+  package let commonSize: Size
+  package let preparation: Preparation
   /// Of the training cases, or as the recipe fixes them.
-  public let startWeights: [Float]
-  public let store: CaseStore
+  package let startWeights: [Float]
+  package let store: CaseStore
   private let cache: String
   private let memoryLimit: Int
 
@@ -69,7 +71,7 @@ public final class TrainingData {
   /// split must be there.
   /// `cache`: the folder of prepared cases, which several seeds share. `memoryLimit`: bytes of prepared cases that this
   /// rank keeps; nil: `CaseStore.defaultMemoryLimit`. `tell` hears what a person should know, on rank 0.
-  public init(
+  package init(
     _ recipe: Recipe, root: String, run: RunFolder, for stages: [Method], evaluates: Bool, cache: String,
     memoryLimit: Int? = nil, over communicator: Communicator, tell: @escaping (TrainingEvent) -> Void
   ) throws {
@@ -236,7 +238,7 @@ public final class TrainingData {
   }
 
   /// What the last start of a run found in its data set; nothing where there was none.
-  static func kept(in run: RunFolder) -> [CaseSurvey] {
+  package static func kept(in run: RunFolder) -> [CaseSurvey] {
     kept(run).map(\.survey)
   }
 

@@ -1,19 +1,22 @@
-/// One epoch as the history keeps it. Nothing here depends on time, host, ranks or threads.
-public struct EpochRecord: Codable, Equatable, Sendable {
-  /// From 1.
-  public var epoch: Int
-  /// Learning rate of the epoch's first step.
-  public var rate: Double
-  /// Mean over the epoch's cases.
-  public var loss: Double
-  /// The other numbers of the stage's steps by name, means over the epoch's cases.
-  public var terms: [String: Double] = [:]
-  /// Of the validation cases, where the stage's rate follows it.
-  public var validationLoss: Double?
-  /// Mean Dice over the validation cases, in the original's smoothed form; nil where the epoch was not validated.
-  public var wt, tc, et, score: Double?
+import Methods
+import Learning
 
-  public init(epoch: Int, rate: Double, loss: Double) {
+/// One epoch as the history keeps it. Nothing here depends on time, host, ranks or threads.
+package struct EpochRecord: Codable, Equatable, Sendable {
+  /// From 1.
+  package var epoch: Int
+  /// Learning rate of the epoch's first step.
+  package var rate: Double
+  /// Mean over the epoch's cases.
+  package var loss: Double
+  /// The other numbers of the stage's steps by name, means over the epoch's cases.
+  package var terms: [String: Double] = [:]
+  /// Of the validation cases, where the stage's rate follows it.
+  package var validationLoss: Double?
+  /// Mean Dice over the validation cases, in the original's smoothed form; nil where the epoch was not validated.
+  package var wt, tc, et, score: Double?
+
+  package init(epoch: Int, rate: Double, loss: Double) {
     self.epoch = epoch
     self.rate = rate
     self.loss = loss
@@ -25,14 +28,14 @@ public struct EpochRecord: Codable, Equatable, Sendable {
   }
 
   /// Columns of a stage's history.csv.
-  public static func columns(_ stage: Method) -> [String] {
+  package static func columns(_ stage: Method) -> [String] {
     ["epoch", "rate", "loss"] + stage.terms.map(\.name)
       + (hasValidationLoss(stage) ? ["validation_loss"] : [])
       + ["wt", "tc", "et", "score"]
   }
 
   /// The values of a stage's columns.
-  public func values(_ stage: Method) -> [Double?] {
+  package func values(_ stage: Method) -> [Double?] {
     [Double(epoch), rate, loss] + stage.terms.map { terms[$0.name] }
       + (EpochRecord.hasValidationLoss(stage) ? [validationLoss] : []) + [wt, tc, et, score]
   }
@@ -48,30 +51,30 @@ public struct EpochRecord: Codable, Equatable, Sendable {
 }
 
 /// All of a stage that changes in training beside the numbers of its vectors.
-public struct TrainingState: Codable, Equatable, Sendable {
-  public var stage: Method
+package struct TrainingState: Codable, Equatable, Sendable {
+  package var stage: Method
   /// Epochs done.
-  public var epoch = 0
+  package var epoch = 0
   /// Steps done.
-  public var step = 0
+  package var step = 0
   /// The epoch that was begun and not ended when a signal or a time limit came.
-  public var begun: Begun?
+  package var begun: Begun?
 
   /// What is known of an epoch after some of its steps.
-  public struct Begun: Codable, Equatable, Sendable {
-    public var steps = 0
+  package struct Begun: Codable, Equatable, Sendable {
+    package var steps = 0
     /// Sums over the cases so far: of the loss and of the stage's terms.
-    public var totals: [Double] = []
+    package var totals: [Double] = []
   }
 
-  public var history: [EpochRecord] = []
-  public var bestEpoch: Int?
-  public var bestScore: Double?
-  public var plateau: Plateau?
+  package var history: [EpochRecord] = []
+  package var bestEpoch: Int?
+  package var bestScore: Double?
+  package var plateau: Plateau?
   /// Updates that each optimiser has made, by its network's name.
-  public var updates: [String: Int] = [:]
+  package var updates: [String: Int] = [:]
 
-  public init(_ stage: Method) { self.stage = stage }
+  package init(_ stage: Method) { self.stage = stage }
 
   /// Far more than any training has, and far from where whole numbers end.
   private static let mostEpochs = 10_000_000, mostSteps = 1 << 40
@@ -119,7 +122,7 @@ public struct TrainingState: Codable, Equatable, Sendable {
   }
 
   /// Takes an epoch's score: the best so far is kept, of equals the later. Gives whether it is the best.
-  public mutating func observe(_ score: Double) -> Bool {
+  package mutating func observe(_ score: Double) -> Bool {
     guard bestScore.map({ score >= $0 }) ?? true else { return false }
     bestScore = score
     bestEpoch = epoch

@@ -8,7 +8,7 @@ import Synchronization
 /// Work is handed out item by item through a counter, so who does what is left to chance; results are not,
 /// because an item never depends on the worker that does it, and sums are over a number of pieces that the
 /// shape alone decides.
-public final class Workers: @unchecked Sendable {
+package final class Workers: @unchecked Sendable {
   package let count: Int
   /// Which item is the n-th to be handed out, a permutation; nil: in order. For tests: results must not depend on it.
   var deal: ((_ turn: Int, _ items: Int) -> Int)?

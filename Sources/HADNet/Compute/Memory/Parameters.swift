@@ -13,7 +13,7 @@ package struct Parameter: Hashable, Sendable {
 }
 
 /// All learned tensors of a network, one after the other in one vector.
-public struct ParameterLayout: Sendable {
+package struct ParameterLayout: Sendable {
   package private(set) var parameters: [Parameter] = []
   package private(set) var count = 0
 
@@ -32,7 +32,7 @@ public struct ParameterLayout: Sendable {
 
 /// The numbers of a layout: parameters, gradients and an optimiser's moments all have this form, so that
 /// zeroing, reducing, updating and saving are each one loop over one allocation.
-public final class ParameterVector: Sendable {
+package final class ParameterVector: Sendable {
   package let layout: ParameterLayout
   package let buffer: Buffer
   /// What kernels have made of these numbers, kept because they no longer change; nil: they may.

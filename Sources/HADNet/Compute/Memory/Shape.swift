@@ -1,5 +1,5 @@
 /// The extent of a volume in voxels, in memory order: z slowest, x fastest.
-public struct Size: Hashable, Sendable, CustomStringConvertible {
+package struct Size: Hashable, Sendable, CustomStringConvertible {
   package var z, y, x: Int
 
   package init(_ z: Int, _ y: Int, _ x: Int) {
@@ -23,11 +23,11 @@ public struct Size: Hashable, Sendable, CustomStringConvertible {
   package var array: [Int] { [z, y, x] }
 
   /// `240×240×155`: x, y, z, as a person and every viewer has them.
-  public var description: String { "\(x)×\(y)×\(z)" }
+  package var description: String { "\(x)×\(y)×\(z)" }
 }
 
 extension Size: Codable {
-  public init(from decoder: any Decoder) throws {
+  package init(from decoder: any Decoder) throws {
     let sides = try decoder.singleValueContainer().decode([Int].self)
     guard sides.count == 3 else {
       throw DecodingError.dataCorrupted(
@@ -36,7 +36,7 @@ extension Size: Codable {
     self.init(sides[0], sides[1], sides[2])
   }
 
-  public func encode(to encoder: any Encoder) throws {
+  package func encode(to encoder: any Encoder) throws {
     var container = encoder.singleValueContainer()
     try container.encode(array)
   }

@@ -1,5 +1,5 @@
 /// Dense activations, [z, y, x, channels], channels fastest: a view of a part of a buffer, not a copy.
-public struct Volume: Sendable {
+package struct Volume: Sendable {
   package let shape: Shape
   package let buffer: Buffer
   package let offset: Int
@@ -47,7 +47,7 @@ public struct Volume: Sendable {
 }
 
 /// One class index (0 background, 1 NET, 2 ED, 3 ET) a voxel, [z, y, x].
-public struct LabelVolume: Equatable, Sendable {
+package struct LabelVolume: Equatable, Sendable {
   /// How many classes there are.
   package static let classCount = 4
 

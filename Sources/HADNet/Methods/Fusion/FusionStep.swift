@@ -1,3 +1,4 @@
+import Learning
 import Collective
 import Compute
 import Imaging
@@ -7,26 +8,42 @@ import Networks
 /// four classes; U-HVED also makes the sequences again and holds its products of Gaussians together.
 ///
 /// Source: U-HVED's code; Dorent et al., MICCAI 2019.
-final class FusionStep: TrainingProgram {
-  struct Settings: Equatable {
+package final class FusionStep: TrainingProgram {
+  package struct Settings: Equatable {
     /// Of ½ Σ w², the mean over the kernels.
     var decay: Double
     /// Weights of U-HVED's two own terms.
     var divergence: Double
     var reconstruction: Double
     var optimiser: Adam.Settings
+
+    package init(decay: Double, divergence: Double, reconstruction: Double, optimiser: Adam.Settings) {
+      self.decay = decay
+      self.divergence = divergence
+      self.reconstruction = reconstruction
+      self.optimiser = optimiser
+    }
   }
 
   /// Which sequences of a slot are fused, and its noise.
-  struct Draw {
+  package struct Draw {
     let present: [Bool]
     /// Writes standard normal numbers into the map of a level; U-HVED only.
     let noise: (_ level: Int, Volume) -> Void
+
+    package init(present: [Bool], noise: @escaping (_ level: Int, Volume) -> Void) {
+      self.present = present
+      self.noise = noise
+    }
   }
 
   /// Draws for the slots of a batch.
-  struct Draws {
+  package struct Draws {
     let draw: (SlotCase, Batch, Workers) -> Draw
+
+    package init(draw: @escaping (SlotCase, Batch, Workers) -> Draw) {
+      self.draw = draw
+    }
 
     /// A function of seed, step and slot.
     static func random(seed: UInt64) -> Draws {
@@ -41,23 +58,23 @@ final class FusionStep: TrainingProgram {
     }
   }
 
-  let terms: [Term]
-  let learners: [Learner]
-  let workers: Workers
+  package let terms: [Term]
+  package let learners: [Learner]
+  package let workers: Workers
   let fusion: FusionNetwork
   let settings: Settings
   /// Made anew where a window has another size than the one before: those of small volumes are smaller.
-  private(set) var pass: FusionPass
+  private(set) package var pass: FusionPass
   private let draws: Draws
   private static let loss = OverlapLoss(classes: 0..<UNet.classes)
 
-  var p: ParameterVector { learners[0].p }
-  var gradient: ParameterVector { learners[0].gradient }
-  var network: Model.Network { .fusion(fusion) }
+  package var p: ParameterVector { learners[0].p }
+  package var gradient: ParameterVector { learners[0].gradient }
+  package var network: Model.Network { .fusion(fusion) }
   /// The losses of decoders are computed in turn with their gradients.
-  var lossesComeLate: Bool { true }
+  package var lossesComeLate: Bool { true }
 
-  init(
+  package init(
     _ network: FusionNetwork, _ p: ParameterVector, _ settings: Settings, size: Size, draw: Draws,
     _ layout: BatchLayout, _ workers: Workers
   ) {
@@ -70,27 +87,28 @@ final class FusionStep: TrainingProgram {
     learners = [Learner("network", p, settings.optimiser, layout, workers)]
   }
 
-  func losses(_ item: SlotCase, _ batch: Batch) -> StepValues? { nil }
+  package func losses(_ item: SlotCase, _ batch: Batch) -> StepValues? { nil }
 
-  func backward(
+  package func backward(
     _ learner: Int, _ item: SlotCase, _ batch: Batch, finished: (Range<Int>) -> Void
   ) -> StepValues? {
     learn(item, draws.draw(item, batch, workers), finished: finished).values
   }
 
-  func judge(_ item: SlotCase) -> (labels: LabelVolume, loss: Double?) {
+  package func judge(_ item: SlotCase) -> (labels: LabelVolume, loss: Double?) {
     preconditionFailure("U-HeMIS and U-HVED are not validated")
   }
 
   /// What a case gives, and of each level the divergences (U-HVED).
-  struct CaseLosses {
-    var values: StepValues
-    var divergences: [(inter: Double, prior: Double)]
-    var decay: Double
+  package struct CaseLosses {
+    package var values: StepValues
+    package var divergences: [(inter: Double, prior: Double)]
+    package var decay: Double
   }
 
   /// The losses of a case and their gradient, decay included; `finished` is told each range of it that is final.
-  func learn(_ item: SlotCase, _ draw: Draw, finished: (Range<Int>) -> Void = { _ in }) -> CaseLosses {
+  package func learn(_ item: SlotCase, _ draw: Draw, finished: (Range<Int>) -> Void = { _ in }) -> CaseLosses
+  {
     if pass.size != item.images.size { pass = FusionPass(fusion, item.images.size, .training) }
     let decay = startWithDecay(), samples = fusion.fusion == .gaussians
     workers.phase(.encoders) {
@@ -170,7 +188,7 @@ final class FusionStep: TrainingProgram {
   }
 
   /// A channel of [z, y, x, 4] by itself.
-  static func copy(_ images: Volume, channel: Int, into image: Volume, _ workers: Workers) {
+  package static func copy(_ images: Volume, channel: Int, into image: Volume, _ workers: Workers) {
     precondition(images.size == image.size, "\(images.shape) into \(image.shape)")
     let pieces = Pieces(image.shape.voxels, least: 1 << 14, limit: 64), channels = images.channels
     workers.forEach(pieces.count) { piece, _ in
@@ -196,14 +214,14 @@ final class FusionStep: TrainingProgram {
 }
 
 extension Term {
-  static let crossEntropyOfClasses = Term("cross_entropy", .loss, unit: "nat")
-  static let dice = Term("dice", .loss)
-  static let reconstruction = Term("reconstruction", .loss)
-  static let divergence = Term("divergence", .loss, unit: "nat")
+  package static let crossEntropyOfClasses = Term("cross_entropy", .loss, unit: "nat")
+  package static let dice = Term("dice", .loss)
+  package static let reconstruction = Term("reconstruction", .loss)
+  package static let divergence = Term("divergence", .loss, unit: "nat")
 }
 
 extension FusionStep {
-  static func terms(_ fusion: FusionNetwork.Fusion) -> [Term] {
+  package static func terms(_ fusion: FusionNetwork.Fusion) -> [Term] {
     [.crossEntropyOfClasses, .dice] + (fusion == .gaussians ? [.reconstruction, .divergence] : [])
   }
 }

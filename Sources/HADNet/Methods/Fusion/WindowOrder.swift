@@ -1,3 +1,4 @@
+import Learning
 import Compute
 import Dispatch
 import Files

@@ -1,3 +1,4 @@
+import Learning
 import Collective
 import Compute
 import Files
@@ -6,43 +7,43 @@ import Networks
 
 /// U-HeMIS: windows of cases, of which any sequences may be missing. No validation: the last weights are used.
 /// Source: U-HVED's code (Dorent et al., MICCAI 2019) and NiftyNet 0.5.
-public struct WindowTraining: Equatable, Sendable {
+package struct WindowTraining: Equatable, Sendable {
   /// Channels of the first convolution.
-  public var width = 8
+  package var width = 8
   /// Windows that are seen in all; the original's steps, whose batch is one.
-  public var windows = 60_000
+  package var windows = 60_000
   /// Windows that are cut out of a case each time it is loaded.
-  public var windowsPerCase = 32
+  package var windowsPerCase = 32
   /// Windows that wait, from which the next is drawn.
-  public var queue = 30
+  package var queue = 30
   /// Voxels of a window's side in training.
-  public var patch = 112
+  package var patch = 112
   /// Voxels of a window's side at inference.
-  public var window = 128
-  public var rate = 1e-3
+  package var window = 128
+  package var rate = 1e-3
   /// What the rate is multiplied by…
-  public var rateFactor = 0.25
+  package var rateFactor = 0.25
   /// …each time so many windows more have been seen.
-  public var rateInterval = 10_000
-  public var beta1 = 0.9
-  public var beta2 = 0.999
-  public var epsilon = 1e-8
+  package var rateInterval = 10_000
+  package var beta1 = 0.9
+  package var beta2 = 0.999
+  package var epsilon = 1e-8
   /// Weight decay as a term of the loss, ½ Σ w², the mean over the kernels.
-  public var decay = 1e-5
+  package var decay = 1e-5
   /// Probability of a flip of each axis.
-  public var flip: Float = 0.5
+  package var flip: Float = 0.5
   /// Largest change of scale of each axis.
-  public var scale: Float = 0.1
+  package var scale: Float = 0.1
   /// A side of the cropped volume is widened to this.
-  public var leastSide = 128
+  package var leastSide = 128
   /// Where the landmarks of histogram standardisation come from.
-  public var landmarks = LandmarkSource.data
+  package var landmarks = LandmarkSource.data
 
-  public init() {}
+  package init() {}
 }
 
 /// Landmarks of histogram standardisation.
-public enum LandmarkSource: String, CaseIterable, Sendable {
+package enum LandmarkSource: String, CaseIterable, Sendable {
   /// Means over the training cases.
   case data
   /// Those of the authors' BraTS 2018 training set.
@@ -50,20 +51,20 @@ public enum LandmarkSource: String, CaseIterable, Sendable {
 }
 
 /// U-HVED: as U-HeMIS, and its own terms.
-public struct HeteromodalTraining: Equatable, Sendable {
-  public var training = WindowTraining()
+package struct HeteromodalTraining: Equatable, Sendable {
+  package var training = WindowTraining()
   /// Weight of the divergences of the products of Gaussians.
-  public var divergence = 0.1
+  package var divergence = 0.1
   /// Weight of the reconstruction.
-  public var reconstruction = 0.1
+  package var reconstruction = 0.1
   /// Segments from the means instead of a sample.
-  public var means = false
+  package var means = false
 
-  public init() {}
+  package init() {}
 }
 
 extension WindowTraining: RecipeSection {
-  public mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
+  package mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
     try v.value("width", &width, .even(2...256))
     try v.value("windows", &windows, .whole(1...1_000_000_000))
     try v.value("windows_per_case", &windowsPerCase, .whole(1...100_000))
@@ -85,7 +86,7 @@ extension WindowTraining: RecipeSection {
 }
 
 extension HeteromodalTraining: RecipeSection {
-  public mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
+  package mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
     try training.visit(&v)
     try v.value("divergence", &divergence, .number(from: 0, to: 1000))
     try v.value("reconstruction", &reconstruction, .number(from: 0, to: 1000))
@@ -94,12 +95,12 @@ extension HeteromodalTraining: RecipeSection {
 }
 
 extension WindowTraining: MethodSettings {
-  public var channels: Int? {
+  package var channels: Int? {
     get { width }
     set { width = newValue ?? width }
   }
 
-  public var schedule: Schedule {
+  package var schedule: Schedule {
     Schedule(
       rate: rate,
       optimiser: .init(beta1: beta1, beta2: beta2, epsilon: epsilon, isEpsilonUncorrected: true),
@@ -108,12 +109,12 @@ extension WindowTraining: MethodSettings {
 }
 
 extension HeteromodalTraining: MethodSettings {
-  public var channels: Int? {
+  package var channels: Int? {
     get { training.channels }
     set { training.channels = newValue }
   }
 
-  public var schedule: Schedule { training.schedule }
+  package var schedule: Schedule { training.schedule }
 }
 
 extension Section<WindowTraining> {
@@ -126,7 +127,7 @@ extension Section<HeteromodalTraining> {
 
 extension Method {
   /// Fuses moments of whatever sequences there are.
-  public static let uhemis = fusion(
+  package static let uhemis = fusion(
     key: "uhemis", title: "U-HeMIS", stream: 7, section: AnySection(.uhemis), .moments
   ) { settings in
     var own = HeteromodalTraining()
@@ -135,7 +136,7 @@ extension Method {
   }
 
   /// Fuses Gaussians, and makes the sequences again.
-  public static let uhved = fusion(
+  package static let uhved = fusion(
     key: "uhved", title: "U-HVED", stream: 8, section: AnySection(.uhved), .gaussians
   ) { Section.uhved.settings($0) }
 

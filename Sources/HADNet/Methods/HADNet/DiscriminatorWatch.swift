@@ -1,3 +1,4 @@
+import Learning
 import Foundation
 
 /// Looks at the epochs for a discriminator that no longer helps.

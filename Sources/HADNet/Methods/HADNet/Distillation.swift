@@ -1,29 +1,30 @@
+import Learning
 import Files
 import Networks
 
 /// Distillation from teacher to student against a discriminator: two Adam optimisers with the same settings.
-public struct Distillation: Equatable, Sendable {
-  public var epochs = 800
-  public var rate = 2e-4
-  public var beta1 = 0.5
-  public var beta2 = 0.999
-  public var epsilon = 1e-8
+package struct Distillation: Equatable, Sendable {
+  package var epochs = 800
+  package var rate = 2e-4
+  package var beta1 = 0.5
+  package var beta2 = 0.999
+  package var epsilon = 1e-8
   /// λ, the share of the adversarial term in the student's loss.
-  public var lambda = 0.2
+  package var lambda = 0.2
   /// The discriminator learns only while its accuracy is at most this.
-  public var gate = 0.8
+  package var gate = 0.8
   /// Whether the teacher's dropout is on, as in the original.
-  public var teacherDropout = true
+  package var teacherDropout = true
   /// Class weights, fixed for the whole stage; nil: those that pre-training starts with.
-  public var classWeights: ClassWeights?
+  package var classWeights: ClassWeights?
   /// Epochs from one validation to the next.
-  public var validationInterval = 1
+  package var validationInterval = 1
 
-  public init() {}
+  package init() {}
 }
 
 extension Distillation: RecipeSection {
-  public mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
+  package mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
     try visitTraining(&v)
     try v.value("lambda", &lambda, .number(from: 0, to: 1000))
     try v.value("gate", &gate, .number(from: 0, to: 1))
@@ -34,7 +35,7 @@ extension Distillation: RecipeSection {
 }
 
 extension Distillation: EpochSettings {
-  public var schedule: Schedule {
+  package var schedule: Schedule {
     Schedule(
       rate: rate, optimiser: adam(),
       validationInterval: validationInterval)
@@ -56,14 +57,14 @@ extension Section<Distillation> {
 
 extension Method {
   /// HAD-Net, the paper's method: a discriminator of all scales tells student from teacher.
-  public static let hadnet = adversarial(key: "hadnet", title: "HAD-Net", stream: 3, hierarchical: true)
+  package static let hadnet = adversarial(key: "hadnet", title: "HAD-Net", stream: 3, hierarchical: true)
 
   /// HAD-Net with a discriminator that sees logits and sequences only.
-  public static let adnet = adversarial(key: "adnet", title: "AD-Net", stream: 5, hierarchical: false)
+  package static let adnet = adversarial(key: "adnet", title: "AD-Net", stream: 5, hierarchical: false)
 
   /// The student trained on as HAD-Net is, without the adversarial term: tells what distillation gives from what more
   /// training gives. The paper has no such column.
-  public static let control = Method(
+  package static let control = Method(
     key: "control", title: "Control", stream: 4, needs: [.student], section: AnySection(.hadnet),
     remark: "the student trained on as long as HAD-Net, without the adversarial term",
     memory: { PretrainingStep.memory(.withoutContrast, $0) },

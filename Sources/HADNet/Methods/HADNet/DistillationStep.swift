@@ -1,3 +1,4 @@
+import Learning
 import Compute
 import Evaluation
 import Networks
@@ -6,8 +7,8 @@ import Networks
 /// learns to tell them apart unless it is already good at it.
 ///
 /// Source: HAD-Net, section 2 and published code. The order of the parts is `SlotStep`'s.
-final class DistillationStep: TrainingProgram {
-  struct Settings: Equatable, Sendable {
+package final class DistillationStep: TrainingProgram {
+  package struct Settings: Equatable, Sendable {
     /// Weight λ of the adversarial term in the student's loss.
     var lambda: Float
     /// The discriminator learns only while its accuracy is at most this.
@@ -15,26 +16,33 @@ final class DistillationStep: TrainingProgram {
     /// Of (background, NET, ED, ET) in the cross-entropy.
     var classWeights: [Float]
     var optimiser: Adam.Settings
+
+    package init(lambda: Float, gate: Double, classWeights: [Float], optimiser: Adam.Settings) {
+      self.lambda = lambda
+      self.gate = gate
+      self.classWeights = classWeights
+      self.optimiser = optimiser
+    }
   }
 
-  let terms: [Term] = DistillationStep.terms
+  package let terms: [Term] = DistillationStep.terms
   /// The student and the discriminator.
-  let learners: [Learner]
-  let workers: Workers
+  package let learners: [Learner]
+  package let workers: Workers
   let student, teacher: UNet
   let discriminator: Discriminator
   let teacherP: ParameterVector
   let settings: Settings
-  let studentPass, teacherPass: UNetPass
-  let fake, real: DiscriminatorPass
+  package let studentPass, teacherPass: UNetPass
+  package let fake, real: DiscriminatorPass
   private let dropout: StepDropout
   private let teacherDropout: Bool
 
-  var studentP: ParameterVector { learners[0].p }
-  var discriminatorP: ParameterVector { learners[1].p }
+  package var studentP: ParameterVector { learners[0].p }
+  package var discriminatorP: ParameterVector { learners[1].p }
 
   /// `teacherDropout`: whether the teacher's is on, as in the original.
-  init(
+  package init(
     student: UNet, _ studentP: ParameterVector, teacher: UNet, _ teacherP: ParameterVector,
     _ discriminator: Discriminator, _ discriminatorP: ParameterVector, _ settings: Settings, size: Size,
     dropout: StepDropout, teacherDropout: Bool, _ layout: BatchLayout, _ workers: Workers
@@ -59,8 +67,8 @@ final class DistillationStep: TrainingProgram {
     ]
   }
 
-  var lossName: String { "student's loss" }
-  var network: Model.Network { .unet(student) }
+  package var lossName: String { "student's loss" }
+  package var network: Model.Network { .unet(student) }
 
   /// One plan for the whole step: what teacher and student need only for themselves, and the discriminator on its way
   /// back, takes turns in the same memory.
@@ -87,7 +95,7 @@ final class DistillationStep: TrainingProgram {
   // MARK: A step
 
   /// The frozen teacher's outputs for a case, and the student's.
-  func infer(_ item: SlotCase, _ batch: Batch) {
+  package func infer(_ item: SlotCase, _ batch: Batch) {
     workers.phase(.teacher) {
       Sight.all.copy(item.images, into: teacherPass.image)
       teacher.forward(
@@ -103,7 +111,7 @@ final class DistillationStep: TrainingProgram {
 
   /// The discriminator's scores of student and teacher, made with the same weights, and all losses. Leaves the gradients of
   /// L_S = CE + λ · mean((HD(student) − 1)²) by logits and scores in the passes.
-  func losses(_ item: SlotCase, _ batch: Batch) -> StepValues? {
+  package func losses(_ item: SlotCase, _ batch: Batch) -> StepValues? {
     workers.phase(.judge) {
       discriminator.forward(
         [fakeSample, realSample], sequences: studentPass.image, discriminatorP, workers)
@@ -135,7 +143,7 @@ final class DistillationStep: TrainingProgram {
     }
   }
 
-  func backward(
+  package func backward(
     _ learner: Int, _ item: SlotCase, _ batch: Batch, finished: (Range<Int>) -> Void
   ) -> StepValues? {
     learner == 0 ? studentBackward(finished) : discriminatorBackward(finished)
@@ -143,13 +151,13 @@ final class DistillationStep: TrainingProgram {
   }
 
   /// The gate: the discriminator learns while it is not too good at its work.
-  func learns(_ learner: Int, after means: inout StepValues, always: Bool) -> Bool {
+  package func learns(_ learner: Int, after means: inout StepValues, always: Bool) -> Bool {
     let learns = always || means[.accuracy] <= settings.gate
     means[.updated] = learns ? 1 : 0
     return learns
   }
 
-  func judge(_ item: SlotCase) -> (labels: LabelVolume, loss: Double?) {
+  package func judge(_ item: SlotCase) -> (labels: LabelVolume, loss: Double?) {
     Sight.withoutContrast.copy(item.images, into: studentPass.image)
     student.forward(studentPass, studentP, workers)
     return (Segmentation.labels(studentPass.logits, workers), nil)
@@ -223,14 +231,14 @@ final class DistillationStep: TrainingProgram {
 // MARK: - Terms
 
 extension Term {
-  static let crossEntropy = Term("cross_entropy", .loss, unit: "nat", spoken: "cross-entropy")
+  package static let crossEntropy = Term("cross_entropy", .loss, unit: "nat", spoken: "cross-entropy")
   /// L_HD.
-  static let discriminatorLoss = Term(
+  package static let discriminatorLoss = Term(
     "discriminator_loss", .loss, spoken: "discriminator's loss", label: "discriminator")
   /// Of the discriminator, on both networks' patches: what the gate looks at.
-  static let accuracy = Term("accuracy", .accuracy)
+  package static let accuracy = Term("accuracy", .accuracy)
   /// Of steps, those in which the discriminator learns.
-  static let updated = Term("updated", .share, label: "steps updated")
+  package static let updated = Term("updated", .share, label: "steps updated")
   /// The least-squares terms mean((HD(student) − 1)²), mean(HD(student)²) and mean((HD(teacher) − 1)²).
   fileprivate static let adversarial = Term("adversarial", .loss)
   fileprivate static let judgedFake = Term("judged_fake", .loss)
@@ -243,7 +251,7 @@ extension Term {
 }
 
 extension DistillationStep {
-  static let terms: [Term] =
+  package static let terms: [Term] =
     [
       .crossEntropy, .discriminatorLoss, .accuracy, .updated, .adversarial, .judgedFake, .judgedReal,
       .accuracyReal, .accuracyFake,

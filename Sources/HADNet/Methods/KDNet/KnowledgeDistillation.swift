@@ -1,33 +1,34 @@
+import Learning
 import Files
 import Imaging
 import Networks
 
 /// KD-Net+: a softened teacher and its latent maps teach a student from random weights. The original's code was not found:
 /// the numbers are this project's reading of its paper (Hu et al., MICCAI 2020).
-public struct KnowledgeDistillation: Equatable, Sendable {
-  public var epochs = 500
-  public var rate = 1e-4
-  public var beta1 = 0.9
-  public var beta2 = 0.999
-  public var epsilon = 1e-8
+package struct KnowledgeDistillation: Equatable, Sendable {
+  package var epochs = 500
+  package var rate = 1e-4
+  package var beta1 = 0.9
+  package var beta2 = 0.999
+  package var epsilon = 1e-8
   /// On the validation loss.
-  public var plateau = PlateauSettings(patience: 50, factor: 0.2)
+  package var plateau = PlateauSettings(patience: 50, factor: 0.2)
   /// T, by which logits are divided where the teacher's are the target.
-  public var temperature: Float = 5
+  package var temperature: Float = 5
   /// λ, the share of the softened teacher in the loss; 1 − λ is the truth's.
-  public var lambda = 0.75
+  package var lambda = 0.75
   /// α, the weight of the latent divergence.
-  public var alpha = 10.0
+  package var alpha = 10.0
   /// Probability of a flip of each axis.
-  public var flip: Float = 0.5
+  package var flip: Float = 0.5
   /// Epochs from one validation to the next.
-  public var validationInterval = 1
+  package var validationInterval = 1
 
-  public init() {}
+  package init() {}
 }
 
 extension KnowledgeDistillation: RecipeSection {
-  public mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
+  package mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
     try visitTraining(&v)
     try v.section("plateau", &plateau)
     try v.value("temperature", &temperature, .number(above: 0, to: 1000))
@@ -39,7 +40,7 @@ extension KnowledgeDistillation: RecipeSection {
 }
 
 extension KnowledgeDistillation: EpochSettings {
-  public var schedule: Schedule {
+  package var schedule: Schedule {
     Schedule(
       rate: rate, optimiser: adam(),
       validationInterval: validationInterval, plateau: plateau, plateauFollows: .loss)
@@ -52,7 +53,7 @@ extension Section<KnowledgeDistillation> {
 
 extension Method {
   /// KD-Net+: no discriminator; the teacher's softened outputs and latent maps are the student's targets.
-  public static let kdnet = Method(
+  package static let kdnet = Method(
     key: "kdnet", title: "KD-Net+", stream: 6, needs: [.teacher], section: AnySection(.kdnet),
     terms: KnowledgeStep.terms,
     memory: KnowledgeStep.memory,

@@ -1,3 +1,4 @@
+import Learning
 import Collective
 import Compute
 import Evaluation
@@ -8,30 +9,37 @@ import Networks
 ///
 /// total = λ · (CE + Dice against the softened teacher) + (1 − λ) · (CE + Dice against the truth) + α · latent divergence.
 /// Source: Hu et al., MICCAI 2020, on HAD-Net's networks.
-final class KnowledgeStep: TrainingProgram {
-  struct Settings: Equatable, Sendable {
+package final class KnowledgeStep: TrainingProgram {
+  package struct Settings: Equatable, Sendable {
     var temperature: Float
     /// λ, the share of the softened teacher.
     var lambda: Double
     /// α, the weight of the latent divergence.
     var alpha: Double
     var optimiser: Adam.Settings
+
+    package init(temperature: Float, lambda: Double, alpha: Double, optimiser: Adam.Settings) {
+      self.temperature = temperature
+      self.lambda = lambda
+      self.alpha = alpha
+      self.optimiser = optimiser
+    }
   }
 
-  let terms: [Term] = KnowledgeStep.terms
-  let learners: [Learner]
-  let workers: Workers
+  package let terms: [Term] = KnowledgeStep.terms
+  package let learners: [Learner]
+  package let workers: Workers
   let student, teacher: UNet
   let teacherP: ParameterVector
   let settings: Settings
-  let studentPass, teacherPass: UNetPass
+  package let studentPass, teacherPass: UNetPass
   private let dropout: StepDropout
 
-  var studentP: ParameterVector { learners[0].p }
-  var network: Model.Network { .unet(student) }
+  package var studentP: ParameterVector { learners[0].p }
+  package var network: Model.Network { .unet(student) }
 
   /// The teacher's dropout is off.
-  init(
+  package init(
     student: UNet, _ studentP: ParameterVector, teacher: UNet, _ teacherP: ParameterVector,
     _ settings: Settings, size: Size, dropout: StepDropout, _ layout: BatchLayout, _ workers: Workers
   ) {
@@ -61,17 +69,17 @@ final class KnowledgeStep: TrainingProgram {
     }
   }
 
-  func losses(_ item: SlotCase, _ batch: Batch) -> StepValues? {
+  package func losses(_ item: SlotCase, _ batch: Batch) -> StepValues? {
     losses(item, dropout: dropout.draw(.dropout, batch, item))
   }
 
-  func judge(_ item: SlotCase) -> (labels: LabelVolume, loss: Double?) {
+  package func judge(_ item: SlotCase) -> (labels: LabelVolume, loss: Double?) {
     let loss = losses(item, dropout: nil).loss
     return (Segmentation.labels(studentPass.logits, workers), loss)
   }
 
   /// The losses of a case, whose gradients by logits and latent map are left in the pass.
-  func losses(_ item: SlotCase, dropout: DropoutDraw?) -> StepValues {
+  package func losses(_ item: SlotCase, dropout: DropoutDraw?) -> StepValues {
     workers.phase(.teacher) {
       Sight.all.copy(item.images, into: teacherPass.image)
       teacher.forward(teacherPass, teacherP, workers)
@@ -103,7 +111,7 @@ final class KnowledgeStep: TrainingProgram {
     }
   }
 
-  func backward(
+  package func backward(
     _ learner: Int, _ item: SlotCase, _ batch: Batch, finished: (Range<Int>) -> Void
   ) -> StepValues? {
     workers.phase(.studentBackward) {
@@ -136,5 +144,5 @@ extension Term {
 }
 
 extension KnowledgeStep {
-  static let terms: [Term] = [.hardCrossEntropy, .hardDice, .softCrossEntropy, .softDice, .latent]
+  package static let terms: [Term] = [.hardCrossEntropy, .hardDice, .softCrossEntropy, .softDice, .latent]
 }

@@ -1,47 +1,48 @@
+import Learning
 import Files
 import Imaging
 import Networks
 
 /// Training of a network by itself: AdamW, augmentation, decaying class weights.
-public struct Pretraining: Equatable, Sendable {
-  public var epochs = 400
-  public var rate = 2e-4
-  public var beta1 = 0.9
-  public var beta2 = 0.999
-  public var epsilon = 1e-8
+package struct Pretraining: Equatable, Sendable {
+  package var epochs = 400
+  package var rate = 2e-4
+  package var beta1 = 0.9
+  package var beta2 = 0.999
+  package var epsilon = 1e-8
   /// Decoupled weight decay.
-  public var decay = 1e-5
-  public var plateau = PlateauSettings()
+  package var decay = 1e-5
+  package var plateau = PlateauSettings()
   /// Class weights are multiplied by it in each epoch after the first…
-  public var classWeightDecay: Float = 0.98
+  package var classWeightDecay: Float = 0.98
   /// …but never fall below it.
-  public var classWeightFloor: Float = 1
-  public var augmentation = AugmentationSettings()
+  package var classWeightFloor: Float = 1
+  package var augmentation = AugmentationSettings()
   /// Epochs from one validation to the next.
-  public var validationInterval = 1
+  package var validationInterval = 1
 
-  public init() {}
+  package init() {}
 }
 
 /// Random changes of a case in pre-training.
-public struct AugmentationSettings: Equatable, Sendable {
-  public var enabled = true
+package struct AugmentationSettings: Equatable, Sendable {
+  package var enabled = true
   /// Probability of a flip of x.
-  public var flip: Float = 0.5
+  package var flip: Float = 0.5
   /// Probability of an affine map.
-  public var affine: Float = 0.8
+  package var affine: Float = 0.8
   /// Largest rotation about each axis, degrees.
-  public var rotation: Float = 4
+  package var rotation: Float = 4
   /// Largest shear.
-  public var shear: Float = 0.04
+  package var shear: Float = 0.04
   /// Largest change of scale.
-  public var scale: Float = 0.04
+  package var scale: Float = 0.04
 
-  public init() {}
+  package init() {}
 }
 
 extension Pretraining: RecipeSection {
-  public mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
+  package mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
     try visitTraining(&v)
     try v.value("decay", &decay, .number(from: 0, to: 1))
     try v.section("plateau", &plateau)
@@ -53,7 +54,7 @@ extension Pretraining: RecipeSection {
 }
 
 extension AugmentationSettings: RecipeSection {
-  public mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
+  package mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
     try v.value("enabled", &enabled, .flag)
     try v.value("flip", &flip, .number(from: 0, to: 1))
     try v.value("affine", &affine, .number(from: 0, to: 1))
@@ -64,7 +65,7 @@ extension AugmentationSettings: RecipeSection {
 }
 
 extension Pretraining: EpochSettings {
-  public var schedule: Schedule {
+  package var schedule: Schedule {
     Schedule(
       rate: rate, optimiser: adam(decay: decay),
       validationInterval: validationInterval, plateau: plateau)
@@ -78,9 +79,9 @@ extension Section<Pretraining> {
 
 extension Method {
   /// Sees all sequences; a student learns from it.
-  public static let teacher = pretraining(.teacher, title: "Teacher", stream: 1, inputs: .all)
+  package static let teacher = pretraining(.teacher, title: "Teacher", stream: 1, inputs: .all)
   /// Sees what will be there, and learns from the truth alone.
-  public static let student = pretraining(.student, title: "Student", stream: 2, inputs: .withoutContrast)
+  package static let student = pretraining(.student, title: "Student", stream: 2, inputs: .withoutContrast)
 
   private static func pretraining(
     _ section: Section<Pretraining>, title: String, stream: UInt64, inputs: Sight

@@ -1,3 +1,4 @@
+import Learning
 import Collective
 import Compute
 import Evaluation
@@ -7,10 +8,10 @@ import Networks
 /// student.
 ///
 /// With several cases in the global batch each has its own loss; the batch's loss is their mean.
-final class PretrainingStep: TrainingProgram {
-  let terms: [Term] = []
-  let learners: [Learner]
-  let workers: Workers
+package final class PretrainingStep: TrainingProgram {
+  package let terms: [Term] = []
+  package let learners: [Learner]
+  package let workers: Workers
   private let unet: UNet
   private let inputs: Sight
   private let dropout: StepDropout
@@ -18,7 +19,7 @@ final class PretrainingStep: TrainingProgram {
   private let pass: UNetPass
 
   /// `name`: of the network's file. `weights`: of the classes in the cross-entropy, by epoch.
-  init(
+  package init(
     _ name: String, _ network: UNet, _ inputs: Sight, _ p: ParameterVector, _ settings: Adam.Settings,
     size: Size,
     dropout: StepDropout, weights: @escaping (_ epoch: Int) -> [Float], _ layout: BatchLayout,
@@ -33,10 +34,10 @@ final class PretrainingStep: TrainingProgram {
     learners = [Learner(name, p, settings, layout, workers)]
   }
 
-  var network: Model.Network { .unet(unet) }
+  package var network: Model.Network { .unet(unet) }
 
   /// Leaves the loss's gradient by the logits in the pass.
-  func losses(_ item: SlotCase, _ batch: Batch) -> StepValues? {
+  package func losses(_ item: SlotCase, _ batch: Batch) -> StepValues? {
     workers.phase(inputs.channels.count == 4 ? .teacher : .student) {
       inputs.copy(item.images, into: pass.image)
       unet.forward(pass, learners[0].p, dropout: dropout.draw(.dropout, batch, item), workers)
@@ -48,7 +49,7 @@ final class PretrainingStep: TrainingProgram {
     }
   }
 
-  func backward(
+  package func backward(
     _ learner: Int, _ item: SlotCase, _ batch: Batch, finished: (Range<Int>) -> Void
   ) -> StepValues? {
     workers.phase(.backward) {
@@ -60,7 +61,7 @@ final class PretrainingStep: TrainingProgram {
     return nil
   }
 
-  func judge(_ item: SlotCase) -> (labels: LabelVolume, loss: Double?) {
+  package func judge(_ item: SlotCase) -> (labels: LabelVolume, loss: Double?) {
     inputs.copy(item.images, into: pass.image)
     unet.forward(pass, learners[0].p, workers)
     return (Segmentation.labels(pass.logits, workers), nil)

@@ -1,0 +1,41 @@
+import Methods
+import Learning
+import Collective
+import Compute
+import Imaging
+import Networks
+
+/// In place of a run: networks that were never trained, and no cases.
+struct RandomNetworks: MethodData {
+  let k: Int
+  let size: Size
+
+  let trainingCases: [String] = []
+  let preparation = Preparation()
+  // Any weights take the same time.
+  let startWeights = [Float](repeating: 1, count: UNet.classes)
+  var countedWeights: [Float] { startWeights }
+  var store: CaseStore {
+    CaseStore([], preparation: preparation, commonSize: size, cache: "", memoryLimit: 0)
+  }
+
+  func standardised(
+    _ landmarks: LandmarkSource, leastSide: Int
+  ) -> (preparation: Preparation, store: CaseStore) { (preparation, store) }
+
+  func best(_ method: Method) -> (network: UNet, p: ParameterVector) {
+    let network = UNet(inputs: method.inputs.channels.count, k: k)
+    return (network, network.initialParameters(seed: 1, part: Int(method.stream)))
+  }
+
+  /// A method as the paper's recipe has it, for slots of `size` voxels and `k` channels at full size.
+  func setUp(_ method: Method, _ layout: BatchLayout, _ workers: Workers) throws -> MethodSetup {
+    var networks = NetworkSettings(), settings = method.section.paper
+    networks.k = k
+    if settings.channels != nil { settings.channels = k }
+    return try method.make(
+      MethodContext(
+        method: method, settings: settings, networks: networks, seed: 1, size: size, slotSize: size,
+        layout: layout, workers: workers, data: self))
+  }
+}

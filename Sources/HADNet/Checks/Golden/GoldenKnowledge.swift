@@ -1,0 +1,93 @@
+import Methods
+import Learning
+import Compute
+import Files
+import Networks
+
+/// Golden values of KD-Net+'s step, dropout off.
+struct GoldenKnowledge {
+  private let file: GoldenFile
+  private let workers: Workers
+  private let item: SlotCase
+  private let student, teacher: UNet
+
+  init(_ file: GoldenFile, _ workers: Workers) throws {
+    self.file = file
+    self.workers = workers
+    item = try file.item()
+    let k = try file.extents("init/student.conv_d1.conv1.conv.weight", 5)[0]
+    guard item.images.size.array.allSatisfy({ $0 % UNet.multiple == 0 }), (1...1024).contains(k) else {
+      throw Fault(
+        .invalid,
+        "\(file.path): input/x is \(item.images.size) voxels, k \(k); expected sides that 16 divides, k 1…1024"
+      )
+    }
+    student = UNet(inputs: 3, k: k)
+    teacher = UNet(inputs: 4, k: k)
+  }
+
+  func groups() throws -> [Golden.Group] {
+    let rows = try file.trace(columns: 1 + KnowledgeStep.terms.count)
+    let step = KnowledgeStep(
+      student: student, try file.load("student.", student.layout), teacher: teacher,
+      try file.load("teacher.", teacher.layout),
+      .init(
+        temperature: 5, lambda: 0.75, alpha: 10, optimiser: .init(beta1: 0.9, beta2: 0.999)),
+      size: item.images.size, dropout: .init(probability: 0, seed: 0), .single(), workers)
+    let batch = Batch(cases: [item], filled: 1, rate: 1e-4), losses = step.losses(item, dropout: nil)
+    var forward = GoldenFile.Worst(bound: 1e-4), first = GoldenFile.Worst(bound: 1e-5)
+    try file.compare("forward/student.logits", step.studentPass.logits, &forward)
+    try file.compare("forward/teacher.logits", step.teacherPass.logits, &forward)
+    try file.compare(
+      "forward/student.latent", step.studentPass.centre.volume, as: step.studentPass.centre, &forward)
+    try file.compare(
+      "forward/teacher.latent", step.teacherPass.centre.volume, as: step.teacherPass.centre, &forward)
+    for (name, value) in zip(["total", "ref.ce", "ref.dice", "kd.ce", "kd.dice", "latent"], losses.all) {
+      let expected = try file.number("loss/\(name)")
+      first.take(name, abs(value - expected) / max(abs(expected), .leastNormalMagnitude))
+    }
+    _ = step.backward(0, item, batch) { _ in }
+    var groups = [
+      forward.group("forward"), first.group("losses"), try gradients(step.learners[0].gradient),
+    ]
+
+    let loop = SlotStep(step, .single()), reports = try rows.map { _ in try loop.run(batch).means.all }
+    for (column, name) in (["loss"] + KnowledgeStep.terms.map(\.name)).enumerated() {
+      groups.append(
+        GoldenFile.column("trace: \(name)", reports.map { $0[column] }, rows.map { $0[column] }, bound: 1e-4))
+    }
+    var after = GoldenFile.Worst(bound: 1e-3)
+    for parameter in student.layout.parameters where !ParameterLayout.isBiasBeforeNorm(parameter.name) {
+      let values = goldenDigest(step.studentP[parameter])
+      after.take(
+        parameter.name, try file.digest("digest/after/student.\(parameter.name)", of: parameter.count),
+        norm: values.norm, first: values.first)
+    }
+    groups.append(after.group("student after \(rows.count) steps"))
+    return groups
+  }
+
+  private func gradients(_ gradient: ParameterVector) throws -> Golden.Group {
+    var rows: [(name: String, difference: Double, norm: Double)] = []
+    for parameter in gradient.layout.parameters {
+      let expected = try file.floats("grad/student/\(parameter.name)", parameter.extents)
+      var difference = 0.0, norm = 0.0
+      for (a, e) in zip(gradient[parameter], expected) {
+        difference += (Double(a) - Double(e)) * (Double(a) - Double(e))
+        norm += Double(e) * Double(e)
+      }
+      rows.append((parameter.name, difference.squareRoot(), norm.squareRoot()))
+    }
+    let largest = rows.map(\.norm).max() ?? 0
+    var worst = GoldenFile.Worst(bound: 1e-3)
+    for row in rows {
+      if ParameterLayout.isBiasBeforeNorm(row.name) {
+        // The truth is 0: absolutely.
+        worst.take(row.name, row.difference / largest, bound: 1e-4)
+      } else {
+        worst.take(row.name, row.difference / max(row.norm, .leastNormalMagnitude))
+      }
+    }
+    return worst.group("gradient of the student")
+  }
+}

@@ -1,5 +1,0 @@
-@testable import HADNet
-
-extension ShardedVector {
-  var array: [Float] { Array(values) }
-}

@@ -1,0 +1,5 @@
+@testable import Learning
+
+extension ShardedVector {
+  var array: [Float] { Array(values) }
+}
