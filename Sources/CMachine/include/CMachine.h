@@ -31,6 +31,12 @@ static inline void cmachine_keep_denormals(void) {
 // Asks for the cache line at an address that will soon be read; harmless for any address.
 static inline void cmachine_prefetch(const void *address) { __builtin_prefetch(address); }
 
+// The square root of each of eight floats, in one or two instructions. Swift's own asks the C library for each float.
+typedef float cmachine_lanes __attribute__((ext_vector_type(8)));
+static inline __attribute__((always_inline)) cmachine_lanes cmachine_square_root(cmachine_lanes x) {
+  return __builtin_elementwise_sqrt(x);
+}
+
 // Memory of so many bytes and more goes back to the system when it is freed.
 static inline void cmachine_return_memory(int bytes) {
 #if defined(__GLIBC__)

@@ -58,16 +58,22 @@ package final class Adam {
     let rest1 = Float(1 - settings.beta1), rest2 = Float(1 - settings.beta2)
     let keep = Float(1 - rate * settings.decay)
     for (range, _) in first.parts {
-      let gradient = UnsafeMutableBufferPointer(rebasing: gradient[range])
-      let w = UnsafeMutableBufferPointer(rebasing: p.values[range])
-      let m = first.own(range), v = second.own(range)
+      guard let gradient = UnsafeMutableBufferPointer(rebasing: gradient[range]).baseAddress,
+        let w = UnsafeMutableBufferPointer(rebasing: p.values[range]).baseAddress,
+        let m = first.own(range).baseAddress, let v = second.own(range).baseAddress
+      else { continue }
       let pieces = Pieces(range.count, least: 1 << 14, limit: 1024)
       workers.forEach(pieces.count) { piece, _ in
-        for i in pieces[piece] {
-          let g = gradient[i] * scale
-          m[i] = beta1 * m[i] + rest1 * g
-          v[i] = beta2 * v[i] + rest2 * (g * g)
-          w[i] = keep * w[i] - stepSize * (m[i] / (v[i].squareRoot() / root + epsilon))
+        let piece = pieces[piece]
+        for i in stride(from: piece.lowerBound, to: piece.upperBound, by: lanes) {
+          let count = min(lanes, piece.upperBound - i)
+          let g = load(gradient + i, count) * scale
+          let first = beta1 * load(m + i, count) + rest1 * g
+          let second = beta2 * load(v + i, count) + rest2 * (g * g)
+          let step = first / (squareRoot(second) / root + epsilon)
+          store(first, m + i, count)
+          store(second, v + i, count)
+          store(keep * load(w + i, count) - stepSize * step, w + i, count)
         }
       }
     }

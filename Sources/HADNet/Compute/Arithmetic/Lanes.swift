@@ -1,14 +1,35 @@
+import CMachine
+
 /// What kernels compute with: eight floats, one AVX2 or two NEON registers.
 @usableFromInline package typealias Lanes = SIMD8<Float>
-package let lanes = 8
+@inlinable package var lanes: Int { 8 }
 
-@inline(__always)
+@inlinable @inline(__always)
 package func load(_ p: UnsafePointer<Float>) -> Lanes { UnsafeRawPointer(p).loadUnaligned(as: Lanes.self) }
 
-@inline(__always)
-func store(_ v: Lanes, _ p: UnsafeMutablePointer<Float>) {
+@inlinable @inline(__always)
+package func store(_ v: Lanes, _ p: UnsafeMutablePointer<Float>) {
   UnsafeMutableRawPointer(p).storeBytes(of: v, as: Lanes.self)
 }
+
+/// The first `count` of eight values, and 0 behind them.
+@inlinable @inline(__always)
+package func load(_ p: UnsafePointer<Float>, _ count: Int) -> Lanes {
+  guard count < lanes else { return load(p) }
+  var v = Lanes()
+  for lane in 0..<count { v[lane] = p[lane] }
+  return v
+}
+
+/// Writes the first `count` of eight values.
+@inlinable @inline(__always)
+package func store(_ v: Lanes, _ p: UnsafeMutablePointer<Float>, _ count: Int) {
+  guard count < lanes else { return store(v, p) }
+  for lane in 0..<count { p[lane] = v[lane] }
+}
+
+@inlinable @inline(__always)
+package func squareRoot(_ x: Lanes) -> Lanes { cmachine_square_root(x) }
 
 /// x within ±`bound`; what is not a number stays none.
 @inlinable @inline(__always)

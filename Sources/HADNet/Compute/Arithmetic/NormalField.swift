@@ -30,7 +30,7 @@ extension Philox {
     }
     // 23 bits in the mantissa of a number in 1…2; never 0 and never 1.
     let u = fraction(radius &>> 9) + Lanes(repeating: 0x1p-24)
-    let r = (Lanes(repeating: -2) * Transcendental.log(u)).squareRoot()
+    let r = squareRoot(Lanes(repeating: -2) * Transcendental.log(u))
     // An angle in ±π/4 and a quarter of the circle.
     let x = (fraction((angle & 0x3FFF_FFFF) &>> 7) - Lanes(repeating: 0.5)) * Lanes(repeating: .pi / 2)
     let x2 = x * x

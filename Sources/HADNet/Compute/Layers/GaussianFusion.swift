@@ -30,7 +30,7 @@ package struct GaussianFusion {
     forEach(z, workers) { block, _ in
       let gaussian = block.product(present)
       var value = gaussian.mean
-      if let noise { value += gaussian.variance.squareRoot() * block.values(noise) }
+      if let noise { value += squareRoot(gaussian.variance) * block.values(noise) }
       block.put(value, into: z)
     }
   }
@@ -113,7 +113,7 @@ package struct GaussianFusion {
         if let dz {
           let g = block.values(dz)
           dMean[mask] += g
-          if let noise { dVariance[mask] += g * block.values(noise) * half / aQ.squareRoot() }
+          if let noise { dVariance[mask] += g * block.values(noise) * half / squareRoot(aQ) }
         }
         var dU = InlineArray<4, Lanes>(repeating: .zero), dT = dU
         for s in 1..<16 {
