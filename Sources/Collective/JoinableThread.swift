@@ -6,19 +6,19 @@ struct JoinableThread: Sendable {
 
   /// Starts it; throws where the system has no more threads.
   init(_ body: @escaping @Sendable () -> Void) throws(MPIError) {
-    final class Box: Sendable {
+    final class Body: Sendable {
       let body: @Sendable () -> Void
       init(_ body: @escaping @Sendable () -> Void) { self.body = body }
     }
     // Retained here, and released once: by the thread, or here if there is none.
-    let box = unsafe Unmanaged.passRetained(Box(body))
+    let box = unsafe Unmanaged.passRetained(Body(body))
     var id = pthread_self()
     // `id` is only written, and the box is the thread's from now on.
     let code = unsafe pthread_create(
       &id, nil,
       { raw in
         // What pthread_create was given below.
-        unsafe Unmanaged<Box>.fromOpaque(raw!).takeRetainedValue().body()
+        unsafe Unmanaged<Body>.fromOpaque(raw!).takeRetainedValue().body()
         return nil
       }, box.toOpaque())
     guard code == 0 else {

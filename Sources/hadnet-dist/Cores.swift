@@ -50,9 +50,9 @@ enum Cores {
   /// Where threads share cores, and the option of the launcher that cures it, a line each; on rank 0, while the
   /// others get none. All ranks together.
   static func warnings(threads: Int, _ communicator: Communicator) throws -> [String] {
-    let mine = Place(host: communicator.host, cores: mask(), threads: threads)
+    let mine = Rank(host: communicator.host, cores: mask(), threads: threads)
     let places = try communicator.gather(String(decoding: try JSONEncoder().encode(mine), as: UTF8.self))
-      .map { try JSONDecoder().decode(Place.self, from: Data($0.utf8)) }
+      .map { try JSONDecoder().decode(Rank.self, from: Data($0.utf8)) }
     // One line for all ranks, or hosts, of which the same is true.
     var short: [[Int]: [Int]] = [:], crowded: [[Int]: [String]] = [:]
     for (rank, place) in places.enumerated() where place.threads > place.cores.count {
@@ -78,7 +78,7 @@ enum Cores {
       }
   }
 
-  private struct Place: Codable {
+  private struct Rank: Codable {
     let host: String
     let cores: [Int]
     let threads: Int

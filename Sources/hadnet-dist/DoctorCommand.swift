@@ -76,7 +76,7 @@ struct DoctorCommand: ParsableCommand {
     let memory = Double(ProcessInfo.processInfo.physicalMemory) / 1_073_741_824
     say(.fact, String(format: "memory     %.1f GiB, %d rank(s) here", memory, communicator.localSize))
     do {
-      try Files.probe(folder)
+      try OutputFile.probe(folder)
       say(.ok, "files      \(folder) can be written, synced and renamed in")
     } catch let fault as Fault {
       say(.failure, "files      \(fault.description)")

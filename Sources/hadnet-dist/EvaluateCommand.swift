@@ -145,7 +145,7 @@ struct EvaluateCommand: ParsableCommand {
         all.cases.merge(evaluation.cases) { first, _ in first }
       }
       Output.print(all.text, terminator: "")
-      if let json { try Files.write(all.json, to: json) }
+      if let json { try OutputFile.write(all.json, to: json) }
       return 0
     }
   }
@@ -196,7 +196,7 @@ struct CompareCommand: ParsableCommand {
     }
     let comparison = try Comparison(evaluations[0], Array(evaluations.dropFirst()))
     Output.print(comparison.text, terminator: "")
-    if let json { try Files.write(comparison.json, to: json) }
+    if let json { try OutputFile.write(comparison.json, to: json) }
   }
 }
 

@@ -85,7 +85,7 @@ struct PredictCommand: ParsableCommand {
       let workers = try threads.workers(communicator), bar = messages.bar(rank: communicator.rank)
       try threads.warnOfCores(workers, communicator)
       let store = CaseStore(
-        dataset.cases, preparation: model.facts.preparation, commonSize: model.facts.size,
+        dataset.cases, preparation: model.metadata.preparation, commonSize: model.metadata.size,
         memoryLimit: CaseStore.defaultMemoryLimit(ranksOnNode: communicator.localSize))
       if let old = dataset.cases.first(where: {
         UncertaintyWriter.files($0.id, in: out).contains(where: FileManager.default.fileExists(atPath:))
@@ -112,7 +112,7 @@ struct PredictCommand: ParsableCommand {
                 id,
                 segmentMean
                   ? fault : Fault(fault.kind, "\(id) has no maps of uncertainties: \(fault.description)"))
-              if fault.kind == .storage { try Files.probe(out) }
+              if fault.kind == .storage { try OutputFile.probe(out) }
             }, progress: { bar.advance(by: $0) })
           bar.finish()
           found = try found.gathered(communicator)
@@ -122,7 +122,7 @@ struct PredictCommand: ParsableCommand {
       } else {
         failures = try failures.gathered(communicator)
       }
-      if written > 0 { bar.line("\(written.named("segmentation")) by \(model.facts.method) in \(out)") }
+      if written > 0 { bar.line("\(written.named("segmentation")) by \(model.metadata.method) in \(out)") }
       if communicator.rank == 0 {
         let count = failures.ids.subtracting(unmapped).count, all = count + written
         let parts = [
@@ -142,11 +142,11 @@ struct PredictCommand: ParsableCommand {
     var model = try Model.load(path, isVerified: !unverified)
     try Predictor.checkMemory(model, path)
     if let negative {
-      var facts = model.facts
-      facts.preparation.negative = negative
-      model = Model(facts, model.network, model.p)
+      var metadata = model.metadata
+      metadata.preparation.negative = negative
+      model = Model(metadata, model.network, model.p)
     }
-    let dataset = try Dataset.inspect(data, needs: Set(model.facts.sequences))
+    let dataset = try Dataset.inspect(data, needs: Set(model.metadata.sequences))
     var failures = CaseFailures()
     for problem in dataset.problems {
       let text = problem.description
@@ -186,12 +186,12 @@ struct PredictCommand: ParsableCommand {
         if segmentMean { return }
         if try predictor.write(prepared, convention: files.convention, into: out) {
           warnings.append(
-            "\(files.id): a brain of \(prepared.size) voxels (x, y, z), larger than the model's \(model.facts.size); "
+            "\(files.id): a brain of \(prepared.size) voxels (x, y, z), larger than the model's \(model.metadata.size); "
               + "nothing is cut")
         }
       }
       // Where nothing can be written, what follows would be lost too.
-      if failures.code == Fault.Kind.storage.rawValue { try Files.probe(out) }
+      if failures.code == Fault.Kind.storage.rawValue { try OutputFile.probe(out) }
       bar.advance()
     }
     bar.finish()

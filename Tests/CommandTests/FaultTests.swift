@@ -195,7 +195,7 @@ extension Commands {
       let checkpoint = try Checkpoint("\(run)/teacher/checkpoints/epoch-0001", of: .teacher)
       var state = checkpoint.state
       forgery.change(&state)
-      try Checkpoint.Draft(
+      try Checkpoint.Unsealed(
         state, recipe: checkpoint.recipe, origin: checkpoint.origin,
         files: forgery.files.map { name in
           (

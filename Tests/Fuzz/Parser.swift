@@ -130,8 +130,8 @@ enum Parser: UInt8, CaseIterable {
   private static func checkpoint(_ input: Data) throws {
     // As whoever forges a state would, with a hash that holds.
     if let state = try? JSONDecoder().decode(TrainingState.self, from: input), state.problem == nil {
-      let mark = CheckpointFolder.Mark(state)
-      check(CheckpointFolder.Mark(mark.name), mark)
+      let mark = CheckpointFolder.Progress(state)
+      check(CheckpointFolder.Progress(mark.name), mark)
       check(state.history.count, state.epoch)
       _ = state.stage.watch(state.history.map { $0.values(state.stage.terms) })
       var history = History(columns: EpochRecord.columns(state.stage))
@@ -187,7 +187,7 @@ enum Parser: UInt8, CaseIterable {
   /// Names of cases, files and checkpoints.
   private static func names(_ input: Data) throws {
     let text = String(decoding: input, as: UTF8.self)
-    _ = CheckpointFolder.Mark(text)
+    _ = CheckpointFolder.Progress(text)
     _ = LabelConvention(caseName: text)
     _ = csvField(text) + escaped(text) + jsonString(text)
     _ = AtomicFile.isTemporary(text)

@@ -51,18 +51,18 @@ func seeds() throws -> [(parser: Parser, name: String, content: Data)] {
 
   // Networks
   let unet = UNet(inputs: 3, k: 1)
-  let facts = Model.Facts(
+  let metadata = Model.Metadata(
     method: "HAD-Net", k: 1, dropout: 0.2, sequences: Modality.student, size: Size(32, 32, 32),
     preparation: Preparation(modalities: Modality.student, readsTruth: false))
   let model = try written("m.safetensors") { path in
-    try Model(facts, .unet(unet), ParameterVector(zeros: unet.layout)).draft.write(to: path, as: path)
+    try Model(metadata, .unet(unet), ParameterVector(zeros: unet.layout)).writer.write(to: path, as: path)
   }
   add(.model, "unet", model)
   var layout = ParameterLayout()
   _ = layout.add("a.weight", 2, 3)
   _ = layout.add("b", 1)
   let tensors = try written("t.safetensors") { path in
-    try Safetensors.Draft([.init("x.", ParameterVector(zeros: layout))], metadata: ["k": "2"])
+    try Safetensors.Writer([.init("x.", ParameterVector(zeros: layout))], metadata: ["k": "2"])
       .write(to: path, as: path)
   }
   add(.safetensors, "two", tensors)
@@ -101,7 +101,7 @@ func seeds() throws -> [(parser: Parser, name: String, content: Data)] {
   add(.grades, "own", "Grade,BraTS_2020_subject_ID\nHGG,BraTS20_Training_001\nLGG,BraTS20_Training_002\n")
   try plain.write(to: URL(fileURLWithPath: "\(scratch)/plain.nii"))
   let placement = Placement(
-    try NIfTIHeader.read("\(scratch)/plain.nii"), Box(origin: Size(0, 0, 0), size: Size(1, 2, 2)),
+    try NIfTIHeader.read("\(scratch)/plain.nii"), VoxelBox(origin: Size(0, 0, 0), size: Size(1, 2, 2)),
     Size(1, 2, 2))
   let prepared = PreparedCase(
     id: "A", images: Volume(zeros: Shape(Size(1, 2, 2), 4)), labels: nil, mask: [0, 1, 1, 0],

@@ -98,7 +98,7 @@ import Testing
         #expect(image.voxels == expected, "order \(order), signs \(signs)")
         #expect(image.header.grid.affine == [-1, 0, 0, 1, 0, -1, 0, 2, 0, 0, 1, 0, 0, 0, 0, 1])
         // Back on the file's own grid every voxel has its own value again.
-        let box = try #require(Box([UInt8](repeating: 1, count: 24), image.size))
+        let box = try #require(VoxelBox([UInt8](repeating: 1, count: 24), image.size))
         let placement = Placement(image.header, box, Size(16, 16, 16))
         #expect(
           placement.restore(placement.crop(image.voxels, fill: -1), fill: -2) == values.map { Float($0) })

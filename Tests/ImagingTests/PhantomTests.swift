@@ -76,7 +76,7 @@ import Testing
       let shape = Size(36, 40, 44),
         (images, classes) = PhantomCase(index: index, shape: shape, seed: 2).draw()
       let brain = images[2].map { UInt8($0 > 0 ? 1 : 0) }
-      let box = Box(brain, shape)
+      let box = VoxelBox(brain, shape)
       #expect((box?.origin.z ?? 0) >= 1 && (box?.origin.y ?? 0) >= 1 && (box?.origin.x ?? 0) >= 1)
       let voxels = brain.count { $0 == 1 }, tumour = classes.count { $0 != 0 }
       #expect(voxels > shape.voxels / 8, "\(index): \(voxels)")

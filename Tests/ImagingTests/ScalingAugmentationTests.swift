@@ -247,9 +247,10 @@ import Testing
       .images
     for c in 0..<4 {
       var random = Philox(seed: 1, .augmentation, 1)
-      let one = images.crop(Box(origin: Size(0, 0, 0), size: size), channels: [c])
+      let one = images.crop(VoxelBox(origin: Size(0, 0, 0), size: size), channels: [c])
       let alone = ScalingAugmentation().apply(images: one, labels: labels, random: &random, Workers(2)).images
-      #expect(alone.array == whole.crop(Box(origin: Size(0, 0, 0), size: whole.size), channels: [c]).array)
+      #expect(
+        alone.array == whole.crop(VoxelBox(origin: Size(0, 0, 0), size: whole.size), channels: [c]).array)
     }
   }
 }

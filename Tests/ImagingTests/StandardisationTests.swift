@@ -53,7 +53,7 @@ import Testing
   @Test func aCaseIsTheOneOfNiftyNet() throws {
     let prepared = try preparation().prepare(try ball(), commonSize: Size(1, 1, 1))
     #expect(prepared.size == Size(18, 18, 19))
-    #expect(prepared.placement.box == Box(origin: Size(2, 1, 2), size: Size(12, 12, 13)))
+    #expect(prepared.placement.box == VoxelBox(origin: Size(2, 1, 2), size: Size(12, 12, 13)))
     #expect(prepared.placement.before == Size(3, 3, 3))
     #expect(prepared.mask.reduce(0) { $0 + Int($1) } == 729)
     #expect(prepared.mask.indices.reduce(0) { $0 + (prepared.mask[$1] != 0 ? $1 : 0) } == 2_125_628)
@@ -81,7 +81,7 @@ import Testing
     ]
     for (c, expected) in expected.enumerated() {
       let values = prepared.images.crop(
-        Box(origin: Size(0, 0, 0), size: prepared.size), channels: [c]
+        VoxelBox(origin: Size(0, 0, 0), size: prepared.size), channels: [c]
       ).array.map(Double.init)
       #expect(abs(values.reduce(0, +) - expected.sum) < 1e-3, "channel \(c)")
       #expect(abs(weighted(values) { $0 } - expected.weighted) < 1e-3, "channel \(c)")
@@ -169,13 +169,13 @@ import Testing
       small.images[modality] = values
     }
     let files = try small.files()
-    func box(_ modalities: [Modality]) throws -> Box {
+    func box(_ modalities: [Modality]) throws -> VoxelBox {
       try preparation(modalities, leastSide: 1, border: 2).prepare(files, commonSize: Size(1, 1, 1)).placement
         .box
     }
-    #expect(try box(Modality.allCases) == Box(origin: Size(0, 0, 0), size: Size(4, 5, 6)))
-    #expect(try box(Modality.student) == Box(origin: Size(0, 0, 0), size: Size(4, 5, 3)))
-    #expect(try box([.t2]) == Box(origin: Size(2, 0, 0), size: Size(2, 4, 3)))
+    #expect(try box(Modality.allCases) == VoxelBox(origin: Size(0, 0, 0), size: Size(4, 5, 6)))
+    #expect(try box(Modality.student) == VoxelBox(origin: Size(0, 0, 0), size: Size(4, 5, 3)))
+    #expect(try box([.t2]) == VoxelBox(origin: Size(2, 0, 0), size: Size(2, 4, 3)))
   }
 
   @Test(arguments: [
@@ -184,9 +184,9 @@ import Testing
     (0, 1, 1, 0, 1),
   ])
   func aShortSideIsWidened(origin: Int, side: Int, whole: Int, toOrigin: Int, toSide: Int) {
-    let box = Box(origin: Size(origin, 0, 0), size: Size(side, 200, 200))
+    let box = VoxelBox(origin: Size(origin, 0, 0), size: Size(side, 200, 200))
       .widened(to: 128, in: Size(whole, 200, 200))
-    #expect(box == Box(origin: Size(toOrigin, 0, 0), size: Size(toSide, 200, 200)))
+    #expect(box == VoxelBox(origin: Size(toOrigin, 0, 0), size: Size(toSide, 200, 200)))
   }
 
   @Test func paddingIsTheLeastOfEachLine() throws {

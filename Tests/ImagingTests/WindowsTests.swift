@@ -120,7 +120,7 @@ import Testing
     let placement = try preparedPlacement()
     let whole = PreparedCase(
       id: "A", images: images, labels: labels, mask: [UInt8](repeating: 1, count: 120), placement: placement)
-    let box = Box(origin: Size(1, 2, 3), size: Size(3, 2, 3))
+    let box = VoxelBox(origin: Size(1, 2, 3), size: Size(3, 2, 3))
     for channels in [nil, [0, 1, 2, 3], [2], [0, 2, 3], [3, 0]] as [[Int]?] {
       let part = whole.crop(box, channels: channels), chosen = channels ?? [0, 1, 2, 3]
       #expect(part.images.shape == Shape(box.size, chosen.count))
@@ -149,7 +149,7 @@ import Testing
     var counts = [[Int: Int]](repeating: [:], count: 3)
     let n = 6000
     for number in 0..<n {
-      let box = Box.patch(
+      let box = VoxelBox.patch(
         Size(3, 5, 9), in: Size(5, 5, 4), seed: 1, epoch: 2, case: number / 32, window: number % 32)
       #expect(box.size == Size(3, 5, 4))
       for (axis, at) in box.origin.array.enumerated() { counts[axis][at, default: 0] += 1 }
@@ -161,8 +161,8 @@ import Testing
   }
 
   @Test func aCornerDependsOnSeedEpochCaseAndNumberAlone() {
-    func corner(_ seed: UInt64, _ epoch: Int, _ number: Int, _ window: Int) -> Box {
-      Box.patch(
+    func corner(_ seed: UInt64, _ epoch: Int, _ number: Int, _ window: Int) -> VoxelBox {
+      VoxelBox.patch(
         Size(1, 1, 1), in: Size(900, 900, 900), seed: seed, epoch: epoch, case: number, window: window)
     }
     let places: [(UInt64, Int, Int, Int)] = [

@@ -40,7 +40,7 @@ import Testing
     var seen: [[Float]] = []
     for sample in 0..<3 {
       let pass = UNetPass(network, size, .inference(features: false))
-      Sight.withoutContrast.copy(prepared.images, into: pass.image)
+      InputSequences.withoutContrast.copy(prepared.images, into: pass.image)
       network.forward(
         pass, model.p,
         dropout: DropoutDraw(

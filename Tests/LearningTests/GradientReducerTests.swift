@@ -40,7 +40,7 @@ import Testing
     reducer.addLast()
     reducer.finished(0..<p.count)
     try reducer.update(rate: 0.1)
-    let found = fault { try reducer.settle([CasePlace(item)], WaitingTime(.single())) }
+    let found = fault { try reducer.settle([CaseName(item)], WaitingTime(.single())) }
     #expect(
       found?.description.hasPrefix(
         "a gradient is not a finite number in a step with slot 3 (BraTS19_X_1); the last checkpoint is good")

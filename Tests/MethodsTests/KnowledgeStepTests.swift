@@ -106,7 +106,7 @@ import Testing
     try step.loop.settle()
     #expect(firstDifference(step.program.teacherP.array, before) == nil)
     let pass = UNetPass(teacher, size, .inference(features: false)), item = cases(2)[1]
-    Sight.all.copy(item.images, into: pass.image)
+    InputSequences.all.copy(item.images, into: pass.image)
     teacher.forward(pass, parameters(teacher, part: 1), Workers(1))
     _ = step.losses(item)
     #expect(firstDifference(step.program.teacherPass.logits.array, pass.logits.array) == nil)
@@ -134,14 +134,14 @@ import Testing
 
   /// Passes of both networks in one plan, or with memory of their own for each volume, full of NaN.
   @Test func volumesThatShareMemoryGiveTheBitsOfVolumesThatDoNot() throws {
-    let item = cases(1)[0], places = KnowledgeStep.Places(student, teacher, size)
+    let item = cases(1)[0], places = KnowledgeStep.VolumePlan(student, teacher, size)
     func results(_ volumes: [Volume]) -> [[Float]] {
       for volume in volumes { volume.fill(.nan) }
       let teacherPass = UNetPass(places.teacher, volumes), pass = UNetPass(places.student, volumes)
       let workers = Workers(1), dp = ParameterVector(zeros: student.layout), p = parameters(student, part: 0)
-      Sight.all.copy(item.images, into: teacherPass.image)
+      InputSequences.all.copy(item.images, into: teacherPass.image)
       teacher.forward(teacherPass, parameters(teacher, part: 1), workers)
-      Sight.withoutContrast.copy(item.images, into: pass.image)
+      InputSequences.withoutContrast.copy(item.images, into: pass.image)
       student.forward(pass, p, dropout: draw, workers)
       let results = [teacherPass.logits, pass.logits, teacherPass.centre.volume, pass.centre.volume].map(
         \.array)

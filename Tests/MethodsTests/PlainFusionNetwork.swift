@@ -78,7 +78,7 @@ struct PlainFusionNetwork {
     var x = fused[3]
     for i in 0..<3 {
       let level = 2 - i, from = sizes[level + 1]
-      let stretch = PlainStretch(from: from, to: sizes[level], channels: x.count / from.voxels)
+      let stretch = PlainLinearResize(from: from, to: sizes[level], channels: x.count / from.voxels)
       x = PlainBlock("VAE/ConvDecoderImg/block_\(i + 1)_\(name)", size: sizes[level]).forward(
         sideBySide(stretch.forward(x), fused[level], sizes[level]), p)
     }

@@ -20,7 +20,7 @@ import Testing
     _ network: FusionNetwork, _ size: Size, _ purpose: FusionPass.Purpose, shared: Bool = true
   ) -> FusionPass {
     var plan = WorkspacePlan()
-    let places = FusionPass.Places(network, size, purpose, in: &plan)
+    let places = FusionPass.VolumePlan(network, size, purpose, in: &plan)
     let volumes = shared ? plan.volumes() : plan.volumes().map { Volume(zeros: $0.shape) }
     for volume in volumes { volume.fill(.nan) }
     return FusionPass(places, volumes)

@@ -6,7 +6,7 @@ import Testing
 @testable import TestSupport
 
 /// The values of a feature map as they are read, in memory order, in Float64.
-func read(_ source: Source) -> [Double] {
+func read(_ source: LayerInput) -> [Double] {
   source.volume.array.enumerated().map { i, stored in
     let c = i % source.channels
     let v = Double(stored) * Double(source.scale?[c] ?? 1) + Double(source.shift?[c] ?? 0)

@@ -29,8 +29,8 @@ import Testing
 
   private let numbers = Data((0..<1000).map { UInt8(truncatingIfNeeded: $0 * $0) })
 
-  private func draft(_ epoch: Int, recipe: String = "0123") throws -> Checkpoint.Draft {
-    try Checkpoint.Draft(
+  private func unsealed(_ epoch: Int, recipe: String = "0123") throws -> Checkpoint.Unsealed {
+    try Checkpoint.Unsealed(
       state(epoch), recipe: recipe, origin: .init(cases: ["a": "flair=01 seg=23"]),
       files: [
         ("student.safetensors", { try AtomicFile.put(numbers, to: $0, as: $1) }),
@@ -41,7 +41,7 @@ import Testing
   @discardableResult
   private func write(_ epoch: Int) throws -> String {
     let path = folder.folder(.init(epoch: epoch))
-    try draft(epoch).seal()
+    try unsealed(epoch).seal()
     return path
   }
 
@@ -52,8 +52,8 @@ import Testing
   )
     throws -> String
   {
-    let path = "\(folder.path)/\(name ?? CheckpointFolder.Mark(state).name)"
-    try Checkpoint.Draft(
+    let path = "\(folder.path)/\(name ?? CheckpointFolder.Progress(state).name)"
+    try Checkpoint.Unsealed(
       state, recipe: "0123", origin: .init(),
       files: files.map { ($0, { try AtomicFile.put(numbers, to: $0, as: $1) }) },
       to: path
@@ -87,7 +87,7 @@ import Testing
     struct Full: Error {}
     let path = try write(1)
     #expect(throws: Full.self) {
-      _ = try Checkpoint.Draft(
+      _ = try Checkpoint.Unsealed(
         state(1), recipe: "4567", origin: .init(),
         files: [
           ("student.safetensors", { try AtomicFile.put(numbers, to: $0, as: $1) }),
@@ -97,18 +97,18 @@ import Testing
     #expect(try Checkpoint(path).recipe == "0123")
     #expect(names(folder.path) == ["epoch-0001"])
     // A file that is gone before it has reached the disk.
-    let draft = try draft(1, recipe: "4567")
+    let unsealed = try unsealed(1, recipe: "4567")
     try FileManager.default.removeItem(atPath: "\(folder.path)/.epoch-0001-writing/moments.safetensors")
-    #expect(fault { try draft.seal() }?.description.contains("\(path)/moments.safetensors") == true)
+    #expect(fault { try unsealed.seal() }?.description.contains("\(path)/moments.safetensors") == true)
     #expect(try Checkpoint(path).recipe == "0123")
     #expect(names(folder.path) == ["epoch-0001"])
   }
 
   @Test func untilItIsSealedTheOneBeforeIsTheNewest() throws {
     try write(1)
-    let draft = try draft(2)
+    let unsealed = try unsealed(2)
     #expect(try folder.newest { Issue.record("\($0)") }?.state == state(1))
-    try draft.seal()
+    try unsealed.seal()
     #expect(try folder.newest { Issue.record("\($0)") }?.state == state(2))
     #expect(names(folder.path) == ["epoch-0001", "epoch-0002"])
   }
@@ -211,7 +211,7 @@ import Testing
     #expect(names(folder.path) == (best == nil ? [] : ["best"]) + left + ["latest"])
     #expect(try folder.latest.map { try Checkpoint($0).state } == state(5))
     #expect(try folder.best.map { try Checkpoint($0).state } == best.map(state))
-    #expect(folder.marks().map(\.name) == left.reversed())
+    #expect(folder.points().map(\.name) == left.reversed())
   }
 
   @Test func epochsOfAnAbandonedLineAreRemoved() throws {
@@ -225,7 +225,7 @@ import Testing
     for epoch in 1...2 { try write(epoch) }
     var begun = state(2)
     begun.begun = .init(steps: 7, totals: [1.0 / 3])
-    let mark = CheckpointFolder.Mark(begun)
+    let mark = CheckpointFolder.Progress(begun)
     try seal(begun)
     try folder.point(at: mark, best: 1, keep: 1)
     #expect(names(folder.path) == ["best", "epoch-0001", "epoch-0002", "epoch-0002-step-0007", "latest"])
@@ -236,16 +236,16 @@ import Testing
   }
 
   @Test func namesSortInTheOrderOfTime() {
-    let marks = [(1, 0), (1, 12), (2, 0), (999, 3), (12345, 0)].map {
-      CheckpointFolder.Mark(epoch: $0, step: $1)
+    let points = [(1, 0), (1, 12), (2, 0), (999, 3), (12345, 0)].map {
+      CheckpointFolder.Progress(epoch: $0, step: $1)
     }
     #expect(
-      marks.map(\.name)
+      points.map(\.name)
         == ["epoch-0001", "epoch-0001-step-0012", "epoch-0002", "epoch-0999-step-0003", "epoch-12345"])
-    #expect(marks.map { CheckpointFolder.Mark($0.name) } == marks)
-    #expect(marks.sorted() == marks)
+    #expect(points.map { CheckpointFolder.Progress($0.name) } == points)
+    #expect(points.sorted() == points)
     for name in ["epoch-1", "epoch-0001-step-0000", "epoch-0001-", "latest", ".epoch-0001-writing"] {
-      #expect(CheckpointFolder.Mark(name) == nil)
+      #expect(CheckpointFolder.Progress(name) == nil)
     }
   }
 

@@ -25,13 +25,14 @@ import Testing
 
   @Test(arguments: [Modality.student, Modality.allCases])
   func whatIsWrittenIsRead(modalities: [Modality]) throws {
-    let model = model(modalities), path = scratch.file("model.safetensors"), bytes = try model.draft.encoded()
+    let model = model(modalities), path = scratch.file("model.safetensors"),
+      bytes = try model.writer.encoded()
     try bytes.write(to: URL(fileURLWithPath: path))
     let read = try Model.load(path)
-    #expect(read.facts == model.facts)
-    #expect(read.facts.sight == (modalities.count == 4 ? .all : .withoutContrast))
+    #expect(read.metadata == model.metadata)
+    #expect(read.metadata.inputs == (modalities.count == 4 ? .all : .withoutContrast))
     #expect(firstDifference(read.p.array, model.p.array) == nil)
-    #expect(try read.draft.encoded() == bytes)
+    #expect(try read.writer.encoded() == bytes)
   }
 
   /// Those that see windows: landmarks, border and what they segment from are in the file.
@@ -47,20 +48,20 @@ import Testing
         method: "U-HVED", k: 4, dropout: 0, sequences: Modality.student, size: Size(50, 50, 50),
         preparation: preparation, latent: latent), .fusion(network),
       network.initialParameters(seed: 1, part: 0))
-    let path = scratch.file("network.safetensors"), bytes = try model.draft.encoded()
+    let path = scratch.file("network.safetensors"), bytes = try model.writer.encoded()
     try bytes.write(to: URL(fileURLWithPath: path))
     let read = try Model.load(scratch.path)
-    #expect(read.facts == model.facts && read.p.array == model.p.array)
-    #expect(try read.draft.encoded() == bytes)
+    #expect(read.metadata == model.metadata && read.p.array == model.p.array)
+    #expect(try read.writer.encoded() == bytes)
     guard case .fusion(let same) = read.network else { throw Fault(.check, "another network") }
     #expect(same.fusion == network.fusion && same.width == 4)
   }
 
   @Test func aCheckpointsFolderIsReadAsItsNetwork() throws {
-    try scratch.put("a/teacher.safetensors", [UInt8](try model(Modality.allCases).draft.encoded()))
-    #expect(try Model.load(scratch.file("a")).facts.sequences == Modality.allCases)
-    try scratch.put("a/student.safetensors", [UInt8](try model().draft.encoded()))
-    #expect(try Model.load(scratch.file("a")).facts.sequences == Modality.student)
+    try scratch.put("a/teacher.safetensors", [UInt8](try model(Modality.allCases).writer.encoded()))
+    #expect(try Model.load(scratch.file("a")).metadata.sequences == Modality.allCases)
+    try scratch.put("a/student.safetensors", [UInt8](try model().writer.encoded()))
+    #expect(try Model.load(scratch.file("a")).metadata.sequences == Modality.student)
     try scratch.put("b/other")
     let folder = scratch.file("b")
     #expect(
@@ -75,7 +76,7 @@ import Testing
   }
 
   @Test func aCutFileIsSaid() throws {
-    let bytes = [UInt8](try model().draft.encoded())
+    let bytes = [UInt8](try model().writer.encoded())
     let path = try scratch.put("m", Array(bytes.prefix(5))),
       end = "; the file is damaged or is no safetensors file"
     #expect(fault { _ = try Model.load(path) } == Fault(.invalid, "\(path): it has 5 bytes\(end)"))
@@ -100,7 +101,7 @@ import Testing
     ("\"abs\"", "\"refuse\""),
   ])
   func anAlteredFieldIsSaid(field: String, other: String) throws {
-    let bytes = try model().draft.encoded(), scratch = Scratch()
+    let bytes = try model().writer.encoded(), scratch = Scratch()
     let length = bytes.prefix(8).enumerated().reduce(0) { $0 | Int($1.element) << (8 * $1.offset) }
     let header = String(decoding: bytes[8..<8 + length], as: UTF8.self)
     try #require(header.contains(field))
@@ -115,7 +116,7 @@ import Testing
   }
 
   @Test func aFileOfOthersIsTakenIfAsked() throws {
-    let bytes = try model().draft.encoded(), scratch = Scratch()
+    let bytes = try model().writer.encoded(), scratch = Scratch()
     let length = bytes.prefix(8).enumerated().reduce(0) { $0 | Int($1.element) << (8 * $1.offset) }
     let header = String(decoding: bytes[8..<8 + length], as: UTF8.self)
     let plain = Array(header.replacing(/,"xxh3":"[0-9a-f]*"/, with: "").utf8)
@@ -128,7 +129,7 @@ import Testing
   @Test(arguments: [Float.nan, .infinity, -.infinity]) func aWeightThatIsNoNumberIsSaid(value: Float) throws {
     let model = model(), path = scratch.file("model.safetensors")
     model.p.values[model.p.count / 2] = value
-    try model.draft.encoded().write(to: URL(fileURLWithPath: path))
+    try model.writer.encoded().write(to: URL(fileURLWithPath: path))
     let found = fault { _ = try Model.load(path, isVerified: false) }
     #expect(
       found?.kind == .invalid && found?.description.hasSuffix(" holds what is not a finite number") == true)
@@ -136,11 +137,11 @@ import Testing
 
   /// Said before memory is asked for.
   @Test func aSizeThatNoMachineHasMemoryForIsSaid() throws {
-    let model = model(), good = try Safetensors(try model.draft.encoded(), path: "m")
+    let model = model(), good = try Safetensors(try model.writer.encoded(), path: "m")
     var metadata = good.metadata
     metadata["size"] = "4096,4096,4096"
     let path = try scratch.put(
-      "m", [UInt8](try Safetensors.Draft([.init("", model.p)], metadata: metadata).encoded()))
+      "m", [UInt8](try Safetensors.Writer([.init("", model.p)], metadata: metadata).encoded()))
     let found = fault { _ = try Model.load(path) }
     #expect(found?.kind == .invalid && found?.description.hasPrefix("\(path): ") == true)
     #expect(found?.description.contains("4096×4096×4096") == true, "\(String(describing: found))")
@@ -185,14 +186,14 @@ import Testing
     ),
   ])
   func factsThatMakeNoSenseAreSaid(key: String, value: String, why: String) throws {
-    let model = model(), good = try Safetensors(try model.draft.encoded(), path: "m")
+    let model = model(), good = try Safetensors(try model.writer.encoded(), path: "m")
     var metadata = good.metadata
     metadata[key] = value
     let path = try scratch.put(
-      "m", [UInt8](try Safetensors.Draft([.init("", model.p)], metadata: metadata).encoded()))
+      "m", [UInt8](try Safetensors.Writer([.init("", model.p)], metadata: metadata).encoded()))
     #expect(fault { _ = try Model.load(path) } == Fault(.invalid, "\(path): \(why)"))
     metadata[key] = nil
-    try scratch.put("m", [UInt8](try Safetensors.Draft([.init("", model.p)], metadata: metadata).encoded()))
+    try scratch.put("m", [UInt8](try Safetensors.Writer([.init("", model.p)], metadata: metadata).encoded()))
     #expect(
       fault { _ = try Model.load(path) }
         == Fault(.invalid, "\(path): no model file of this program: its metadata lack \(key)"))

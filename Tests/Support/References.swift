@@ -166,7 +166,7 @@ enum Look: CaseIterable, Sendable {
 
 /// A source, and beside it what it should read as, made plainly in Float64.
 struct Input {
-  let source: Source
+  let source: LayerInput
   /// [z, y, x, channels] of the size as it is read.
   let read: [Double]
   let mask: [Float]?
@@ -185,11 +185,11 @@ struct Input {
       }
     let isActivated = look != .plain && look != .masked
     if isActivated {
-      source = Source(
+      source = LayerInput(
         volume, Norm(scale: scale, shift: shift, mean: shift, rstd: scale), slope: slope, mask: mask,
         upsampled: look.isUpsampled)
     } else {
-      source = Source(volume, mask: mask)
+      source = LayerInput(volume, mask: mask)
     }
     self.mask = mask
     var read = [Double](repeating: 0, count: size.voxels * channels)
@@ -434,7 +434,7 @@ struct PlainBlock {
 
 /// Linear resizing anchored at the corner as its definition says, in Float64: each output voxel, the eight voxels it
 /// reads and their weights.
-struct PlainStretch {
+struct PlainLinearResize {
   let from, to: Size
   let channels: Int
 

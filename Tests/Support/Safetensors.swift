@@ -2,7 +2,7 @@ import Foundation
 
 @testable import Compute
 
-extension Safetensors.Draft {
+extension Safetensors.Writer {
   /// The file's bytes.
   func encoded() throws -> Data {
     let scratch = Scratch(), path = scratch.file("file")

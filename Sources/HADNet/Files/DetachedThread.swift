@@ -2,17 +2,17 @@ import Glibc
 
 /// Runs `body` on a thread of its own; false where there is none to be had, of which Foundation would say nothing.
 package func detachThread(_ body: @escaping @Sendable () -> Void) -> Bool {
-  final class Box: Sendable {
+  final class Body: Sendable {
     let body: @Sendable () -> Void
     init(_ body: @escaping @Sendable () -> Void) { self.body = body }
   }
-  let box = Unmanaged.passRetained(Box(body))
+  let box = Unmanaged.passRetained(Body(body))
   var thread = pthread_t()
   let code = pthread_create(
     &thread, nil,
     { raw in
       // What pthread_create was given.
-      Unmanaged<Box>.fromOpaque(raw!).takeRetainedValue().body()
+      Unmanaged<Body>.fromOpaque(raw!).takeRetainedValue().body()
       return nil
     }, box.toOpaque())
   guard code == 0 else {

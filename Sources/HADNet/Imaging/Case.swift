@@ -168,7 +168,7 @@ package struct PreparedCase: Sendable {
 }
 
 /// A box of voxels of a grid.
-package struct Box: Codable, Equatable, Sendable {
+package struct VoxelBox: Codable, Equatable, Sendable {
   package let origin: Size
   package let size: Size
 
@@ -224,13 +224,13 @@ package struct Placement: Codable, Equatable, Sendable {
   /// Distances of neighbours along z, y, x of the prepared volume, mm.
   package let spacing: [Double]
   /// The brain's box on the BraTS grid (y as stored).
-  package let box: Box
+  package let box: VoxelBox
   /// The padded size.
   package let size: Size
   /// Padding before the box in the prepared volume: ⌊difference / 2⌋.
   package let before: Size
 
-  init(_ header: NIfTIHeader, _ box: Box, _ size: Size) {
+  init(_ header: NIfTIHeader, _ box: VoxelBox, _ size: Size) {
     dimensions = header.dimensions
     orientation = header.orientation
     affine = header.affine
@@ -329,7 +329,7 @@ package struct RawCase {
   /// Class indices, where the truth was read.
   let labels: [UInt8]?
   let mask: [UInt8]
-  let box: Box
+  let box: VoxelBox
 
   init(_ files: CaseFiles, _ preparation: Preparation) throws {
     self.files = files
@@ -358,7 +358,7 @@ package struct RawCase {
     try AvailableMemory.check(6 * header.voxels, "\(files.id): a case of \(header.extents) voxels")
     let voxels = needed.compactMap { images[$0]?.voxels }
     let mask = isStandardised ? RawCase.union(voxels) : RawCase.intersection(voxels)
-    guard let box = Box(mask, header.size) else {
+    guard let box = VoxelBox(mask, header.size) else {
       let names = needed.map(\.rawValue).joined(separator: ", ")
       throw Fault(.invalid, "\(files.id): no brain: no voxel is other than 0 in all of \(names)")
     }

@@ -21,14 +21,14 @@ package final class CaseStore: Sendable {
     var held: [String: (value: PreparedCase, used: Int)] = [:]
     var bytes = 0
     var clock = 0
-    var loading: [String: Arrival<PreparedCase>] = [:]
+    var loading: [String: Promise<PreparedCase>] = [:]
     var damaged: [String] = []
   }
 
-  private enum Source {
+  private enum Lookup {
     case memory(PreparedCase)
-    case another(Arrival<PreparedCase>)
-    case files(Arrival<PreparedCase>)
+    case another(Promise<PreparedCase>)
+    case files(Promise<PreparedCase>)
   }
 
   /// - Parameters:
@@ -58,18 +58,18 @@ package final class CaseStore: Sendable {
   /// Throws `.missing` for an ID that isn't in the data set, what `Preparation.prepare` throws, and `.storage`
   /// where the cache folder is full or can't be written. An error of a prefetch is thrown here.
   package func load(_ id: String) throws -> PreparedCase {
-    let source = state.withLock { state -> Source in
+    let source = state.withLock { state -> Lookup in
       state.clock += 1
       if let value = state.held[id]?.value {
         state.held[id]?.used = state.clock
         return .memory(value)
       }
       if let pending = state.loading[id] { return .another(pending) }
-      let pending = Arrival<PreparedCase>()
+      let pending = Promise<PreparedCase>()
       state.loading[id] = pending
       return .files(pending)
     }
-    let pending: Arrival<PreparedCase>
+    let pending: Promise<PreparedCase>
     switch source {
     case .memory(let value): return value
     case .another(let loading): pending = loading
@@ -86,9 +86,9 @@ package final class CaseStore: Sendable {
   /// Begins to load a case in the background, so that it is there when `load` asks; errors wait for `load` too.
   /// The case takes memory beyond the limit until it is loaded, so only the next one or two should be asked for.
   package func prefetch(_ id: String) {
-    let pending = state.withLock { state -> Arrival<PreparedCase>? in
+    let pending = state.withLock { state -> Promise<PreparedCase>? in
       if state.held[id] != nil || state.loading[id] != nil { return nil }
-      let pending = Arrival<PreparedCase>()
+      let pending = Promise<PreparedCase>()
       state.loading[id] = pending
       return pending
     }

@@ -356,13 +356,13 @@ enum Foreground {
   }
 }
 
-extension Box {
+extension VoxelBox {
   /// A side shorter than `least` grows by half of what it lacks at each end, rounded down, and one voxel more at the
   /// high end; where that leaves the grid, the box is shifted, and where the grid itself is shorter, all of it is
   /// taken.
   ///
   /// The original cuts what leaves the grid at the high end, so that a side can stay too short for a window.
-  func widened(to least: Int, in grid: Size) -> Box {
+  func widened(to least: Int, in grid: Size) -> VoxelBox {
     func widened(_ origin: Int, _ side: Int, _ whole: Int) -> (origin: Int, side: Int) {
       if side >= least { return (origin, side) }
       let half = (least - side) / 2, wide = min(side + 2 * half + 1, whole)
@@ -370,7 +370,7 @@ extension Box {
     }
     let z = widened(origin.z, size.z, grid.z), y = widened(origin.y, size.y, grid.y)
     let x = widened(origin.x, size.x, grid.x)
-    return Box(origin: Size(z.origin, y.origin, x.origin), size: Size(z.side, y.side, x.side))
+    return VoxelBox(origin: Size(z.origin, y.origin, x.origin), size: Size(z.side, y.side, x.side))
   }
 }
 

@@ -9,7 +9,7 @@ package struct WindowGrid: Equatable, Sendable {
   /// What each window leaves unwritten on its six sides, voxels.
   package let border: Int
   /// In the order in which they run and are written: z fastest, then x, then y.
-  package let windows: [Box]
+  package let windows: [VoxelBox]
 
   /// A window larger than the volume shrinks to it.
   package init(_ size: Size, window: Size, border: Int = 10) {
@@ -23,7 +23,7 @@ package struct WindowGrid: Equatable, Sendable {
     let ys = WindowGrid.starts(size.y, window: window.y, border: border)
     let xs = WindowGrid.starts(size.x, window: window.x, border: border)
     windows = ys.flatMap { y in
-      xs.flatMap { x in zs.map { z in Box(origin: Size(z, y, x), size: window) } }
+      xs.flatMap { x in zs.map { z in VoxelBox(origin: Size(z, y, x), size: window) } }
     }
   }
 
@@ -85,7 +85,7 @@ package struct WindowQueue: Sequence, IteratorProtocol, Sendable {
   private var left: [Int]
 
   /// - Parameters:
-  ///   - random: e.g. part 0 of `Philox.Purpose.windows` at the epoch; `Box.patch` draws from other parts.
+  ///   - random: e.g. part 0 of `Philox.Purpose.windows` at the epoch; `VoxelBox.patch` draws from other parts.
   package init(loads: Int, windowsPerLoad: Int, capacity: Int = 30, random: Philox) {
     precondition(
       loads >= 0 && windowsPerLoad > 0 && capacity > 0,
@@ -114,13 +114,13 @@ package struct WindowQueue: Sequence, IteratorProtocol, Sendable {
   }
 }
 
-extension Box {
+extension VoxelBox {
   /// A box of `side` voxels, uniform over all places in the volume; where the volume is smaller, a side shrinks to
   /// it.
-  package static func patch(_ side: Size, in volume: Size, random: inout Philox) -> Box {
+  package static func patch(_ side: Size, in volume: Size, random: inout Philox) -> VoxelBox {
     let size = side.shrunk(to: volume)
     let z = random.below(volume.z - size.z + 1), y = random.below(volume.y - size.y + 1)
-    return Box(origin: Size(z, y, random.below(volume.x - size.x + 1)), size: size)
+    return VoxelBox(origin: Size(z, y, random.below(volume.x - size.x + 1)), size: size)
   }
 
   /// The patch that is the window of that number of a case in an epoch: where it lies depends on nothing else.
@@ -128,7 +128,7 @@ extension Box {
   /// `volume` is the augmented one's size, `case` the case's number among those of training.
   package static func patch(
     _ side: Size, in volume: Size, seed: UInt64, epoch: Int, case number: Int, window: Int
-  ) -> Box {
+  ) -> VoxelBox {
     // Part 0 is the queue's.
     var random = Philox(seed: seed, .windows, epoch, number, part: window + 1)
     return patch(side, in: volume, random: &random)
@@ -148,7 +148,7 @@ extension Size {
 
 extension Volume {
   /// Copies a box into `out`, [z, y, x, channels]: the channels given, in their order; nil: all.
-  package func copy(_ box: Box, channels chosen: [Int]? = nil, into out: Volume) {
+  package func copy(_ box: VoxelBox, channels chosen: [Int]? = nil, into out: Volume) {
     box.check(in: size)
     let chosen = chosen ?? Array(0..<channels)
     precondition(
@@ -171,7 +171,7 @@ extension Volume {
   }
 
   /// A box with memory of its own, [z, y, x, channels]: the channels given, in their order; nil: all.
-  package func crop(_ box: Box, channels chosen: [Int]? = nil) -> Volume {
+  package func crop(_ box: VoxelBox, channels chosen: [Int]? = nil) -> Volume {
     let result = Volume(zeros: Shape(box.size, chosen?.count ?? channels))
     copy(box, channels: chosen, into: result)
     return result
@@ -179,7 +179,7 @@ extension Volume {
 }
 
 extension LabelVolume {
-  package func crop(_ box: Box) -> LabelVolume {
+  package func crop(_ box: VoxelBox) -> LabelVolume {
     box.check(in: size)
     return LabelVolume(box.size, box.crop(classes, of: size))
   }
@@ -187,7 +187,7 @@ extension LabelVolume {
 
 extension PreparedCase {
   /// A box of the images, [z, y, x, channels], and of the labels where there are some; nil: all channels.
-  package func crop(_ box: Box, channels: [Int]? = nil) -> (images: Volume, labels: LabelVolume?) {
+  package func crop(_ box: VoxelBox, channels: [Int]? = nil) -> (images: Volume, labels: LabelVolume?) {
     (images.crop(box, channels: channels), labels?.crop(box))
   }
 }

@@ -16,16 +16,16 @@ package final class DropoutSampler {
 
   /// Throws `.usage` where the network has no dropout.
   package init(_ model: Model, seed: UInt64, _ workers: Workers) throws(Fault) {
-    guard case .unet(let network) = model.network, model.facts.dropout > 0 else {
+    guard case .unet(let network) = model.network, model.metadata.dropout > 0 else {
       throw Fault(
-        .usage, "\(model.facts.method) has no dropout to draw samples with; leave its uncertainty out")
+        .usage, "\(model.metadata.method) has no dropout to draw samples with; leave its uncertainty out")
     }
     self.model = model
     self.network = network
     self.workers = workers
     self.seed = seed
     model.p.freeze()
-    pass = UNetPass(network, model.facts.size, .sampling)
+    pass = UNetPass(network, model.metadata.size, .sampling)
   }
 
   /// Refuses a case that is too large for the memory there is.
@@ -38,12 +38,12 @@ package final class DropoutSampler {
   /// Adds the samples of these numbers. A sample's masks are a function of seed, case and number.
   package func add(_ samples: Range<Int>, of prepared: PreparedCase, to sums: inout SampleSums) {
     if pass.size != prepared.size { pass = UNetPass(network, prepared.size, .sampling) }
-    model.facts.sight.copy(prepared.images, into: pass.image)
+    model.metadata.inputs.copy(prepared.images, into: pass.image)
     let name = ContentHash.number(of: prepared.id)
     network.begin(pass, model.p, workers)
     for sample in samples {
       let draw = DropoutDraw(
-        probability: model.facts.dropout, seed: seed, .monteCarlo, step: sample, slot: name)
+        probability: model.metadata.dropout, seed: seed, .monteCarlo, step: sample, slot: name)
       network.finish(pass, model.p, dropout: draw, workers)
       sums.add(pass.logits, workers)
     }

@@ -36,7 +36,7 @@ package final class Predictor {
     try engine.checkMemory(for: prepared)
     try prepared.placement.write(
       segment(prepared), convention: convention, to: "\(folder)/\(prepared.id).nii.gz")
-    return model.facts.preparation.standardisation == nil && prepared.size != model.facts.size
+    return model.metadata.preparation.standardisation == nil && prepared.size != model.metadata.size
   }
 
   /// A U-Net sees the whole case at once. One that is larger than the model's common size is not cut: the network is
@@ -51,7 +51,7 @@ package final class Predictor {
       self.model = model
       self.network = network
       self.workers = workers
-      pass = UNetPass(network, model.facts.size, .inference(features: false))
+      pass = UNetPass(network, model.metadata.size, .inference(features: false))
     }
 
     func checkMemory(for prepared: PreparedCase) throws(Fault) {
@@ -64,7 +64,7 @@ package final class Predictor {
     func segment(_ prepared: PreparedCase) -> LabelVolume {
       let images = prepared.images
       if pass.size != images.size { pass = UNetPass(network, images.size, .inference(features: false)) }
-      model.facts.sight.copy(images, into: pass.image)
+      model.metadata.inputs.copy(images, into: pass.image)
       network.forward(pass, model.p, workers)
       return Segmentation.labels(pass.logits, workers)
     }
@@ -83,24 +83,24 @@ package final class Predictor {
       self.model = model
       self.network = network
       self.workers = workers
-      present = Modality.allCases.map(model.facts.sequences.contains)
-      border = model.facts.preparation.standardisation?.border ?? 0
-      pass = FusionPass(network, model.facts.size, .inference)
+      present = Modality.allCases.map(model.metadata.sequences.contains)
+      border = model.metadata.preparation.standardisation?.border ?? 0
+      pass = FusionPass(network, model.metadata.size, .inference)
     }
 
     /// A window is never larger than the model's.
     func checkMemory(for prepared: PreparedCase) throws(Fault) {}
 
     func segment(_ prepared: PreparedCase) -> LabelVolume {
-      let grid = WindowGrid(prepared.size, window: model.facts.size, border: border)
+      let grid = WindowGrid(prepared.size, window: model.metadata.size, border: border)
       var result = LabelVolume(prepared.size, [UInt8](repeating: 0, count: prepared.size.voxels))
       for (index, window) in grid.windows.enumerated() {
         if pass.size != window.size { pass = FusionPass(network, window.size, .inference) }
-        for modality in model.facts.sequences {
+        for modality in model.metadata.sequences {
           prepared.images.copy(window, channels: [modality.channel], into: pass.images[modality.channel])
         }
         var samples = false
-        if case .sample(let seed) = model.facts.latent {
+        if case .sample(let seed) = model.metadata.latent {
           samples = true
           let name = ContentHash.number(of: prepared.id)
           for (level, noise) in pass.noise.enumerated() {
@@ -120,13 +120,13 @@ package final class Predictor {
 extension Predictor {
   /// Refuses a model whose passes do not fit into the memory there is; `path`: its file.
   package static func checkMemory(_ model: Model, _ path: String) throws(Fault) {
-    let size = model.facts.size
+    let size = model.metadata.size
     switch model.network {
     case .unet(let network):
       try UNetPass.checkMemory(network, size, .inference(features: false), "\(path): the network's pass")
     case .fusion(let network):
       var plan = WorkspacePlan()
-      _ = FusionPass.Places(network, size, .inference, in: &plan)
+      _ = FusionPass.VolumePlan(network, size, .inference, in: &plan)
       try AvailableMemory.check(
         4 * plan.count, "\(path): the network's pass over a window of \(size) voxels (x, y, z)")
     }
@@ -137,7 +137,7 @@ extension UNetPass {
   /// Refuses a size for which the volumes of a pass do not fit into the memory there is.
   static func checkMemory(_ network: UNet, _ size: Size, _ purpose: Purpose, _ what: String) throws(Fault) {
     var plan = WorkspacePlan()
-    _ = Places(network, size, purpose, in: &plan)
+    _ = VolumePlan(network, size, purpose, in: &plan)
     try AvailableMemory.check(4 * plan.count, "\(what) over a brain of \(size) voxels (x, y, z)")
   }
 }

@@ -138,7 +138,7 @@ final class GradientReducer {
 
   /// The same for a step over `cases`, the time counted as waiting: where a gradient was not finite, throws what a person
   /// should read on the rank that brought it, and the others wait for their end.
-  func settle(_ cases: [CasePlace], _ waiting: WaitingTime) throws {
+  func settle(_ cases: [CaseName], _ waiting: WaitingTime) throws {
     try waiting.measure {
       do {
         try settle()

@@ -39,7 +39,7 @@ package final class ShardedVector {
   /// Fills the shards of all ranks from the tensors PREFIX + name of a file that rank 0 alone has: they leave it a
   /// piece at a time. All ranks together.
   package func read(_ prefix: String, from file: Safetensors?, over communicator: Communicator) throws {
-    let pieceLength = Safetensors.Draft.pieceLength
+    let pieceLength = Safetensors.Writer.pieceLength
     try file?.check(prefix, layout)
     let piece = Buffer(zeros: communicator.rank == 0 ? min(layout.count, pieceLength) : 0)
     for start in stride(from: 0, to: layout.count, by: pieceLength) {
@@ -56,7 +56,7 @@ package final class ShardedVector {
   /// All ranks together.
   package func whole(_ prefix: String, over communicator: Communicator) -> Safetensors.Content {
     if communicator.size == 1 { return Safetensors.Content(prefix, layout) { self.own($0) } }
-    let piece = Buffer(zeros: communicator.rank == 0 ? min(layout.count, Safetensors.Draft.pieceLength) : 0)
+    let piece = Buffer(zeros: communicator.rank == 0 ? min(layout.count, Safetensors.Writer.pieceLength) : 0)
     return Safetensors.Content(prefix, layout) { range in
       let target = UnsafeMutableBufferPointer(
         rebasing: piece.values[..<(communicator.rank == 0 ? range.count : 0)])

@@ -77,7 +77,7 @@ package struct SlotCase: Sendable {
 }
 
 /// What is said of a case once it is gone.
-struct CasePlace {
+struct CaseName {
   let slot: Int
   let id: String
 
@@ -149,7 +149,7 @@ package final class SlotStep {
   package var updatesAll = false
   private let layout: BatchLayout
   /// Of the step whose updates may be under way.
-  private var places: [CasePlace] = []
+  private var cases: [CaseName] = []
   private let waiting: WaitingTime
 
   package init(_ program: any TrainingProgram, _ layout: BatchLayout) {
@@ -171,9 +171,9 @@ package final class SlotStep {
     let learners = program.learners, first = learners[0], others = learners.dropFirst()
     // Read while the update of the step before may still be under way.
     var item = batch.count > 0 ? try load(0, batch) : nil
-    try first.reducer.settle(places, waiting)
-    let before = places
-    places = item.map { [CasePlace($0)] } ?? []
+    try first.reducer.settle(cases, waiting)
+    let before = cases
+    cases = item.map { [CaseName($0)] } ?? []
     first.reducer.begin(filled: batch.filled)
     var isSettled = false
     func settleOthers() throws {
@@ -209,7 +209,7 @@ package final class SlotStep {
       if i > 0 {
         item = nil
         let next = try load(i, batch)
-        places.append(CasePlace(next))
+        cases.append(CaseName(next))
         item = next
       }
       if let item { try compute(item, isLast: i + 1 == batch.count) }
@@ -237,7 +237,7 @@ package final class SlotStep {
 
   /// Waits until all parameters are those after the last step.
   package func settle() throws {
-    for learner in program.learners { try learner.reducer.settle(places, waiting) }
+    for learner in program.learners { try learner.reducer.settle(cases, waiting) }
   }
 
   private func load(_ i: Int, _ batch: Batch) throws -> SlotCase {
@@ -252,7 +252,7 @@ package final class SlotStep {
     let all = means.all, names = [program.lossName] + program.terms.map(\.spoken)
     guard let column = all.firstIndex(where: { !$0.isFinite }) else { return }
     if let own = rows.indices.first(where: { !rows[$0].all[column].isFinite }) {
-      throw notFinite("the \(names[column]) is \(SlotStep.word(rows[own].all[column]))", [places[own]])
+      throw notFinite("the \(names[column]) is \(SlotStep.word(rows[own].all[column]))", [cases[own]])
     }
     // A mean of finite numbers may still be none.
     if rows.allSatisfy({ $0.all.allSatisfy(\.isFinite) }), let communicator = layout.communicator,
@@ -260,7 +260,7 @@ package final class SlotStep {
     {
       try communicator.barrier()
     }
-    throw notFinite("the \(names[column]) is \(SlotStep.word(all[column]))", places)
+    throw notFinite("the \(names[column]) is \(SlotStep.word(all[column]))", cases)
   }
 
   /// Without the sign of a NaN, which says nothing.
@@ -268,11 +268,11 @@ package final class SlotStep {
 }
 
 /// The fault of a number that is none, with the cases it may come from.
-func notFinite(_ what: String, _ cases: [CasePlace]) -> Fault {
-  let places = cases.map { "slot \($0.slot) (\($0.id))" }.joined(separator: ", ")
+func notFinite(_ what: String, _ cases: [CaseName]) -> Fault {
+  let names = cases.map { "slot \($0.slot) (\($0.id))" }.joined(separator: ", ")
   return Fault(
     .other,
-    "\(what) in a step with \(places.isEmpty ? "no case of this rank" : places); the last checkpoint is good: "
+    "\(what) in a step with \(names.isEmpty ? "no case of this rank" : names); the last checkpoint is good: "
       + "look at the case and run again with --resume, or choose another --run for a recipe with a lower rate"
   )
 }

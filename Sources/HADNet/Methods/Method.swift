@@ -15,7 +15,7 @@ package struct Method: Sendable {
   /// another order, changes nobody's bits.
   package let stream: UInt64
   /// What its network sees once it is used; it may see more in training.
-  package let inputs: Sight
+  package let inputs: InputSequences
   /// The methods whose best networks it begins with.
   package let needs: [Method]
   /// Its section of the recipe, which several may share.
@@ -36,7 +36,8 @@ package struct Method: Sendable {
   package let make: @Sendable (MethodContext) throws -> MethodSetup
 
   init(
-    key: String, title: String, stream: UInt64, inputs: Sight = .withoutContrast, needs: [Method] = [],
+    key: String, title: String, stream: UInt64, inputs: InputSequences = .withoutContrast,
+    needs: [Method] = [],
     section: AnySection, remark: String? = nil, terms: [Term] = [], network: String = "student",
     hasDropout: Bool = true,
     memory: @escaping @Sendable (MemoryRequest) -> StepMemory,
@@ -176,8 +177,8 @@ package struct MethodContext {
   }
 
   /// What the trained network is used with.
-  var facts: Model.Facts {
-    Model.Facts(
+  var metadata: Model.Metadata {
+    Model.Metadata(
       method: method.title, k: networks.k, dropout: networks.dropout, sequences: method.inputs.modalities,
       size: size, preparation: used(data.preparation))
   }
@@ -213,7 +214,7 @@ package protocol MethodData {
 package struct MethodSetup {
   package let program: any TrainingProgram
   package let cases: () -> any CaseOrder
-  package let facts: Model.Facts
+  package let metadata: Model.Metadata
 }
 
 // MARK: - Memory

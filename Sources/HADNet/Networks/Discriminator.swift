@@ -114,8 +114,8 @@ package struct Discriminator: Sendable {
 
   private func sources(
     _ pass: DiscriminatorPass, _ block: Int, _ network: UNetPass, _ sequences: Volume
-  ) -> [Source] {
-    if block == 0 { return [Source(network.logits), Source(sequences)] }
+  ) -> [LayerInput] {
+    if block == 0 { return [LayerInput(network.logits), LayerInput(sequences)] }
     let before = pass.source(block - 1)
     guard hierarchical else { return [before] }
     return [before, network.encoderFeature(block - 1), network.decoderFeature(block - 1, upsampled: true)]
@@ -133,7 +133,7 @@ package final class DiscriminatorPass {
   var norms: [Norm]
 
   /// The places of a pass's volumes in a plan.
-  package struct Places {
+  package struct VolumePlan {
     fileprivate var y: [Int] = [], dY: [Int] = []
     fileprivate var scores = 0, dScores = 0
 
@@ -145,7 +145,7 @@ package final class DiscriminatorPass {
     package init(
       _ network: Discriminator, _ size: Size, in plan: inout WorkspacePlan, forward: Int, backwards: [Int]
     ) {
-      let end = (backwards.last ?? forward) + Places.backwardMoments
+      let end = (backwards.last ?? forward) + VolumePlan.backwardMoments
       var side = size
       for i in 0..<4 {
         side = side.halved
@@ -164,12 +164,12 @@ package final class DiscriminatorPass {
   /// A pass with memory of its own.
   package convenience init(_ network: Discriminator, _ size: Size) {
     var plan = WorkspacePlan()
-    let places = Places(network, size, in: &plan, forward: 0, backwards: [1])
+    let places = VolumePlan(network, size, in: &plan, forward: 0, backwards: [1])
     self.init(places, plan.volumes())
   }
 
   /// A pass whose volumes lie in a plan with others.
-  package init(_ places: Places, _ volumes: [Volume]) {
+  package init(_ places: VolumePlan, _ volumes: [Volume]) {
     y = places.y.map { volumes[$0] }
     dY = places.dY.map { volumes[$0] }
     scores = volumes[places.scores]
@@ -177,7 +177,7 @@ package final class DiscriminatorPass {
     norms = y.map { Norm(identity: $0.channels) }
   }
 
-  func source(_ block: Int) -> Source { Source(y[block], norms[block], slope: Discriminator.slope) }
+  func source(_ block: Int) -> LayerInput { LayerInput(y[block], norms[block], slope: Discriminator.slope) }
 }
 
 extension ParameterLayout {

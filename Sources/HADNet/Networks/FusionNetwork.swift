@@ -146,11 +146,11 @@ package struct FusionNetwork: Sendable {
     for gradient in pass.dFused { gradient.fill(0) }
     pass.encoded = encodesAll ? [Bool](repeating: true, count: encoders.count) : present
     for (i, encoder) in encoders.enumerated() where pass.encoded[i] {
-      encoder.first.forward([Source(pass.images[i])], p, into: pass.first[i], workers)
+      encoder.first.forward([LayerInput(pass.images[i])], p, into: pass.first[i], workers)
       LeakyReLU.forward(pass.first[i], slope: PreactivatedBlock.slope, workers)
       for level in 0..<FusionNetwork.levels {
         if level > 0 {
-          MaxPool.forward(Source(pass.maps[i][level - 1]), into: pass.pooled[i][level - 1], workers)
+          MaxPool.forward(LayerInput(pass.maps[i][level - 1]), into: pass.pooled[i][level - 1], workers)
         }
         pass.encoderSaved[i][level] = encoder.blocks[level].forward(
           [pass.input(i, level)], p, inner: pass.inner[i][level], into: pass.maps[i][level], workers)
@@ -172,12 +172,12 @@ package struct FusionNetwork: Sendable {
     let decoder = decoders[index]
     for i in 0..<3 {
       let level = 2 - i
-      Stretch.forward(i == 0 ? pass.fused[3] : pass.decoded[i - 1], into: pass.stretched[i], workers)
+      LinearResize.forward(i == 0 ? pass.fused[3] : pass.decoded[i - 1], into: pass.stretched[i], workers)
       pass.decoderSaved[i] = decoder.blocks[i].forward(
         [pass.stretched[i], pass.fused[level]], p, inner: pass.decoderInner[i], into: pass.decoded[i],
         workers)
     }
-    decoder.last.forward([Source(pass.decoded[2])], p, into: pass.output(index), workers)
+    decoder.last.forward([LayerInput(pass.decoded[2])], p, into: pass.output(index), workers)
   }
 
   // MARK: Backward
@@ -189,7 +189,7 @@ package struct FusionNetwork: Sendable {
   ) {
     let decoder = decoders[index], dOutput = pass.outputGradient(index)
     decoder.last.addWeightGradient(
-      dOutput, [Source(pass.decoded[2])], into: dp, biasMatters: false, workers)
+      dOutput, [LayerInput(pass.decoded[2])], into: dp, biasMatters: false, workers)
     decoder.last.dataGradient(dOutput, p, into: pass.dDecoded[2], workers)
     for i in stride(from: 2, through: 0, by: -1) {
       let level = 2 - i
@@ -198,7 +198,7 @@ package struct FusionNetwork: Sendable {
         pass.decoderSaved[i], p, into: dp, dInner: pass.dDecoderInner[i],
         dInputs: [pass.dStretched[i], pass.dSkip[i]], workers)
       FusionNetwork.add(pass.dSkip[i], to: pass.dFused[level], workers)
-      Stretch.backward(
+      LinearResize.backward(
         pass.dStretched[i], into: i == 0 ? pass.dFused[3] : pass.dDecoded[i - 1], adding: i == 0, workers)
     }
   }
@@ -233,12 +233,12 @@ package struct FusionNetwork: Sendable {
           pass.encoderSaved[i][level], p, into: dp, dInner: pass.dInner[i][level], dInputs: [dInput], workers)
         if level > 0 {
           MaxPool.addGradient(
-            dInput, Source(pass.maps[i][level - 1]), into: pass.dMaps[i][level - 1], workers)
+            dInput, LayerInput(pass.maps[i][level - 1]), into: pass.dMaps[i][level - 1], workers)
         }
       }
       LeakyReLU.backward(pass.dFirst[i], pass.first[i], slope: PreactivatedBlock.slope, workers)
       encoder.first.addWeightGradient(
-        pass.dFirst[i], [Source(pass.images[i])], into: dp, biasMatters: false, workers)
+        pass.dFirst[i], [LayerInput(pass.images[i])], into: dp, biasMatters: false, workers)
     }
     return divergences
   }

@@ -31,7 +31,7 @@ package final class FusionPass {
   var decoderSaved: [PreactivatedBlock.Saved]
 
   /// The places of a pass's volumes in a plan.
-  package struct Places {
+  package struct VolumePlan {
     let size: Size
     fileprivate var images: [Int] = [], noise: [Int] = [], first: [Int] = [], fused: [Int] = []
     fileprivate var inner: [[Int]] = [], maps: [[Int]] = [], pooled: [[Int]] = []
@@ -145,11 +145,11 @@ package final class FusionPass {
   /// A pass with memory of its own.
   package convenience init(_ network: FusionNetwork, _ size: Size, _ purpose: Purpose) {
     var plan = WorkspacePlan()
-    let places = Places(network, size, purpose, in: &plan)
+    let places = VolumePlan(network, size, purpose, in: &plan)
     self.init(places, plan.volumes())
   }
 
-  package init(_ places: Places, _ volumes: [Volume]) {
+  package init(_ places: VolumePlan, _ volumes: [Volume]) {
     func all(_ places: [Int]) -> [Volume] { places.map { volumes[$0] } }
     func nested(_ places: [[Int]]) -> [[Volume]] { places.map(all) }
     size = places.size

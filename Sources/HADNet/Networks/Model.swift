@@ -34,7 +34,7 @@ package struct Model {
   }
 
   /// What the file says about the network beside its numbers.
-  package struct Facts: Equatable, Sendable {
+  package struct Metadata: Equatable, Sendable {
     /// As tables name it: Teacher, Student, HAD-Net, …
     package var method: String
     /// Channels at full size.
@@ -62,43 +62,43 @@ package struct Model {
       self.latent = latent
     }
 
-    package var sight: Sight { sequences.count == 4 ? .all : .withoutContrast }
+    package var inputs: InputSequences { sequences.count == 4 ? .all : .withoutContrast }
   }
 
   /// Changes when older files can no longer be read.
   static let formatVersion = "1"
 
-  package let facts: Facts
+  package let metadata: Metadata
   package let network: Network
   package let p: ParameterVector
 
-  package init(_ facts: Facts, _ network: Network, _ p: ParameterVector) {
-    self.facts = facts
+  package init(_ metadata: Metadata, _ network: Network, _ p: ParameterVector) {
+    self.metadata = metadata
     self.network = network
     self.p = p
   }
 
-  /// The file: parameters under the published names, facts as metadata.
-  package var draft: Safetensors.Draft {
-    var metadata = [
-      "format": Model.formatVersion, "network": network.name, "method": facts.method, "k": "\(facts.k)",
-      "dropout": "\(facts.dropout)",
-      "sequences": facts.sequences.map(\.rawValue).joined(separator: ","),
-      "size": facts.size.array.map(String.init).joined(separator: ","),
-      "preparation": "\(Preparation.version)", "mask": facts.preparation.mask.rawValue,
-      "negative": facts.preparation.negative.rawValue, "ceiling": "\(facts.preparation.ceiling)",
+  /// The file: parameters under the published names, its metadata beside them.
+  package var writer: Safetensors.Writer {
+    var entries = [
+      "format": Model.formatVersion, "network": network.name, "method": metadata.method, "k": "\(metadata.k)",
+      "dropout": "\(metadata.dropout)",
+      "sequences": metadata.sequences.map(\.rawValue).joined(separator: ","),
+      "size": metadata.size.array.map(String.init).joined(separator: ","),
+      "preparation": "\(Preparation.version)", "mask": metadata.preparation.mask.rawValue,
+      "negative": metadata.preparation.negative.rawValue, "ceiling": "\(metadata.preparation.ceiling)",
     ]
-    if let standardisation = facts.preparation.standardisation {
-      metadata["landmarks"] = standardisation.landmarks.json
-      metadata["least_side"] = "\(standardisation.leastSide)"
-      metadata["border"] = "\(standardisation.border)"
+    if let standardisation = metadata.preparation.standardisation {
+      entries["landmarks"] = standardisation.landmarks.json
+      entries["least_side"] = "\(standardisation.leastSide)"
+      entries["border"] = "\(standardisation.border)"
     }
-    switch facts.latent {
-    case .means: metadata["latent"] = "means"
-    case .sample(let seed): metadata["latent"] = "\(seed)"
+    switch metadata.latent {
+    case .means: entries["latent"] = "means"
+    case .sample(let seed): entries["latent"] = "\(seed)"
     case nil: break
     }
-    return Safetensors.Draft([.init("", p)], metadata: metadata)
+    return Safetensors.Writer([.init("", p)], metadata: entries)
   }
 
   /// Reads a model file.
@@ -170,7 +170,7 @@ package struct Model {
       }
     default: throw Fault(.invalid, "\(path): network in its metadata is \(name)")
     }
-    let facts = Facts(
+    let metadata = Metadata(
       method: try fact("method"), k: k,
       dropout: try parsed("dropout") { Float($0).flatMap { (0..<1).contains($0) ? $0 : nil } },
       sequences: sequences, size: size, preparation: preparation, latent: latent)
@@ -182,7 +182,7 @@ package struct Model {
     if let parameter = p.firstUnfinite {
       throw Fault(.invalid, "\(path): \(parameter.name) holds what is not a finite number")
     }
-    self.init(facts, network, p)
+    self.init(metadata, network, p)
   }
 }
 
@@ -191,8 +191,8 @@ extension Model.Network {
   fileprivate func segmentingBytes(_ size: Size) -> Int {
     var plan = WorkspacePlan()
     switch self {
-    case .unet(let network): _ = UNetPass.Places(network, size, .inference(features: false), in: &plan)
-    case .fusion(let network): _ = FusionPass.Places(network, size, .inference, in: &plan)
+    case .unet(let network): _ = UNetPass.VolumePlan(network, size, .inference(features: false), in: &plan)
+    case .fusion(let network): _ = FusionPass.VolumePlan(network, size, .inference, in: &plan)
     }
     return 4 * plan.count + PreparedCase.bytes(size)
   }

@@ -35,7 +35,7 @@ package final class UNetPass {
   private var lowerMasks: [[Float]?] = Array(repeating: nil, count: 4)
 
   /// The places of a pass's volumes in a plan.
-  package struct Places {
+  package struct VolumePlan {
     let size: Size
     fileprivate var image = 0, logits = 0
     fileprivate var dLogits: Int?
@@ -50,7 +50,8 @@ package final class UNetPass {
     /// Reserves the volumes of a pass by itself.
     package init(_ network: UNet, _ size: Size, _ purpose: Purpose, in plan: inout WorkspacePlan) {
       // A discriminator's turn lies between forward and backward, and after it.
-      let judged = Places.forwardMoments, backward = judged + 1, end = backward + Places.backwardMoments + 1
+      let judged = VolumePlan.forwardMoments, backward = judged + 1,
+        end = backward + VolumePlan.backwardMoments + 1
       switch purpose {
       case .training(let features):
         self.init(
@@ -76,7 +77,7 @@ package final class UNetPass {
         "a U-Net's input of \(size)")
       self.size = size
       let k = network.k, logitsDone = forward + 10
-      let end = features?.until ?? backward.map { $0 + Places.backwardMoments } ?? centre ?? logitsDone
+      let end = features?.until ?? backward.map { $0 + VolumePlan.backwardMoments } ?? centre ?? logitsDone
       func down(_ level: Int) -> Int { forward + level + 1 }
       func up(_ level: Int) -> Int { forward + 9 - level }
       // Within a level up: 0 the unit conv_out backward, 1 its data gradient, 2 the join backward, 3 the gradient of
@@ -145,12 +146,12 @@ package final class UNetPass {
   /// A pass with memory of its own.
   package convenience init(_ network: UNet, _ size: Size, _ purpose: Purpose) {
     var plan = WorkspacePlan()
-    let places = Places(network, size, purpose, in: &plan)
+    let places = VolumePlan(network, size, purpose, in: &plan)
     self.init(places, plan.volumes())
   }
 
   /// A pass whose volumes lie in a plan with others.
-  package init(_ places: Places, _ volumes: [Volume]) {
+  package init(_ places: VolumePlan, _ volumes: [Volume]) {
     size = places.size
     image = volumes[places.image]
     logits = volumes[places.logits]
@@ -187,32 +188,32 @@ package final class UNetPass {
   private func lowerVolume(_ level: Int) -> Volume { level < 3 ? o[level + 1] : b[4] }
 
   // What each layer reads.
-  func input(_ level: Int) -> Source {
-    level == 0 ? Source(image) : Source(pooled[level - 1], mask: downMasks[level])
+  func input(_ level: Int) -> LayerInput {
+    level == 0 ? LayerInput(image) : LayerInput(pooled[level - 1], mask: downMasks[level])
   }
-  func sourceA(_ level: Int) -> Source { Source(a[level], normA[level], slope: UNet.slope) }
-  func encoded(_ level: Int) -> Source { Source(b[level], normB[level], slope: UNet.slope) }
-  func skip(_ level: Int) -> Source {
-    Source(b[level], normB[level], slope: UNet.slope, mask: skipMasks[level])
+  func sourceA(_ level: Int) -> LayerInput { LayerInput(a[level], normA[level], slope: UNet.slope) }
+  func encoded(_ level: Int) -> LayerInput { LayerInput(b[level], normB[level], slope: UNet.slope) }
+  func skip(_ level: Int) -> LayerInput {
+    LayerInput(b[level], normB[level], slope: UNet.slope, mask: skipMasks[level])
   }
-  func lower(_ level: Int) -> Source {
-    Source(
+  func lower(_ level: Int) -> LayerInput {
+    LayerInput(
       lowerVolume(level), level < 3 ? normO[level + 1] : normB[4], slope: UNet.slope, mask: lowerMasks[level],
       upsampled: true)
   }
-  func sourceM(_ level: Int) -> Source { Source(m[level], normM[level], slope: UNet.slope) }
-  func sourceO(_ level: Int) -> Source { Source(o[level], normO[level], slope: UNet.slope) }
+  func sourceM(_ level: Int) -> LayerInput { LayerInput(m[level], normM[level], slope: UNet.slope) }
+  func sourceO(_ level: Int) -> LayerInput { LayerInput(o[level], normO[level], slope: UNet.slope) }
 
   /// The three pairs of feature maps that the discriminator reads: (d2, u3), (d3, u4), (d4, c5), encoder at full and
   /// decoder at half its size.
-  package func encoderFeature(_ pair: Int) -> Source { encoded(pair + 1) }
-  package func decoderFeature(_ pair: Int, upsampled: Bool) -> Source {
+  package func encoderFeature(_ pair: Int) -> LayerInput { encoded(pair + 1) }
+  package func decoderFeature(_ pair: Int, upsampled: Bool) -> LayerInput {
     pair < 2
-      ? Source(o[pair + 2], normO[pair + 2], slope: UNet.slope, upsampled: upsampled)
-      : Source(b[4], normB[4], slope: UNet.slope, upsampled: upsampled)
+      ? LayerInput(o[pair + 2], normO[pair + 2], slope: UNet.slope, upsampled: upsampled)
+      : LayerInput(b[4], normB[4], slope: UNet.slope, upsampled: upsampled)
   }
   /// The centre's output, and the gradient of what is read of it.
-  package var centre: Source { encoded(4) }
+  package var centre: LayerInput { encoded(4) }
   package var centreGradient: Volume { dB[4] }
   func encoderFeatureGradient(_ pair: Int) -> Volume { dB[pair + 1] }
   func decoderFeatureGradient(_ pair: Int) -> Volume { pair < 2 ? dO[pair + 2] : dB[4] }

@@ -89,7 +89,7 @@ package struct Checkpoint: Sendable {
   }
 
   /// A checkpoint whose files are written, though perhaps not on the disk yet.
-  struct Draft: Sendable {
+  struct Unsealed: Sendable {
     let folder: String
     private let state: TrainingState
     private let recipe: String
@@ -112,8 +112,8 @@ package struct Checkpoint: Sendable {
       names = files.map(\.name)
       let url = URL(fileURLWithPath: folder)
       parent = url.deletingLastPathComponent().path
-      temporary = "\(parent)/.\(url.lastPathComponent)\(Draft.writingEnd)"
-      aside = "\(parent)/.\(url.lastPathComponent)\(Draft.replacedEnd)"
+      temporary = "\(parent)/.\(url.lastPathComponent)\(Unsealed.writingEnd)"
+      aside = "\(parent)/.\(url.lastPathComponent)\(Unsealed.replacedEnd)"
       try AtomicFile.makeFolder(parent)
       try? FileManager.default.removeItem(atPath: temporary)
       try undoing {
@@ -192,8 +192,8 @@ package struct Checkpoint: Sendable {
     }
     if let problem = contents.state.problem { throw damaged("state.json: \(problem)") }
     let name = URL(fileURLWithPath: folder).lastPathComponent
-    if let mark = CheckpointFolder.Mark(name), mark != CheckpointFolder.Mark(contents.state) {
-      throw damaged("state.json is of \(CheckpointFolder.Mark(contents.state).name)")
+    if let progress = CheckpointFolder.Progress(name), progress != CheckpointFolder.Progress(contents.state) {
+      throw damaged("state.json is of \(CheckpointFolder.Progress(contents.state).name)")
     }
     for (name, facts) in contents.files.sorted(by: { $0.key < $1.key }) {
       guard name.wholeMatch(of: /[A-Za-z0-9_][A-Za-z0-9_.\-]*/) != nil, facts.bytes >= 0 else {

@@ -21,7 +21,7 @@ package struct CheckpointFolder: Sendable {
   package var latest: String? { target("latest") }
 
   /// How far training had come: whole epochs, and steps of the next one.
-  package struct Mark: Comparable, Sendable {
+  package struct Progress: Comparable, Sendable {
     package let epoch, step: Int
 
     package init(epoch: Int, step: Int = 0) {
@@ -43,7 +43,7 @@ package struct CheckpointFolder: Sendable {
       if self.name != name { return nil }
     }
 
-    package static func < (a: Mark, b: Mark) -> Bool { (a.epoch, a.step) < (b.epoch, b.step) }
+    package static func < (a: Progress, b: Progress) -> Bool { (a.epoch, a.step) < (b.epoch, b.step) }
 
     package var name: String {
       func digits(_ n: Int) -> String { String(repeating: "0", count: max(0, 4 - "\(n)".count)) + "\(n)" }
@@ -51,22 +51,22 @@ package struct CheckpointFolder: Sendable {
     }
   }
 
-  func folder(_ mark: Mark) -> String { "\(path)/\(mark.name)" }
+  func folder(_ progress: Progress) -> String { "\(path)/\(progress.name)" }
 
   /// What there are checkpoints of, newest first.
-  package func marks() -> [Mark] { names().compactMap { Mark($0) }.sorted(by: >) }
+  package func points() -> [Progress] { names().compactMap { Progress($0) }.sorted(by: >) }
 
   private func names() -> [String] { (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? [] }
 
   /// The newest good checkpoint; each damaged one on the way is told to `warn`. nil where there is none at all.
   /// Throws `.invalid` where there are some and all are damaged.
   package func newest(warn: (String) -> Void) throws -> Checkpoint? {
-    let marks = marks()
-    for (i, mark) in marks.enumerated() {
+    let points = points()
+    for (i, progress) in points.enumerated() {
       do {
-        return try Checkpoint(folder(mark), of: stage)
+        return try Checkpoint(folder(progress), of: stage)
       } catch let fault as Fault {
-        if i + 1 < marks.count {
+        if i + 1 < points.count {
           warn("\(fault.description); the one before it is taken")
         } else {
           throw Fault(
@@ -79,18 +79,18 @@ package struct CheckpointFolder: Sendable {
 
   /// Points `latest`, and `best` if asked, at a checkpoint, and removes what is neither best nor among the newest
   /// `keep` epochs; one within an epoch only lasts until there is a newer one.
-  func point(at mark: Mark, best bestEpoch: Int?, keep: Int) throws {
-    try link("latest", to: mark)
-    if let bestEpoch { try link("best", to: Mark(epoch: bestEpoch)) }
+  func point(at progress: Progress, best bestEpoch: Int?, keep: Int) throws {
+    try link("latest", to: progress)
+    if let bestEpoch { try link("best", to: Progress(epoch: bestEpoch)) }
     // Nothing goes while a link that the disk still has could lead to it.
     try AtomicFile.sync(path)
-    let marks = marks()
-    var old = marks.filter { $0 <= mark && $0.step == 0 }.dropFirst(max(1, keep)).filter {
+    let points = points()
+    var old = points.filter { $0 <= progress && $0.step == 0 }.dropFirst(max(1, keep)).filter {
       $0.epoch != bestEpoch
     }
-    old += marks.filter { $0 < mark && $0.step > 0 }
+    old += points.filter { $0 < progress && $0.step > 0 }
     // Later ones were left by a run that went on from a damaged checkpoint; they are of no line.
-    old += marks.filter { $0 > mark }
+    old += points.filter { $0 > progress }
     for old in old { try? FileManager.default.removeItem(atPath: folder(old)) }
   }
 
@@ -102,7 +102,7 @@ package struct CheckpointFolder: Sendable {
     guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_size <= 64,
       let name = FileManager.default.contents(atPath: path).map({
         String(decoding: $0, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
-      }), Mark(name) != nil
+      }), Progress(name) != nil
     else { return path }
     return AtomicFile.parent(path) + "/\(name)"
   }
@@ -118,17 +118,17 @@ package struct CheckpointFolder: Sendable {
     return lstat("\(path)/\(name)", &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
   }
 
-  private func link(_ name: String, to mark: Mark) throws {
+  private func link(_ name: String, to progress: Progress) throws {
     let path = "\(path)/\(name)", temporary = "\(self.path)/.\(name)-link"
-    if (try? FileManager.default.destinationOfSymbolicLink(atPath: path)) == mark.name { return }
+    if (try? FileManager.default.destinationOfSymbolicLink(atPath: path)) == progress.name { return }
     unlink(temporary)
-    guard symlink(mark.name, temporary) == 0 else {
+    guard symlink(progress.name, temporary) == 0 else {
       // A file system without links.
       guard [EPERM, ENOTSUP, EOPNOTSUPP, ENOSYS].contains(errno) else {
         throw AtomicFile.failure("write", path, errno)
       }
       return try AtomicFile.write(path) {
-        try AtomicFile.put(Data("\(mark.name)\n".utf8), to: $0, as: path)
+        try AtomicFile.put(Data("\(progress.name)\n".utf8), to: $0, as: path)
       }
     }
     guard rename(temporary, path) == 0 else {
@@ -144,7 +144,7 @@ package struct CheckpointFolder: Sendable {
     guard isCopy(name) else { return }
     let copy = "\(path)/\(name)"
     if let checkpoint = try? Checkpoint(copy, of: stage) {
-      let epoch = folder(Mark(checkpoint.state))
+      let epoch = folder(Progress(checkpoint.state))
       guard let own = try? Checkpoint(epoch, of: stage) else {
         try? FileManager.default.removeItem(atPath: epoch)
         return try move(copy, to: epoch)
@@ -170,10 +170,10 @@ package struct CheckpointFolder: Sendable {
   func tidy(warn: (String) -> Void) throws {
     for name in names() where name.hasPrefix(".") {
       let path = "\(self.path)/\(name)"
-      if name.hasSuffix(Checkpoint.Draft.writingEnd) {
+      if name.hasSuffix(Checkpoint.Unsealed.writingEnd) {
         try? FileManager.default.removeItem(atPath: path)
-      } else if name.hasSuffix(Checkpoint.Draft.replacedEnd) {
-        let own = "\(self.path)/\(name.dropFirst().dropLast(Checkpoint.Draft.replacedEnd.count))"
+      } else if name.hasSuffix(Checkpoint.Unsealed.replacedEnd) {
+        let own = "\(self.path)/\(name.dropFirst().dropLast(Checkpoint.Unsealed.replacedEnd.count))"
         if AtomicFile.isFolder(own) || rename(path, own) != 0 {
           try? FileManager.default.removeItem(atPath: path)
         }
@@ -186,13 +186,13 @@ package struct CheckpointFolder: Sendable {
 
   /// Makes `latest` and `best` what the newest checkpoint's state says: a kill may have come before they were.
   func relink(_ state: TrainingState, warn: (String) -> Void) throws {
-    try link("latest", to: Mark(state))
+    try link("latest", to: Progress(state))
     guard let epoch = state.bestEpoch else { return }
-    let best = folder(Mark(epoch: epoch))
+    let best = folder(Progress(epoch: epoch))
     guard AtomicFile.isFolder(best) else {
       return warn("\(best), the best epoch's checkpoint so far, is gone")
     }
-    try link("best", to: Mark(epoch: epoch))
+    try link("best", to: Progress(epoch: epoch))
   }
 }
 

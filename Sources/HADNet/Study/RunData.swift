@@ -35,7 +35,7 @@ struct RunData: MethodData {
   func best(_ method: Method) throws -> (network: UNet, p: ParameterVector) {
     // Rank 0 alone opens the file, and gives the others what they need.
     let model = communicator.rank == 0 ? try read(method) : nil
-    let inputs = try communicator.broadcast(model.map { [Int64($0.facts.sequences.count)] } ?? [])
+    let inputs = try communicator.broadcast(model.map { [Int64($0.metadata.sequences.count)] } ?? [])
     let network = UNet(inputs: Int(inputs[0]), k: recipe.network.k)
     let p = model?.p ?? ParameterVector(zeros: network.layout)
     try communicator.broadcast(p)
@@ -46,11 +46,12 @@ struct RunData: MethodData {
   private func read(_ method: Method) throws -> Model {
     let folder = try run.best(method)
     let model = try Model(file: try Checkpoint.network(in: folder, of: method), isKnown: true)
-    guard case .unet = model.network, model.facts.k == recipe.network.k, model.facts.size == data.commonSize
+    guard case .unet = model.network, model.metadata.k == recipe.network.k,
+      model.metadata.size == data.commonSize
     else {
       throw Fault(
         .invalid,
-        "\(folder): a network of k = \(model.facts.k) for \(model.facts.size) voxels; this run has "
+        "\(folder): a network of k = \(model.metadata.k) for \(model.metadata.size) voxels; this run has "
           + "k = \(recipe.network.k) and \(data.commonSize)")
     }
     return model

@@ -116,7 +116,7 @@ package struct Study {
     let model = try communicator.rootFirst { try Model.load(best, of: stage) }
     // Standardised cases are those of the sequences that the network is used with: T1ce is not opened.
     let store =
-      model.facts.preparation.standardisation == nil ? data.store : data.store(model.facts.preparation)
+      model.metadata.preparation.standardisation == nil ? data.store : data.store(model.metadata.preparation)
     let cases = try ids.map { id in
       guard let files = data.dataset[id], files.segmentation != nil else {
         throw Fault(.missing, "\(id) is in the split but not in \(data.dataset.root)")

@@ -65,7 +65,7 @@ package final class Trainer {
   private let cases: any CaseOrder
   private let schedule: Schedule
   /// What the network is used with afterwards.
-  private let facts: Model.Facts
+  private let metadata: Model.Metadata
   /// The last checkpoint, while it is not known to be on the disk. Rank 0 only.
   private var saving: BackgroundWork?
 
@@ -117,7 +117,7 @@ package final class Trainer {
     program = setup.program
     step = SlotStep(program, layout)
     cases = setup.cases()
-    facts = setup.facts
+    metadata = setup.metadata
   }
 
   // MARK: The stage
@@ -224,7 +224,7 @@ package final class Trainer {
       throw Fault(
         .invalid,
         "\(newest.folder): damaged checkpoint: state.json: \(problem); "
-          + (checkpoints.marks().count > 1
+          + (checkpoints.points().count > 1
             ? "remove it to go on from the one before" : "remove \(checkpoints.path) to start the stage anew")
       )
     }
@@ -409,22 +409,22 @@ package final class Trainer {
     let learners = program.learners
     for learner in learners { state.updates[learner.name] = learner.optimiser.updates }
     note("\(stage.title), epoch \(state.epoch): checkpoint")
-    let moments = Safetensors.Draft(moments.map { $0.vector.whole($0.prefix, over: communicator) })
+    let moments = Safetensors.Writer(moments.map { $0.vector.whole($0.prefix, over: communicator) })
     guard communicator.rank == 0 else { return try moments.forEachPiece { _ in } }
     try locks?.check(stage)
-    let folder = run.checkpoints(stage), model = Model(facts, program.network, learners[0].p)
-    var files = [(name: "\(learners[0].name).safetensors", write: model.draft.write)]
+    let folder = run.checkpoints(stage), model = Model(metadata, program.network, learners[0].p)
+    var files = [(name: "\(learners[0].name).safetensors", write: model.writer.write)]
     for learner in learners.dropFirst() {
-      files.append(("\(learner.name).safetensors", Safetensors.Draft([.init("", learner.p)]).write))
+      files.append(("\(learner.name).safetensors", Safetensors.Writer([.init("", learner.p)]).write))
     }
     files.append((Trainer.momentsFile, moments.write))
-    let state = state, mark = CheckpointFolder.Mark(state), keep = recipe.checkpoints.keep
-    let draft = try Checkpoint.Draft(
-      state, recipe: recipe.fingerprint, origin: origin, files: files, to: folder.folder(mark))
+    let state = state, progress = CheckpointFolder.Progress(state), keep = recipe.checkpoints.keep
+    let unsealed = try Checkpoint.Unsealed(
+      state, recipe: recipe.fingerprint, origin: origin, files: files, to: folder.folder(progress))
     let history = run.history(stage)
     saving = BackgroundWork {
-      try draft.seal()
-      try folder.point(at: mark, best: state.bestEpoch, keep: keep)
+      try unsealed.seal()
+      try folder.point(at: progress, best: state.bestEpoch, keep: keep)
       try Trainer.writeHistory(state, to: history)
     }
     stop.noteCheckpoint((ContinuousClock.now - start) / .seconds(1))

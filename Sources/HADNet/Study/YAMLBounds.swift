@@ -3,7 +3,7 @@
 enum YAMLBounds {
   /// Bytes of a file.
   static let bytes = 1 << 20
-  /// Places where an anchor or an alias may stand: sixteen aliases copy a value a few hundred times at most.
+  /// VolumePlan where an anchor or an alias may stand: sixteen aliases copy a value a few hundred times at most.
   static let aliases = 16
   /// Brackets that open a list or a section, and columns of an indentation: levels are never more than these two together.
   static let brackets = 1000, columns = 250

@@ -13,7 +13,7 @@ private let bound = Bound(relative: 5e-6, most: 5e-5)
       var layout = ParameterLayout()
       let layer = form.layer(inputs: form.inputs, bias: false, in: &layout)
       let stored = Volume(zeros: Shape(upsampled ? form.size.halved : form.size, form.inputs))
-      let source = Source(stored, Norm(identity: form.inputs), slope: 1, upsampled: upsampled)
+      let source = LayerInput(stored, Norm(identity: form.inputs), slope: 1, upsampled: upsampled)
       return [
         layer.forwardMethod(source), layer.dataGradientMethod(form.inputs, form.size, upsampled: upsampled),
       ].map { "\($0)" }
@@ -143,7 +143,7 @@ private let bound = Bound(relative: 5e-6, most: 5e-5)
       mask = (0..<form.inputs).map { $0 % 3 == 1 ? Float(0) : 1.25 }
     let y = Volume(zeros: Shape(layer.outputSize(form.size), form.outputs)), g = Volume(normal: y.shape, 3)
     func loss() -> Double {
-      layer.forward([Source(x, mask: mask)], p, into: y, workers)
+      layer.forward([LayerInput(x, mask: mask)], p, into: y, workers)
       return zip(y.array, g.array).reduce(0) { $0 + Double($1.0) * Double($1.1) }
     }
     func differences(_ values: UnsafeMutableBufferPointer<Float>) -> [Double] {
@@ -158,7 +158,7 @@ private let bound = Bound(relative: 5e-6, most: 5e-5)
       }
     }
     let dp = ParameterVector(zeros: layout), dx = Volume(zeros: x.shape)
-    layer.addWeightGradient(g, [Source(x, mask: mask)], into: dp, biasMatters: true, workers)
+    layer.addWeightGradient(g, [LayerInput(x, mask: mask)], into: dp, biasMatters: true, workers)
     layer.dataGradient(g, p, mask: mask, into: dx, workers)
     var deviation = Deviation(dp.array, differences(p.values))
     #expect(deviation.relative <= 1e-5, "parameters: \(deviation)")
@@ -179,7 +179,7 @@ private let bound = Bound(relative: 5e-6, most: 5e-5)
     let half = Size(form.size.z / 2, form.size.y / 2, form.size.x / 2)
     let x = Volume(normal: Shape(half, form.inputs), 2),
       mask = (0..<form.inputs).map { $0 == 1 ? Float(0) : 1.25 }
-    let source = Source(x, Norm(identity: form.inputs), slope: 1, mask: mask, upsampled: true)
+    let source = LayerInput(x, Norm(identity: form.inputs), slope: 1, mask: mask, upsampled: true)
     let y = Volume(zeros: Shape(layer.outputSize(form.size), form.outputs)), g = Volume(normal: y.shape, 3)
     func loss() -> Double {
       layer.forward([source], p, into: y, workers)

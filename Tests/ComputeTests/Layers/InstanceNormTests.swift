@@ -141,7 +141,7 @@ private let largeShapes = [
     let shape = Shape(Size(5, 3, 7), 3), sd = Float(epsilon.squareRoot()), workers = Workers(2)
     let x = Volume(shape, normals(shape.count, 2).map { sd * $0 }), g = Volume(normal: shape, 3)
     let values = x.array.map(Double.init), expected = plain.backward(values, g.array.map(Double.init))
-    let factors = norm.forward(x, p, nil, workers), source = Source(x, factors, slope: 0.02)
+    let factors = norm.forward(x, p, nil, workers), source = LayerInput(x, factors, slope: 0.02)
     let y = (0..<shape.count).map { source.value($0 / 3, $0 % 3) }
     var deviation = Deviation(y, plain.forward(values))
     #expect(deviation.relative <= 1e-6, "\(deviation)")

@@ -31,7 +31,7 @@ enum Kernel: Sendable {
   }
 
   func forward(
-    _ layer: Convolution, _ source: Source, first: Int, _ p: ParameterVector, into y: Volume,
+    _ layer: Convolution, _ source: LayerInput, first: Int, _ p: ParameterVector, into y: Volume,
     bias: UnsafePointer<Float>?, _ workers: Workers
   ) {
     switch self {
@@ -49,7 +49,7 @@ enum Kernel: Sendable {
   }
 
   func addWeightGradient(
-    _ layer: Convolution, _ dy: Volume, _ source: Source, first: Int, into dp: ParameterVector,
+    _ layer: Convolution, _ dy: Volume, _ source: LayerInput, first: Int, into dp: ParameterVector,
     _ workers: Workers
   ) {
     switch self {

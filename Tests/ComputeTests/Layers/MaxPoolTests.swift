@@ -49,7 +49,7 @@ import Testing
   func ofEqualsTheFirstInMemoryTakesTheGradient(largest: [Int]) {
     let shape = Shape(Size(2, 2, 2), 1)
     let x = Volume(shape, (0..<8).map { largest.contains($0) ? 1.5 : -1 }), dx = Volume(zeros: shape)
-    MaxPool.addGradient(Volume(Shape(Size(1, 1, 1), 1), [3]), Source(x), into: dx, Workers(1))
+    MaxPool.addGradient(Volume(Shape(Size(1, 1, 1), 1), [3]), LayerInput(x), into: dx, Workers(1))
     #expect(dx.array == (0..<8).map { $0 == largest[0] ? 3 : 0 })
   }
 
@@ -59,7 +59,7 @@ import Testing
     let shape = Shape(size, 9), x = Volume(zeros: shape), dx = Volume(zeros: shape)
     x.fill(-1.5)
     let dy = Volume(normal: Shape(size.halvedUp, 9), 1)
-    MaxPool.addGradient(dy, Source(x), into: dx, Workers(1))
+    MaxPool.addGradient(dy, LayerInput(x), into: dx, Workers(1))
     var expected = [Float](repeating: 0, count: shape.count)
     for i in 0..<dy.shape.voxels {
       let z = i / (dy.size.y * dy.size.x), y = i / dy.size.x % dy.size.y, x = i % dy.size.x
@@ -75,7 +75,7 @@ import Testing
     let shape = Shape(size, 2), workers = Workers(1)
     var random = Philox(seed: 1, .test)
     let x = Volume(shape, random.permutation(shape.count).map { Float($0) - 20 })
-    let source = Source(x, Norm(identity: 2), slope: 0.25), y = Volume(zeros: Shape(size.halvedUp, 2))
+    let source = LayerInput(x, Norm(identity: 2), slope: 0.25), y = Volume(zeros: Shape(size.halvedUp, 2))
     let g = Volume(normal: y.shape, 1), dx = Volume(zeros: shape)
     func loss() -> Double {
       MaxPool.forward(source, into: y, workers)

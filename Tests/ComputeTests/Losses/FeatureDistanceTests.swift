@@ -7,11 +7,11 @@ import Testing
 @Suite struct FeatureDistanceTests {
   /// Against plain Doubles; channels that fill whole vectors and others.
   @Test(arguments: [3, 8, 12, 16]) func isTheRelativeDistanceOfWhatIsRead(channels: Int) {
-    var pairs: [(student: Source, teacher: Source)] = [], difference = 0.0, norm = 0.0
+    var pairs: [(student: LayerInput, teacher: LayerInput)] = [], difference = 0.0, norm = 0.0
     for (i, size) in [Size(3, 4, 5), Size(2, 2, 3)].enumerated() {
-      func source(_ seed: Int) -> Source {
+      func source(_ seed: Int) -> LayerInput {
         let volume = Volume(normal: Shape(size, channels), seed)
-        return Source(
+        return LayerInput(
           volume,
           Norm(
             scale: normals(channels, seed + 1), shift: normals(channels, seed + 2),

@@ -23,7 +23,7 @@ private func plain(student: [Double], teacher: [Double], _ channels: Int) -> Dou
     // One voxel: teacher ½, ½; student ¼, ¾. ½ ln(½ / ¼) + ½ ln(½ / ¾).
     let shape = Shape(Size(1, 1, 1), 2), gradient = Volume(zeros: shape)
     let loss = LatentDivergence.loss(
-      student: Source(Volume(shape, [0, log(3)])), teacher: Source(Volume(shape, [5, 5])), weight: 2,
+      student: LayerInput(Volume(shape, [0, log(3)])), teacher: LayerInput(Volume(shape, [5, 5])), weight: 2,
       gradient: gradient, Workers(1))
     #expect(abs(loss - 0.5 * log(4.0 / 3)) <= 1e-7, "\(loss)")
     // Twice student − teacher.
@@ -63,7 +63,7 @@ private func plain(student: [Double], teacher: [Double], _ channels: Int) -> Dou
     let x = Volume(normal: Shape(Size(3, 4, 5), 6), 1), gradient = Volume(zeros: x.shape)
     gradient.fill(1)
     let loss = LatentDivergence.loss(
-      student: Source(x), teacher: Source(x), weight: 10, gradient: gradient, Workers(1))
+      student: LayerInput(x), teacher: LayerInput(x), weight: 10, gradient: gradient, Workers(1))
     #expect(loss == 0 && gradient.array.allSatisfy { $0 == 0 })
   }
 
@@ -72,7 +72,7 @@ private func plain(student: [Double], teacher: [Double], _ channels: Int) -> Dou
     let shape = Shape(Size(2, 3, 2), 4), a = Volume(normal: shape, 1), b = Volume(normal: shape, 2)
     func loss(_ student: Volume, _ teacher: Volume) -> Double {
       LatentDivergence.loss(
-        student: Source(student), teacher: Source(teacher), weight: 1, gradient: nil, Workers(1))
+        student: LayerInput(student), teacher: LayerInput(teacher), weight: 1, gradient: nil, Workers(1))
     }
     let shifted = Volume(shape, a.array.enumerated().map { $1 + Float($0 / 4) })
     #expect(abs(loss(shifted, b) - loss(a, b)) <= 1e-6)
@@ -86,7 +86,7 @@ private func plain(student: [Double], teacher: [Double], _ channels: Int) -> Dou
     for (student, teacher) in [(a, b), (b, a), (a, a)] {
       let gradient = Volume(zeros: shape)
       let loss = LatentDivergence.loss(
-        student: Source(student), teacher: Source(teacher), weight: 1, gradient: gradient, Workers(1))
+        student: LayerInput(student), teacher: LayerInput(teacher), weight: 1, gradient: gradient, Workers(1))
       #expect(!loss.isFinite, "\(loss)")
     }
   }

@@ -15,7 +15,7 @@ import Testing
   }
 
   private func bytes() throws -> Data {
-    try Safetensors.Draft(
+    try Safetensors.Writer(
       [.init("x.", vector()), .init("", vector(2))], metadata: ["method": "HAD-Net", "k": "2"]
     ).encoded()
   }
@@ -45,7 +45,7 @@ import Testing
     #expect(try bytes() == first)
     // Whatever the order.
     #expect(
-      try Safetensors.Draft(
+      try Safetensors.Writer(
         [.init("", vector(2)), .init("x.", vector())], metadata: ["k": "2", "method": "HAD-Net"]
       ).encoded() == first)
     #expect((first.count - 2 * 4 * 11) % 8 == 0)

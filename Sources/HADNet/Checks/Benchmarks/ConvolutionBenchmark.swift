@@ -172,7 +172,7 @@ package struct ConvolutionBenchmark: Sendable {
   private struct Bench {
     let layers: [Convolution]
     let layout: ParameterLayout
-    let sources: [[Source]]
+    let sources: [[LayerInput]]
     let output: Shape
 
     /// Without `volumes` only shapes matter, and nothing may be computed.
@@ -189,7 +189,7 @@ package struct ConvolutionBenchmark: Sendable {
           let shape = Shape(upsampled ? subject.size.halved : subject.size, channels)
           let x = volumes ? Volume(zeros: shape) : Volume(unbacked: shape)
           if volumes { for i in 0..<shape.count { x.base[i] = Float(i % 251) * 0.004 - 0.5 } }
-          return Source(x, Norm(identity: channels), slope: UNet.slope, upsampled: upsampled)
+          return LayerInput(x, Norm(identity: channels), slope: UNet.slope, upsampled: upsampled)
         }
       }
       output = Shape(layers[0].outputSize(subject.size), subject.outputs)

@@ -79,10 +79,10 @@ struct GoldenFile {
   }
 
   /// The relative l2 error of a volume, as `source` reads it, against a tensor [c, z, y, x].
-  func compare(_ name: String, _ volume: Volume, as source: Source? = nil, _ worst: inout Worst) throws {
+  func compare(_ name: String, _ volume: Volume, as source: LayerInput? = nil, _ worst: inout Worst) throws {
     let channels = volume.channels, n = volume.shape.voxels
     let expected = try floats(name, [channels] + volume.size.array)
-    let source = source ?? Source(volume)
+    let source = source ?? LayerInput(volume)
     var difference = 0.0, norm = 0.0
     for c in 0..<channels {
       for v in 0..<n {

@@ -1,5 +1,5 @@
 /// Channel dropout (PyTorch's `Dropout3d`): each whole channel is zeroed with probability p, the others are scaled by
-/// 1/(1−p). Readers apply the factors (`Source`).
+/// 1/(1−p). Readers apply the factors (`LayerInput`).
 package struct ChannelDropout: Sendable {
   package let probability: Float
 

@@ -79,7 +79,7 @@ package struct Convolution: Sendable {
   }
 
   /// The method of forward and weight gradient for a source of this layer.
-  package func forwardMethod(_ source: Source) -> Method {
+  package func forwardMethod(_ source: LayerInput) -> Method {
     method(
       source.channels, outputs, width: source.size.x, tiled: outputSize(source.size),
       upsampled: source.upsampled)
@@ -91,7 +91,7 @@ package struct Convolution: Sendable {
   }
 
   /// Writes y, [z, y, x, out], from the sources.
-  package func forward(_ sources: [Source], _ p: ParameterVector, into y: Volume, _ workers: Workers) {
+  package func forward(_ sources: [LayerInput], _ p: ParameterVector, into y: Volume, _ workers: Workers) {
     _ = Convolution.forward(
       [Sum([ConvolutionTerm(layer: self, sources: sources)], y)], p, moments: false, workers)
   }
@@ -136,7 +136,7 @@ package struct Convolution: Sendable {
   }
 
   /// The first sources that are computed by parities, if there are any.
-  private func stridedPart(_ sources: [Source]) -> Range<Int>? {
+  private func stridedPart(_ sources: [LayerInput]) -> Range<Int>? {
     let count = sources.prefix { forwardMethod($0) == .strided }.count
     return count == 0 ? nil : 0..<count
   }
@@ -185,13 +185,14 @@ package struct Convolution: Sendable {
   }
 
   /// Neighbouring sources of the same method, each with its first channel.
-  private typealias Part = (method: Method, sources: [(source: Source, first: Int)])
+  private typealias Part = (method: Method, sources: [(source: LayerInput, first: Int)])
 
   private func kind(_ small: Profile.Kind, _ large: Profile.Kind) -> Profile.Kind {
     kernel == 1 ? .pointwise : kernel == 3 ? small : large
   }
 
-  private func parts(_ sources: [Source], skipping: Int = 0, by method: (Source) -> Method) -> [Part] {
+  private func parts(_ sources: [LayerInput], skipping: Int = 0, by method: (LayerInput) -> Method) -> [Part]
+  {
     var parts: [Part] = [], first = 0
     for (i, source) in sources.enumerated() {
       guard i >= skipping else {
@@ -211,14 +212,14 @@ package struct Convolution: Sendable {
 
   /// Adds ∂L/∂weight, and ∂L/∂bias unless a norm behind makes it zero (`biasMatters` false), to `dp`.
   package func addWeightGradient(
-    _ dy: Volume, _ sources: [Source], into dp: ParameterVector, biasMatters: Bool, _ workers: Workers
+    _ dy: Volume, _ sources: [LayerInput], into dp: ParameterVector, biasMatters: Bool, _ workers: Workers
   ) {
     addWeightGradient([(sources, dy)], into: dp, biasMatters: biasMatters, workers)
   }
 
   /// The same, summed over several samples.
   func addWeightGradient(
-    _ samples: [(sources: [Source], dy: Volume)], into dp: ParameterVector, biasMatters: Bool,
+    _ samples: [(sources: [LayerInput], dy: Volume)], into dp: ParameterVector, biasMatters: Bool,
     _ workers: Workers
   ) {
     workers.measure(kind(.weight3, .weight4)) {
@@ -316,7 +317,7 @@ package struct Convolution: Sendable {
     }
   }
 
-  private func check(_ sources: [Source], _ y: Volume) {
+  private func check(_ sources: [LayerInput], _ y: Volume) {
     precondition(
       sources.reduce(0) { $0 + $1.channels } == inputs && y.channels == outputs
         && sources.allSatisfy { outputSize($0.size) == y.size },
@@ -327,9 +328,9 @@ package struct Convolution: Sendable {
 /// A convolution of its sources, as a part of a sum.
 package struct ConvolutionTerm {
   let layer: Convolution
-  let sources: [Source]
+  let sources: [LayerInput]
 
-  package init(layer: Convolution, sources: [Source]) {
+  package init(layer: Convolution, sources: [LayerInput]) {
     self.layer = layer
     self.sources = sources
   }

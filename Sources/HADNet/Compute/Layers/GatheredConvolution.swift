@@ -27,7 +27,7 @@ enum GatheredConvolution {
   // MARK: Forward
 
   static func forward(
-    _ layer: Convolution, _ source: Source, first: Int, _ p: ParameterVector, into y: Volume,
+    _ layer: Convolution, _ source: LayerInput, first: Int, _ p: ParameterVector, into y: Volume,
     bias: UnsafePointer<Float>?, _ workers: Workers
   ) {
     let channels = first..<first + source.channels
@@ -52,7 +52,7 @@ enum GatheredConvolution {
     }
     let packed = packed(layer, channels, p, transposed: true, mask: mask, workers)
     convolve(
-      Source(dy), packed, kernel: layer.kernel, stride: 1, padding: layer.kernel - 1 - layer.padding,
+      LayerInput(dy), packed, kernel: layer.kernel, stride: 1, padding: layer.kernel - 1 - layer.padding,
       bias: nil,
       into: dx, halved: upsampled, adding: adding, workers)
   }
@@ -60,7 +60,7 @@ enum GatheredConvolution {
   /// y (+)= source ∗ packed, packed [kz, ky, kx, in, out]. `halved`: y has half the convolution's output size and
   /// gets the sum of each 2³ voxels (the gradient of upsampling).
   private static func convolve(
-    _ source: Source, _ packed: UnsafePointer<Float>, kernel: Int, stride: Int, padding: Int,
+    _ source: LayerInput, _ packed: UnsafePointer<Float>, kernel: Int, stride: Int, padding: Int,
     bias: UnsafePointer<Float>?, into y: Volume, halved: Bool, adding: Bool, _ workers: Workers
   ) {
     let inputs = source.channels, outputs = y.channels
@@ -335,7 +335,7 @@ enum GatheredConvolution {
 
   /// Work items are (kz, ky, piece of the output rows), each a product of gathered taps and dy over its voxels.
   static func addWeightGradient(
-    _ layer: Convolution, _ dy: Volume, _ source: Source, first: Int, into dp: ParameterVector,
+    _ layer: Convolution, _ dy: Volume, _ source: LayerInput, first: Int, into dp: ParameterVector,
     _ workers: Workers
   ) {
     let channels = first..<first + source.channels

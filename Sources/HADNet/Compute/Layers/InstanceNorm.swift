@@ -12,7 +12,7 @@ package struct Moments {
 /// Instance normalisation, C channels, followed by a leaky ReLU:
 /// y = leaky(γ · (x − mean) / √(variance + ε) + β), variance biased, over the voxels of one case.
 ///
-/// Forward gives factors, not a volume: who reads x applies them (`Source`).
+/// Forward gives factors, not a volume: who reads x applies them (`LayerInput`).
 ///
 /// Source: Ulyanov et al. 2016; ε = 1e-5 and the biased variance as in PyTorch's `InstanceNorm3d`.
 package struct InstanceNorm: Sendable {

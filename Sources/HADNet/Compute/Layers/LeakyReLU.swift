@@ -1,4 +1,4 @@
-/// y = x for x > 0, slope · x elsewhere. Forward is part of reading (`Source`), but where a norm follows.
+/// y = x for x > 0, slope · x elsewhere. Forward is part of reading (`LayerInput`), but where a norm follows.
 package enum LeakyReLU {
   /// Turns x into y in place.
   package static func forward(_ x: Volume, slope: Float, _ workers: Workers) {

@@ -2,12 +2,12 @@
 /// window is smaller.
 package enum MaxPool {
   /// Writes y, [⌈z/2⌉, ⌈y/2⌉, ⌈x/2⌉, C], from `source`, read through its norm and leaky ReLU.
-  package static func forward(_ source: Source, into y: Volume, _ workers: Workers) {
+  package static func forward(_ source: LayerInput, into y: Volume, _ workers: Workers) {
     precondition(source.size.halvedUp == y.size && source.channels == y.channels, "max-pool into \(y.shape)")
     workers.measure(.pooling) { reduce(source, into: y, workers) }
   }
 
-  private static func reduce(_ source: Source, into y: Volume, _ workers: Workers) {
+  private static func reduce(_ source: LayerInput, into y: Volume, _ workers: Workers) {
     let channels = source.channels
     eachRow(source, y, workers) { rows, row in
       let target = y.base + row * y.size.x * channels
@@ -30,13 +30,13 @@ package enum MaxPool {
 
   /// Adds dy to `dx` at the place of each maximum (the first in memory order, as in PyTorch). The maximum is found
   /// again rather than stored.
-  package static func addGradient(_ dy: Volume, _ source: Source, into dx: Volume, _ workers: Workers) {
+  package static func addGradient(_ dy: Volume, _ source: LayerInput, into dx: Volume, _ workers: Workers) {
     precondition(
       source.volume.shape == dx.shape && dx.size.halvedUp == dy.size, "max-pool gradient \(dy.shape)")
     workers.measure(.pooling) { spread(dy, source, into: dx, workers) }
   }
 
-  private static func spread(_ dy: Volume, _ source: Source, into dx: Volume, _ workers: Workers) {
+  private static func spread(_ dy: Volume, _ source: LayerInput, into dx: Volume, _ workers: Workers) {
     let channels = source.channels, size = dx.size
     eachRow(source, dy, workers) { rows, row in
       let z = 2 * (row / dy.size.y), y = 2 * (row % dy.size.y)
@@ -88,7 +88,7 @@ package enum MaxPool {
   }
 
   private static func eachRow(
-    _ source: Source, _ pooled: Volume, _ workers: Workers, _ body: (RowBlock, _ row: Int) -> Void
+    _ source: LayerInput, _ pooled: Volume, _ workers: Workers, _ body: (RowBlock, _ row: Int) -> Void
   ) {
     // Beyond an odd side the last voxel stands again: it is never the first of the largest.
     let reader = TileReader([source]), size = source.size, width = size.x

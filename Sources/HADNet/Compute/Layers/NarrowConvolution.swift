@@ -15,7 +15,7 @@ enum NarrowConvolution {
   // MARK: Forward and data gradient
 
   static func forward(
-    _ layer: Convolution, _ source: Source, first: Int, _ p: ParameterVector, into y: Volume,
+    _ layer: Convolution, _ source: LayerInput, first: Int, _ p: ParameterVector, into y: Volume,
     bias: UnsafePointer<Float>?, _ workers: Workers
   ) {
     let w = p[layer.weight]
@@ -30,7 +30,7 @@ enum NarrowConvolution {
   ) {
     let w = p[layer.weight]
     convolve(
-      Source(dy), outputs: dx.channels, bias: nil, into: dx, halved: upsampled, adding: adding, workers
+      LayerInput(dy), outputs: dx.channels, bias: nil, into: dx, halved: upsampled, adding: adding, workers
     ) { o, c, tap in
       w[(c * layer.inputs + first + o) * 27 + 26 - tap] * (mask?[o] ?? 1)
     }
@@ -38,7 +38,7 @@ enum NarrowConvolution {
 
   /// y (+)= source ∗ weight(out, in, tap). `halved`: y has half the size and gets the sum of each 2³ voxels.
   private static func convolve(
-    _ source: Source, outputs: Int, bias: UnsafePointer<Float>?, into y: Volume, halved: Bool,
+    _ source: LayerInput, outputs: Int, bias: UnsafePointer<Float>?, into y: Volume, halved: Bool,
     adding: Bool, _ workers: Workers, weight: (_ o: Int, _ c: Int, _ tap: Int) -> Float
   ) {
     let size = source.size, inputs = source.channels
@@ -155,7 +155,7 @@ enum NarrowConvolution {
   // MARK: Weight gradient
 
   static func addWeightGradient(
-    _ layer: Convolution, _ dy: Volume, _ source: Source, first: Int, into dp: ParameterVector,
+    _ layer: Convolution, _ dy: Volume, _ source: LayerInput, first: Int, into dp: ParameterVector,
     _ workers: Workers
   ) {
     let size = source.size, inputs = source.channels, outputs = layer.outputs
@@ -271,7 +271,7 @@ enum NarrowConvolution {
     let stage: RowStage
     let rows, stride, channels: Int
 
-    init(_ source: Source, rows: Int, width: Int, _ workers: Workers) {
+    init(_ source: LayerInput, rows: Int, width: Int, _ workers: Workers) {
       stage = RowStage(source, pattern: workers.sharedScratch(RowStage.patternCount(source), place: 1))
       self.rows = rows
       stride = width + 16

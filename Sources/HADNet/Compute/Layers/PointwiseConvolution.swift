@@ -5,7 +5,7 @@ enum PointwiseConvolution {
   }
 
   static func forward(
-    _ layer: Convolution, _ source: Source, first: Int, _ p: ParameterVector, into y: Volume,
+    _ layer: Convolution, _ source: LayerInput, first: Int, _ p: ParameterVector, into y: Volume,
     bias: UnsafePointer<Float>?, _ workers: Workers
   ) {
     let w = p[layer.weight]
@@ -18,7 +18,7 @@ enum PointwiseConvolution {
   ) {
     let w = p[layer.weight], zeros = Buffer(zeros: lanes)
     withExtendedLifetime(zeros) {
-      multiply(Source(dy), into: dx, start: adding ? nil : UnsafePointer(zeros.base), workers) { i, o in
+      multiply(LayerInput(dy), into: dx, start: adding ? nil : UnsafePointer(zeros.base), workers) { i, o in
         w[o * layer.inputs + first + i] * (mask?[i] ?? 1)
       }
     }
@@ -26,7 +26,7 @@ enum PointwiseConvolution {
 
   /// y = start + W x, or with no start y += W x; `weight(to, from)`.
   private static func multiply(
-    _ source: Source, into y: Volume, start: UnsafePointer<Float>?, _ workers: Workers,
+    _ source: LayerInput, into y: Volume, start: UnsafePointer<Float>?, _ workers: Workers,
     weight: (Int, Int) -> Float
   ) {
     let inputs = source.channels, outputs = y.channels
@@ -51,11 +51,11 @@ enum PointwiseConvolution {
   }
 
   static func addWeightGradient(
-    _ layer: Convolution, _ dy: Volume, _ source: Source, first: Int, into dp: ParameterVector,
+    _ layer: Convolution, _ dy: Volume, _ source: LayerInput, first: Int, into dp: ParameterVector,
     _ workers: Workers
   ) {
     let inputs = source.channels, outputs = dy.channels, dw = dp[layer.weight]
-    let x = Reader(source), g = Reader(Source(dy))
+    let x = Reader(source), g = Reader(LayerInput(dy))
     let pieces = Pieces(dy.shape.voxels, least: 4096, limit: 64), width = lanes * lanes
     var partial = [Double](repeating: 0, count: pieces.count * width)
     partial.withUnsafeMutableBufferPointer { partial in
@@ -92,7 +92,7 @@ enum PointwiseConvolution {
     private let scale, shift, slope: Lanes
     private let isActivated: Bool
 
-    init(_ source: Source) {
+    init(_ source: LayerInput) {
       base = source.volume.base
       channels = source.channels
       isActivated = source.scale != nil

@@ -85,11 +85,11 @@ package struct PreactivatedBlock: Sendable {
     }
   }
 
-  private func sources(_ inputs: [Volume], _ saved: Saved) -> [Source] {
-    zip(inputs, saved.inputs).map { Source($0, $1, slope: PreactivatedBlock.slope) }
+  private func sources(_ inputs: [Volume], _ saved: Saved) -> [LayerInput] {
+    zip(inputs, saved.inputs).map { LayerInput($0, $1, slope: PreactivatedBlock.slope) }
   }
 
-  private func innerSource(_ inner: Volume, _ saved: Saved) -> Source {
-    Source(inner, saved.inner, slope: PreactivatedBlock.slope)
+  private func innerSource(_ inner: Volume, _ saved: Saved) -> LayerInput {
+    LayerInput(inner, saved.inner, slope: PreactivatedBlock.slope)
   }
 }

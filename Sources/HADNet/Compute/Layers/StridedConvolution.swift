@@ -37,7 +37,7 @@ package enum StridedConvolution {
   }
 
   /// Readers of 64 channels each, [sample][part].
-  private static func readers(_ samples: [[Source]], _ channels: Int) -> [[TileReader]] {
+  private static func readers(_ samples: [[LayerInput]], _ channels: Int) -> [[TileReader]] {
     samples.map { sources in
       // Dropped channels are read as zeros: blocks are of neighbouring channels.
       let sources = sources.map(\.keepingAll)
@@ -206,7 +206,7 @@ package enum StridedConvolution {
   /// Writes the convolution of input channels `first`… (as many as the sources have), starting from `bias`, or from
   /// what y holds (nil).
   static func forward(
-    _ layer: Convolution, _ samples: [(sources: [Source], y: Volume)], first: Int, _ p: ParameterVector,
+    _ layer: Convolution, _ samples: [(sources: [LayerInput], y: Volume)], first: Int, _ p: ParameterVector,
     bias: UnsafePointer<Float>?, _ workers: Workers
   ) {
     let inputs = samples[0].sources.reduce(0) { $0 + $1.channels }, outputs = layer.outputs,
@@ -347,7 +347,7 @@ package enum StridedConvolution {
     let w = UnsafePointer(p[layer.weight].baseAddress!), outputs = layer.outputs
     // A tile gives voxels 6t − 1 … 6t + 4 along an axis.
     let tiles = Size(size.z / 6 + 1, size.y / 6 + 1, size.x / 6 + 1)
-    let readers = readers(samples.map { [Source($0.dy)] }, outputs)
+    let readers = readers(samples.map { [LayerInput($0.dy)] }, outputs)
     let blocks = (inputs + channels - 1) / channels
     let groups = groups(samples.count * tiles.voxels, channels: outputs / 8)
     for index in 0..<groups.count {
@@ -402,14 +402,15 @@ package enum StridedConvolution {
 
   /// Adds ∂L/∂weight of input channels `first`….
   static func addWeightGradient(
-    _ layer: Convolution, _ samples: [(sources: [Source], dy: Volume)], first: Int, into dp: ParameterVector,
+    _ layer: Convolution, _ samples: [(sources: [LayerInput], dy: Volume)], first: Int,
+    into dp: ParameterVector,
     _ workers: Workers
   ) {
     let inputs = samples[0].sources.reduce(0) { $0 + $1.channels }, outputs = layer.outputs
     let dw = dp[layer.weight].baseAddress!  // a layer has weights
     let tiles = tiles(samples[0].dy.size), chunks = (inputs + channels - 1) / channels
     let readers = readers(samples.map(\.sources), inputs)
-    let allGradients = self.readers(samples.map { [Source($0.dy)] }, outputs), gradients = allGradients[0]
+    let allGradients = self.readers(samples.map { [LayerInput($0.dy)] }, outputs), gradients = allGradients[0]
     let groups = groups(samples.count * tiles.voxels, channels: inputs)
     for index in 0..<groups.count {
       let group = groups[index], pointStep = group.count * rows + 16, step = points * pointStep

@@ -29,7 +29,7 @@ final class TileReader: @unchecked Sendable {
   private let staysWithinVoxels: Bool
 
   /// Reads the kept channels of `sources`, or of them only those in `range` (counted over all kept channels).
-  init(_ sources: [Source], _ range: Range<Int>? = nil) {
+  init(_ sources: [LayerInput], _ range: Range<Int>? = nil) {
     size = sources[0].size
     volumes = sources.map(\.volume)
     var parts: [Part] = [], position = 0
@@ -87,12 +87,12 @@ final class TileReader: @unchecked Sendable {
   }
 
   /// The channels of a source that dropout leaves, in order.
-  static func kept(_ source: Source) -> [Int] {
+  static func kept(_ source: LayerInput) -> [Int] {
     guard let mask = source.mask else { return Array(0..<source.channels) }
     return mask.indices.filter { mask[$0] != 0 }
   }
 
-  static func kept(_ sources: [Source]) -> [[Int]] { sources.map { kept($0) } }
+  static func kept(_ sources: [LayerInput]) -> [[Int]] { sources.map { kept($0) } }
 
   /// Where the voxels x ..< x + width of row (z, y) lie as `write` would write them; nil if they do not.
   func stored(z: Int, y: Int, x: Int, width: Int) -> UnsafePointer<Float>? {

@@ -10,7 +10,7 @@ enum UnfoldedConvolution {
 
   /// The taps of every output voxel, [voxel, in, tap].
   private static func unfold(
-    _ layer: Convolution, _ source: Source, _ out: Size, _ workers: Workers
+    _ layer: Convolution, _ source: LayerInput, _ out: Size, _ workers: Workers
   ) -> UnsafeMutablePointer<Float> {
     // Dropped channels are read as zeros: the weights have all.
     let reader = TileReader([source.keepingAll]), kernel = layer.kernel, taps = kernel * kernel * kernel
@@ -53,7 +53,7 @@ enum UnfoldedConvolution {
 
   /// Writes the convolution of the layer's input channels `first`…, starting from `bias`, or from what y holds (nil).
   static func forward(
-    _ layer: Convolution, _ source: Source, first: Int, _ p: ParameterVector, into y: Volume,
+    _ layer: Convolution, _ source: LayerInput, first: Int, _ p: ParameterVector, into y: Volume,
     bias: UnsafePointer<Float>?, _ workers: Workers
   ) {
     let unfolded = unfold(layer, source, y.size, workers), voxels = y.shape.voxels, outputs = layer.outputs
@@ -74,7 +74,7 @@ enum UnfoldedConvolution {
 
   /// Adds ∂L/∂weight of input channels `first`….
   static func addWeightGradient(
-    _ layer: Convolution, _ dy: Volume, _ source: Source, first: Int, into dp: ParameterVector,
+    _ layer: Convolution, _ dy: Volume, _ source: LayerInput, first: Int, into dp: ParameterVector,
     _ workers: Workers
   ) {
     let unfolded = unfold(layer, source, dy.size, workers), outputs = layer.outputs

@@ -209,7 +209,7 @@ package enum WinogradConvolution {
   /// A source and the layer whose input channels from `first` on it is.
   struct Input {
     let layer: Convolution
-    let source: Source
+    let source: LayerInput
     let first: Int
   }
 
@@ -271,7 +271,7 @@ package enum WinogradConvolution {
     let start = Buffer(zeros: kept.count + lanes)
     withExtendedLifetime(start) {
       _ = convolve(
-        TileReader([Source(dy)]), weights,
+        TileReader([LayerInput(dy)]), weights,
         into: Target(
           base: dx.base, size: dx.size, pitch: dx.channels,
           start: adding ? nil : UnsafePointer(start.base),
@@ -615,7 +615,7 @@ package enum WinogradConvolution {
 
   /// Adds ∂L/∂weight of the input channels that `sources` read, of which the first is the layer's channel `first`.
   static func addWeightGradient(
-    _ layer: Convolution, _ dy: Volume, _ sources: [Source], first: Int, into dp: ParameterVector,
+    _ layer: Convolution, _ dy: Volume, _ sources: [LayerInput], first: Int, into dp: ParameterVector,
     _ workers: Workers
   ) {
     let foldings = (0..<64).map { folded($0) }
@@ -632,7 +632,7 @@ package enum WinogradConvolution {
     let columnPanels = Pieces(columns, least: 1, limit: (columns + panel - 1) / panel)
     let panels = rowPanels.count * columnPanels.count
     let readers = (0..<rowPanels.count).map { TileReader(sources, rowPanels[$0]) }
-    let gradients = (0..<columnPanels.count).map { TileReader([Source(dy)], columnPanels[$0]) }
+    let gradients = (0..<columnPanels.count).map { TileReader([LayerInput(dy)], columnPanels[$0]) }
     let size = dy.size
     let xPitch = readers.map(\.pitch).max()!, gPitch = gradients.map(\.pitch).max()!
     let blocks = Blocks(

@@ -1,7 +1,8 @@
 /// How far a student's feature maps are from the teacher's at one scale: √(Σ (s − t)² / Σ t²) over encoder and decoder
 /// maps as they are read. It is watched, not minimised.
 package enum FeatureDistance {
-  package static func of(_ pairs: [(student: Source, teacher: Source)], _ workers: Workers) -> Double {
+  package static func of(_ pairs: [(student: LayerInput, teacher: LayerInput)], _ workers: Workers) -> Double
+  {
     var difference = 0.0, norm = 0.0
     for (student, teacher) in pairs {
       precondition(
@@ -32,7 +33,7 @@ package enum FeatureDistance {
   /// Of one voxel.
   @inline(__always)
   private static func sums(
-    _ student: Source, _ teacher: Source, _ voxel: Int, _ channels: Int
+    _ student: LayerInput, _ teacher: LayerInput, _ voxel: Int, _ channels: Int
   ) -> (difference: Float, norm: Float) {
     guard channels % lanes == 0, let ss = student.scale, let sh = student.shift, let ts = teacher.scale,
       let th = teacher.shift

@@ -7,7 +7,7 @@ package enum LatentDivergence {
   /// The divergence of two maps [z, y, x, C] as they are read; writes `weight` times its gradient by the student's values
   /// as they are read into `gradient`.
   package static func loss(
-    student: Source, teacher: Source, weight: Float, gradient: Volume?, _ workers: Workers
+    student: LayerInput, teacher: LayerInput, weight: Float, gradient: Volume?, _ workers: Workers
   ) -> Double {
     precondition(
       student.volume.shape == teacher.volume.shape, "\(student.volume.shape) and \(teacher.volume.shape)")
@@ -32,7 +32,7 @@ package enum LatentDivergence {
     return partial.reduce(0, +) / Double(voxels)
   }
 
-  private static func logSoftmax(_ source: Source, _ voxel: Int) -> [Double] {
+  private static func logSoftmax(_ source: LayerInput, _ voxel: Int) -> [Double] {
     let channels = source.channels
     var values = (0..<channels).map { c in Double(source.value(voxel, c)) }
     let largest = values.max() ?? 0

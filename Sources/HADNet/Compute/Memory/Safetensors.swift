@@ -312,7 +312,7 @@ package struct Safetensors: Sendable {
   }
 
   /// What is to be written: names in order, so that equal contents give equal bytes.
-  package struct Draft {
+  package struct Writer {
     /// Numbers that are asked for at a time.
     package static let pieceLength = 1 << 22
     private let tensors: [(name: String, parameter: Parameter, content: Content)]
@@ -329,8 +329,8 @@ package struct Safetensors: Sendable {
     package func forEachPiece(_ take: (UnsafeRawBufferPointer) throws -> Void) throws {
       for tensor in tensors {
         let range = tensor.parameter.range
-        for start in stride(from: range.lowerBound, to: range.upperBound, by: Draft.pieceLength) {
-          let piece = start..<min(start + Draft.pieceLength, range.upperBound)
+        for start in stride(from: range.lowerBound, to: range.upperBound, by: Writer.pieceLength) {
+          let piece = start..<min(start + Writer.pieceLength, range.upperBound)
           try take(UnsafeRawBufferPointer(try tensor.content.values(piece)))
         }
       }

@@ -201,7 +201,7 @@ package final class FusionStep: TrainingProgram {
   ) -> StepMemory {
     let network = FusionNetwork(fusion, width: settings.width)
     var plan = WorkspacePlan()
-    _ = FusionPass.Places(
+    _ = FusionPass.VolumePlan(
       network, Size(settings.patch, settings.patch, settings.patch), .training, in: &plan)
     // Cases whose windows wait in the queue, and the next one; scaled up and with a border.
     let waiting = 2 + (3 * settings.queue + settings.windowsPerCase - 1) / settings.windowsPerCase

@@ -86,7 +86,7 @@ final class WindowOrder: CaseOrder {
       stream.fetch(next, ids[number], number, store, workers)
     }
     let side = Size(settings.patch, settings.patch, settings.patch)
-    let box = Box.patch(
+    let box = VoxelBox.patch(
       side, in: whole.labels.size, seed: seed, epoch: epoch, case: number, window: draw.window)
     return SlotCase(
       slot: slot, id: ids[number], images: whole.images.crop(box), truth: whole.labels.crop(box))
@@ -98,7 +98,7 @@ final class WindowOrder: CaseOrder {
     /// The cases' numbers, load by load.
     let cases: [Int]
     let draws: [WindowQueue.Draw]
-    var held: [Int: Arrival<Augmented>] = [:]
+    var held: [Int: Promise<Augmented>] = [:]
     /// When a window of each load is first drawn, in order.
     private let firsts: [(step: Int, load: Int)]
     private let settings: Settings
@@ -137,7 +137,7 @@ final class WindowOrder: CaseOrder {
 
     func fetch(_ load: Int, _ id: String, _ number: Int, _ store: CaseStore, _ workers: Workers) {
       guard held[load] == nil else { return }
-      let arrival = Arrival<Augmented>(), settings = settings, seed = seed, epoch = epoch
+      let arrival = Promise<Augmented>(), settings = settings, seed = seed, epoch = epoch
       held[load] = arrival
       Stream.background.async {
         arrival.finish(

@@ -178,7 +178,7 @@ extension Method {
               flip: training.flip, least: 1 - training.scale, most: 1 + training.scale)),
           slots: context.layout.slots.count, seed: seed, store, Workers(context.workers.count))
       },
-      facts: Model.Facts(
+      metadata: Model.Metadata(
         method: context.method.title, k: training.width, dropout: 0,
         sequences: context.method.inputs.modalities, size: Size(side, side, side),
         preparation: context.used(preparation),

@@ -75,7 +75,7 @@ extension Method {
         "student", student.network, .withoutContrast, student.p, settings.schedule.optimiser,
         size: context.itemSize, dropout: context.dropout, weights: { _ in weights },
         context.layout, context.workers)
-      return MethodSetup(program: step, cases: { context.cases(settings.epochs) }, facts: context.facts)
+      return MethodSetup(program: step, cases: { context.cases(settings.epochs) }, metadata: context.metadata)
     })
 
   private static func adversarial(
@@ -98,7 +98,8 @@ extension Method {
             classWeights: settings.classWeights(context.data), optimiser: settings.schedule.optimiser),
           size: context.itemSize, dropout: context.dropout,
           teacherDropout: settings.teacherDropout, context.layout, context.workers)
-        return MethodSetup(program: step, cases: { context.cases(settings.epochs) }, facts: context.facts)
+        return MethodSetup(
+          program: step, cases: { context.cases(settings.epochs) }, metadata: context.metadata)
       })
   }
 }

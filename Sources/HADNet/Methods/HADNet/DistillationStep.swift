@@ -56,7 +56,7 @@ package final class DistillationStep: TrainingProgram {
     self.teacherDropout = teacherDropout
     self.workers = workers
     teacherP.freeze()
-    let places = Places(student, teacher, discriminator, size), volumes = places.plan.volumes()
+    let places = VolumePlan(student, teacher, discriminator, size), volumes = places.plan.volumes()
     teacherPass = UNetPass(places.teacher, volumes)
     studentPass = UNetPass(places.student, volumes)
     fake = DiscriminatorPass(places.fake, volumes)
@@ -72,23 +72,24 @@ package final class DistillationStep: TrainingProgram {
 
   /// One plan for the whole step: what teacher and student need only for themselves, and the discriminator on its way
   /// back, takes turns in the same memory.
-  struct Places {
+  struct VolumePlan {
     private(set) var plan = WorkspacePlan()
-    let student, teacher: UNetPass.Places
-    let fake, real: DiscriminatorPass.Places
+    let student, teacher: UNetPass.VolumePlan
+    let fake, real: DiscriminatorPass.VolumePlan
 
     init(_ student: UNet, _ teacher: UNet, _ discriminator: Discriminator, _ size: Size) {
-      let judged = 2 * UNetPass.Places.forwardMoments, through = judged + 1
-      let backward = through + DiscriminatorPass.Places.backwardMoments + 1
-      let learns = backward + UNetPass.Places.backwardMoments + 1
-      let end = learns + DiscriminatorPass.Places.backwardMoments + 1
-      self.teacher = UNetPass.Places(teacher, size, in: &plan, forward: 0, features: (end, judged))
-      self.student = UNetPass.Places(
-        student, size, in: &plan, forward: UNetPass.Places.forwardMoments, backward: backward,
+      let judged = 2 * UNetPass.VolumePlan.forwardMoments, through = judged + 1
+      let backward = through + DiscriminatorPass.VolumePlan.backwardMoments + 1
+      let learns = backward + UNetPass.VolumePlan.backwardMoments + 1
+      let end = learns + DiscriminatorPass.VolumePlan.backwardMoments + 1
+      self.teacher = UNetPass.VolumePlan(teacher, size, in: &plan, forward: 0, features: (end, judged))
+      self.student = UNetPass.VolumePlan(
+        student, size, in: &plan, forward: UNetPass.VolumePlan.forwardMoments, backward: backward,
         features: (end, through))
-      fake = DiscriminatorPass.Places(
+      fake = DiscriminatorPass.VolumePlan(
         discriminator, size, in: &plan, forward: judged, backwards: [through, learns])
-      real = DiscriminatorPass.Places(discriminator, size, in: &plan, forward: judged, backwards: [learns])
+      real = DiscriminatorPass.VolumePlan(
+        discriminator, size, in: &plan, forward: judged, backwards: [learns])
     }
   }
 
@@ -97,14 +98,14 @@ package final class DistillationStep: TrainingProgram {
   /// The frozen teacher's outputs for a case, and the student's.
   package func infer(_ item: SlotCase, _ batch: Batch) {
     workers.phase(.teacher) {
-      Sight.all.copy(item.images, into: teacherPass.image)
+      InputSequences.all.copy(item.images, into: teacherPass.image)
       teacher.forward(
         teacherPass, teacherP, dropout: teacherDropout ? dropout.draw(.teacherDropout, batch, item) : nil,
         workers
       )
     }
     workers.phase(.student) {
-      Sight.withoutContrast.copy(item.images, into: studentPass.image)
+      InputSequences.withoutContrast.copy(item.images, into: studentPass.image)
       student.forward(studentPass, studentP, dropout: dropout.draw(.dropout, batch, item), workers)
     }
   }
@@ -158,7 +159,7 @@ package final class DistillationStep: TrainingProgram {
   }
 
   package func judge(_ item: SlotCase) -> (labels: LabelVolume, loss: Double?) {
-    Sight.withoutContrast.copy(item.images, into: studentPass.image)
+    InputSequences.withoutContrast.copy(item.images, into: studentPass.image)
     student.forward(studentPass, studentP, workers)
     return (Segmentation.labels(studentPass.logits, workers), nil)
   }
@@ -217,12 +218,13 @@ package final class DistillationStep: TrainingProgram {
   // MARK: Memory
 
   static func memory(hierarchical: Bool, _ request: MemoryRequest) -> StepMemory {
-    let k = request.k, size = request.size, student = UNet(inputs: Sight.withoutContrast.channels.count, k: k)
-    let teacher = UNet(inputs: Sight.all.channels.count, k: k)
+    let k = request.k, size = request.size,
+      student = UNet(inputs: InputSequences.withoutContrast.channels.count, k: k)
+    let teacher = UNet(inputs: InputSequences.all.channels.count, k: k)
     let discriminator = Discriminator(k: k, hierarchical: hierarchical)
     return StepMemory(
       trained: student.layout.count + discriminator.layout.count, frozen: teacher.layout.count,
-      volumes: Places(student, teacher, discriminator, size).plan.count,
+      volumes: VolumePlan(student, teacher, discriminator, size).plan.count,
       kept: teacher.transforms(size).reduce(0, +),
       layers: student.transforms(size) + discriminator.transforms(size))
   }

@@ -59,7 +59,7 @@ extension Method {
     memory: KnowledgeStep.memory,
     make: { context in
       let settings = context.settings(.kdnet), teacher = try context.data.best(.teacher)
-      let student = UNet(inputs: Sight.withoutContrast.channels.count, k: context.networks.k)
+      let student = UNet(inputs: InputSequences.withoutContrast.channels.count, k: context.networks.k)
       let step = KnowledgeStep(
         student: student, student.initialParameters(seed: context.seed, part: 0), teacher: teacher.network,
         teacher.p,
@@ -74,6 +74,6 @@ extension Method {
           context.cases(settings.epochs) { item, truth, random in
             mirror.apply(images: item.images, labels: truth, random: &random)
           }
-        }, facts: context.facts)
+        }, metadata: context.metadata)
     })
 }

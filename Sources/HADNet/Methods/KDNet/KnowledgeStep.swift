@@ -50,21 +50,21 @@ package final class KnowledgeStep: TrainingProgram {
     self.dropout = dropout
     self.workers = workers
     teacherP.freeze()
-    let places = Places(student, teacher, size), volumes = places.plan.volumes()
+    let places = VolumePlan(student, teacher, size), volumes = places.plan.volumes()
     teacherPass = UNetPass(places.teacher, volumes)
     studentPass = UNetPass(places.student, volumes)
     learners = [Learner("student", studentP, settings.optimiser, layout, workers)]
   }
 
   /// One plan for the whole step.
-  struct Places {
+  struct VolumePlan {
     private(set) var plan = WorkspacePlan()
-    let student, teacher: UNetPass.Places
+    let student, teacher: UNetPass.VolumePlan
 
     init(_ student: UNet, _ teacher: UNet, _ size: Size) {
-      let forward = UNetPass.Places.forwardMoments, backward = 2 * forward
-      self.teacher = UNetPass.Places(teacher, size, in: &plan, forward: 0, centre: backward)
-      self.student = UNetPass.Places(
+      let forward = UNetPass.VolumePlan.forwardMoments, backward = 2 * forward
+      self.teacher = UNetPass.VolumePlan(teacher, size, in: &plan, forward: 0, centre: backward)
+      self.student = UNetPass.VolumePlan(
         student, size, in: &plan, forward: forward, backward: backward, centre: backward)
     }
   }
@@ -81,11 +81,11 @@ package final class KnowledgeStep: TrainingProgram {
   /// The losses of a case, whose gradients by logits and latent map are left in the pass.
   package func losses(_ item: SlotCase, dropout: DropoutDraw?) -> StepValues {
     workers.phase(.teacher) {
-      Sight.all.copy(item.images, into: teacherPass.image)
+      InputSequences.all.copy(item.images, into: teacherPass.image)
       teacher.forward(teacherPass, teacherP, workers)
     }
     workers.phase(.student) {
-      Sight.withoutContrast.copy(item.images, into: studentPass.image)
+      InputSequences.withoutContrast.copy(item.images, into: studentPass.image)
       student.forward(studentPass, studentP, dropout: dropout, workers)
     }
     return workers.phase(.loss) {
@@ -124,11 +124,12 @@ package final class KnowledgeStep: TrainingProgram {
   }
 
   @Sendable static func memory(_ request: MemoryRequest) -> StepMemory {
-    let k = request.k, size = request.size, student = UNet(inputs: Sight.withoutContrast.channels.count, k: k)
-    let teacher = UNet(inputs: Sight.all.channels.count, k: k)
+    let k = request.k, size = request.size,
+      student = UNet(inputs: InputSequences.withoutContrast.channels.count, k: k)
+    let teacher = UNet(inputs: InputSequences.all.channels.count, k: k)
     return StepMemory(
       trained: student.layout.count, frozen: teacher.layout.count,
-      volumes: Places(student, teacher, size).plan.count, kept: teacher.transforms(size).reduce(0, +),
+      volumes: VolumePlan(student, teacher, size).plan.count, kept: teacher.transforms(size).reduce(0, +),
       layers: student.transforms(size))
   }
 }

@@ -84,7 +84,7 @@ extension Method {
   package static let student = pretraining(.student, title: "Student", stream: 2, inputs: .withoutContrast)
 
   private static func pretraining(
-    _ section: Section<Pretraining>, title: String, stream: UInt64, inputs: Sight
+    _ section: Section<Pretraining>, title: String, stream: UInt64, inputs: InputSequences
   ) -> Method {
     Method(
       key: section.key, title: title, stream: stream, inputs: inputs, section: AnySection(section),
@@ -111,7 +111,7 @@ extension Method {
               return augmentation.apply(
                 images: item.images, labels: truth, mask: item.mask, random: &random, workers)
             }
-          }, facts: context.facts)
+          }, metadata: context.metadata)
       })
   }
 }

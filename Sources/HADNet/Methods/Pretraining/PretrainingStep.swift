@@ -13,14 +13,15 @@ package final class PretrainingStep: TrainingProgram {
   package let learners: [Learner]
   package let workers: Workers
   private let unet: UNet
-  private let inputs: Sight
+  private let inputs: InputSequences
   private let dropout: StepDropout
   private let weights: (_ epoch: Int) -> [Float]
   private let pass: UNetPass
 
   /// `name`: of the network's file. `weights`: of the classes in the cross-entropy, by epoch.
   package init(
-    _ name: String, _ network: UNet, _ inputs: Sight, _ p: ParameterVector, _ settings: Adam.Settings,
+    _ name: String, _ network: UNet, _ inputs: InputSequences, _ p: ParameterVector,
+    _ settings: Adam.Settings,
     size: Size,
     dropout: StepDropout, weights: @escaping (_ epoch: Int) -> [Float], _ layout: BatchLayout,
     _ workers: Workers
@@ -67,10 +68,10 @@ package final class PretrainingStep: TrainingProgram {
     return (Segmentation.labels(pass.logits, workers), nil)
   }
 
-  static func memory(_ inputs: Sight, _ request: MemoryRequest) -> StepMemory {
+  static func memory(_ inputs: InputSequences, _ request: MemoryRequest) -> StepMemory {
     let network = UNet(inputs: inputs.channels.count, k: request.k)
     var plan = WorkspacePlan()
-    _ = UNetPass.Places(network, request.size, .training(features: .none), in: &plan)
+    _ = UNetPass.VolumePlan(network, request.size, .training(features: .none), in: &plan)
     return StepMemory(
       trained: network.layout.count, volumes: plan.count, layers: network.transforms(request.size))
   }

@@ -2,7 +2,7 @@ import Files
 import Foundation
 
 /// Files that commands write for users.
-enum Files {
+enum OutputFile {
   /// Writes a file whole or not at all; `-` and /dev/stdout are standard output.
   static func write(_ text: String, to path: String) throws {
     // Behind what was printed, also where that goes to a file.

@@ -3,7 +3,7 @@
 /// out[2i] = in[i], out[2i + 1] = (in[i] + in[i + 1]) / 2.
 ///
 /// Source: U-HVED's code (NiftyNet's linear upsampling).
-package enum Stretch {
+package enum LinearResize {
   /// Where each output of an axis reads.
   private struct Axis {
     let lower, upper: [Int]

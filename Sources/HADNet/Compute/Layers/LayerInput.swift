@@ -2,7 +2,7 @@
 /// and nearest upsampling. None of these is ever written to memory; the reader applies them.
 ///
 /// A stored value v of channel c reads as leaky(scale[c]·v + shift[c]).
-package struct Source: Sendable {
+package struct LayerInput: Sendable {
   package let volume: Volume
   /// Per channel; nil: the values are read as they are.
   let scale, shift: [Float]?
@@ -39,7 +39,7 @@ package struct Source: Sendable {
     self.mask = mask
   }
 
-  private init(_ source: Source, upsampled: Bool, mask: [Float]?) {
+  private init(_ source: LayerInput, upsampled: Bool, mask: [Float]?) {
     volume = source.volume
     scale = source.scale
     shift = source.shift
@@ -49,10 +49,10 @@ package struct Source: Sendable {
   }
 
   /// The same without upsampling.
-  var asStored: Source { Source(self, upsampled: false, mask: mask) }
+  var asStored: LayerInput { LayerInput(self, upsampled: false, mask: mask) }
 
   /// The same with dropped channels read as the zeros that they are, rather than left out.
-  var keepingAll: Source { Source(self, upsampled: upsampled, mask: nil) }
+  var keepingAll: LayerInput { LayerInput(self, upsampled: upsampled, mask: nil) }
 
   package var channels: Int { volume.channels }
 
@@ -80,7 +80,7 @@ struct RowStage {
 
   /// `pattern` has room for 2 · (stored row) values: scale and shift repeated along a row, so that activating a
   /// row is one flat loop for any number of channels.
-  init(_ source: Source, pattern: UnsafeMutablePointer<Float>) {
+  init(_ source: LayerInput, pattern: UnsafeMutablePointer<Float>) {
     base = source.volume.base
     size = source.size
     storedSize = source.volume.size
@@ -103,7 +103,7 @@ struct RowStage {
     }
   }
 
-  static func patternCount(_ source: Source) -> Int { 2 * source.volume.size.x * source.channels }
+  static func patternCount(_ source: LayerInput) -> Int { 2 * source.volume.size.x * source.channels }
 
   /// Writes row (z, y), [left + width + right, channels], zero where it lies outside the volume. The padding is
   /// zero after the activation, as in the original, where it is the convolution that pads.

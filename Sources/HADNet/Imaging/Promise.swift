@@ -2,7 +2,7 @@ import Dispatch
 import Synchronization
 
 /// Something that is on its way from another thread, and its outcome once there.
-package final class Arrival<Value: Sendable>: Sendable {
+package final class Promise<Value: Sendable>: Sendable {
   private let group = DispatchGroup()
   private let outcome = Mutex<Result<Value, any Error>?>(nil)
 
@@ -19,7 +19,7 @@ package final class Arrival<Value: Sendable>: Sendable {
   /// Waits for it.
   package func value() throws -> Value {
     group.wait()
-    guard let result = outcome.withLock({ $0 }) else { preconditionFailure("an arrival without an outcome") }
+    guard let result = outcome.withLock({ $0 }) else { preconditionFailure("a promise without an outcome") }
     return try result.get()
   }
 }

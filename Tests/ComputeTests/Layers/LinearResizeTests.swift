@@ -15,7 +15,7 @@ private struct Change: Sendable, CustomTestStringConvertible {
   }
 
   var testDescription: String { "\(from) to \(to), \(channels) channels" }
-  var plain: PlainStretch { PlainStretch(from: from, to: to, channels: channels) }
+  var plain: PlainLinearResize { PlainLinearResize(from: from, to: to, channels: channels) }
 }
 
 /// One voxel alone, one voxel thin, odd, the networks' doublings to even and odd sizes, smaller than before, the same;
@@ -37,7 +37,7 @@ private let changes = [
   private func forwardMatchesThePlainReference(change: Change) {
     let shape = Shape(change.from, change.channels), x = Island(shape, normals(shape.count, 1)).volume
     let y = Island(Shape(change.to, change.channels), filled: .nan, surroundings: 1e6)
-    Stretch.forward(x, into: y.volume, Workers.poisoned(2))
+    LinearResize.forward(x, into: y.volume, Workers.poisoned(2))
     let deviation = Deviation(y.volume.array, change.plain.forward(x.array.map(Double.init)))
     #expect(deviation.isWithin(bound) && y.isAlone, "\(deviation)")
   }
@@ -56,7 +56,7 @@ private let changes = [
       (Size(1, 1, count), Size(1, 1, 2 * count)),
     ] {
       let y = Volume(zeros: Shape(to, channels))
-      Stretch.forward(Volume(Shape(from, channels), values.flatMap { $0 }), into: y, Workers(1))
+      LinearResize.forward(Volume(Shape(from, channels), values.flatMap { $0 }), into: y, Workers(1))
       #expect(y.array == expected, "\(from) to \(to)")
     }
   }
@@ -66,13 +66,13 @@ private let changes = [
     let shape = Shape(change.to, change.channels), dy = Island(shape, normals(shape.count, 2)).volume
     let dx = Island(Shape(change.from, change.channels), filled: .nan, surroundings: 1e6)
     let workers = Workers.poisoned(2), expected = change.plain.backward(dy.array.map(Double.init))
-    Stretch.backward(dy, into: dx.volume, adding: false, workers)
+    LinearResize.backward(dy, into: dx.volume, adding: false, workers)
     var deviation = Deviation(dx.volume.array, expected)
     #expect(deviation.isWithin(bound) && dx.isAlone, "\(deviation)")
 
     let before = normals(expected.count, 3), sum = Island(dx.volume.shape, before)
     workers.poison()
-    Stretch.backward(dy, into: sum.volume, adding: true, workers)
+    LinearResize.backward(dy, into: sum.volume, adding: true, workers)
     deviation = Deviation(sum.volume.array, zip(before, expected).map { Double($0) + $1 })
     #expect(deviation.isWithin(bound) && sum.isAlone, "adding: \(deviation)")
   }
@@ -83,8 +83,8 @@ private let changes = [
     let x = Volume(normal: Shape(change.from, change.channels), 1), workers = Workers(2)
     let y = Volume(normal: Shape(change.to, change.channels), 2)
     let forward = Volume(zeros: y.shape), backward = Volume(zeros: x.shape)
-    Stretch.forward(x, into: forward, workers)
-    Stretch.backward(y, into: backward, adding: false, workers)
+    LinearResize.forward(x, into: forward, workers)
+    LinearResize.backward(y, into: backward, adding: false, workers)
     func product(_ a: Volume, _ b: Volume) -> Double {
       zip(a.array, b.array).reduce(0) { $0 + Double($1.0) * Double($1.1) }
     }
@@ -100,11 +100,11 @@ private let changes = [
     let x = Volume(normal: Shape(change.from, change.channels), 1), workers = Workers(1)
     let g = Volume(normal: Shape(change.to, change.channels), 2), y = Volume(zeros: g.shape)
     func loss() -> Double {
-      Stretch.forward(x, into: y, workers)
+      LinearResize.forward(x, into: y, workers)
       return zip(y.array, g.array).reduce(0) { $0 + Double($1.0) * Double($1.1) }
     }
     let dx = Volume(zeros: x.shape)
-    Stretch.backward(g, into: dx, adding: false, workers)
+    LinearResize.backward(g, into: dx, adding: false, workers)
     let slopes = (0..<x.shape.count).map { i in
       let value = x.base[i], above = value + 1, below = value - 1
       x.base[i] = above
@@ -125,9 +125,9 @@ private let changes = [
     let dy = Volume(normal: Shape(change.to, change.channels), 2)
     expectSameBits(["y", "gradient", "gradient, adding"]) { workers in
       let y = Volume(zeros: dy.shape), dx = Volume(zeros: x.shape), sum = Volume(normal: x.shape, 3)
-      Stretch.forward(x, into: y, workers)
-      Stretch.backward(dy, into: dx, adding: false, workers)
-      Stretch.backward(dy, into: sum, adding: true, workers)
+      LinearResize.forward(x, into: y, workers)
+      LinearResize.backward(dy, into: dx, adding: false, workers)
+      LinearResize.backward(dy, into: sum, adding: true, workers)
       return [y.array, dx.array, sum.array]
     }
   }

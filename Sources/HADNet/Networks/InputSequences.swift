@@ -2,7 +2,7 @@ import Compute
 import Imaging
 
 /// Channels of a case that a network sees.
-package enum Sight: Sendable {
+package enum InputSequences: Sendable {
   case all, withoutContrast
 
   package var modalities: [Modality] { self == .all ? Modality.allCases : Modality.student }
