@@ -79,7 +79,7 @@ let package = Package(
     .testTarget(name: "TerminalTests", dependencies: ["Terminal"]),
     .testTarget(name: "CollectiveTests", dependencies: ["Collective", "Ranks"]),
     .testTarget(name: "FilesTests", dependencies: ["TestSupport", "Files"]),
-    .testTarget(name: "ComputeTests", dependencies: ["TestSupport", "Files", "Compute"]),
+    .testTarget(name: "ComputeTests", dependencies: ["TestSupport", "Files", "Compute", "Networks"]),
     .testTarget(
       name: "ImagingTests", dependencies: ["TestSupport", "Files", "Compute", "Imaging", "CNIfTI"]),
     .testTarget(
@@ -103,7 +103,7 @@ let package = Package(
       name: "MethodsTests",
       dependencies: [
         "TestSupport", "Collective", "Files", "Compute", "Imaging", "Networks", "Evaluation", "Learning",
-        "Methods",
+        "Methods", "Study",
       ]),
     .testTarget(
       name: "StudyTests",

@@ -2,7 +2,6 @@ import Foundation
 import Testing
 
 @testable import Compute
-@testable import Evaluation
 @testable import Files
 @testable import Imaging
 @testable import TestSupport

@@ -1,7 +1,6 @@
 import Testing
 
 @testable import Compute
-@testable import Evaluation
 @testable import Imaging
 @testable import TestSupport
 

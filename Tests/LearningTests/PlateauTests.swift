@@ -1,5 +1,3 @@
-@testable import Methods
-@testable import Study
 @testable import Learning
 import Foundation
 import Testing
@@ -51,18 +49,5 @@ import Testing
     let second = weights.weights(epoch: 2)
     #expect(second == [1, 59.4507 * 0.98 * 0.98, 1, 71.8481 * 0.98 * 0.98])
     #expect(weights.weights(epoch: 400) == [1, 1, 1, 1])
-  }
-}
-
-@Suite struct TrainingStateTests {
-  @Test func ofEqualScoresTheLaterIsTheBest() {
-    var state = TrainingState(.student), best: [Int?] = []
-    for score in [0.3, 0.5, 0.5, 0.4] {
-      state.epoch += 1
-      let isBest = state.observe(score)
-      #expect(isBest == (state.bestEpoch == state.epoch))
-      best.append(state.bestEpoch)
-    }
-    #expect(best == [1, 2, 3, 3] && state.bestScore == 0.5)
   }
 }

@@ -1,4 +1,3 @@
-@testable import Checks
 @testable import Methods
 @testable import Learning
 import Testing

@@ -2,7 +2,6 @@ import Foundation
 import Testing
 
 @testable import Compute
-@testable import Evaluation
 @testable import TestSupport
 
 @Suite struct ArithmeticNormalFieldTests {

@@ -1,7 +1,6 @@
 import Testing
 
 @testable import Compute
-@testable import Evaluation
 
 @Suite struct ArithmeticPhiloxTests {
   /// Source: Random123's kat_vectors, philox4x32 with 10 rounds.

@@ -1,7 +1,6 @@
 import Testing
 
 @testable import Compute
-@testable import Evaluation
 @testable import TestSupport
 
 /// An up block's join: the skip and the upsampled lower volume, each with its own convolution and dropout.

@@ -2,7 +2,6 @@ import Foundation
 import Testing
 
 @testable import Compute
-@testable import Evaluation
 @testable import TestSupport
 
 /// Tiny, odd, one voxel thin; one voxel alone; large enough for several pieces.

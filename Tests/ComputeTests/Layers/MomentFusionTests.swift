@@ -1,7 +1,6 @@
 import Testing
 
 @testable import Compute
-@testable import Evaluation
 @testable import TestSupport
 
 /// Mean and biased variance of numbers, in Float64.
