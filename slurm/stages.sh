@@ -26,20 +26,18 @@ train() {
   echo "$stage $job"
 }
 
-train teacher ""
-teacher=$job
-train student ""
-student=$job
-all=$teacher:$student
-for stage in hadnet adnet control kdnet uhemis uhved; do
-  case $stage in
-    hadnet | adnet) after=$teacher:$student ;;
-    control) after=$student ;;
-    kdnet) after=$teacher ;;
-    *) after= ;;
-  esac
-  train "$stage" "$after" "$@"
-  all+=:$job
-done
+# A line is a stage and those that it begins with.
+stages=$("${HADNET_DIST:-.build/release/hadnet-dist}" stages)
+begun=" $(cut -s -d ' ' -f 2- <<<"$stages" | tr '\n' ' ')"
+declare -A jobs
+all=
+while read -r stage needs; do
+  after=
+  for earlier in $needs; do after+=${after:+:}${jobs[$earlier]}; done
+  # What others wait for is small.
+  if [[ $begun == *" $stage "* ]]; then train "$stage" "$after"; else train "$stage" "$after" "$@"; fi
+  jobs[$stage]=$job
+  all+=${all:+:}$job
+done <<<"$stages"
 job=$(submit "$all" "$@" slurm/study.sbatch "$recipe" "$data" "$run")
 echo "evaluation $job"

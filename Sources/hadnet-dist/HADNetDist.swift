@@ -20,8 +20,8 @@ struct HADNetDist: ParsableCommand {
     version: version,
     subcommands: [
       PhantomCommand.self, InspectCommand.self, TrainCommand.self, StudyCommand.self, PredictCommand.self,
-      EvaluateCommand.self, CompareCommand.self, ReportCommand.self, SlurmCommand.self, BenchCommand.self,
-      DoctorCommand.self,
+      EvaluateCommand.self, CompareCommand.self, ReportCommand.self, StagesCommand.self, SlurmCommand.self,
+      BenchCommand.self, DoctorCommand.self,
     ])
 
   static func main() {

@@ -39,6 +39,13 @@ extension Commands {
       }
     }
 
+    @Test func theReadmeHasEveryStage() throws {
+      let rows = try text("\(Program.root)/README.md").split(separator: "\n").filter { $0.hasPrefix("| `") }
+      for stage in Fixture.stages {
+        #expect(rows.contains { $0.contains("`\(stage)`") }, "\(stage)")
+      }
+    }
+
     @Test func thePageAndThePackageSayTheSame() throws {
       let rooms = try ArchitectureTests.listed(), targets = try ArchitectureTests.targets()
       let names = Set(rooms.map(\.room))

@@ -429,9 +429,18 @@ extension Commands {
       let outcome = try Program.run("--help")
       #expect(outcome.code == 0)
       for command in [
-        "phantom", "inspect", "train", "study", "predict", "evaluate", "compare", "report", "slurm", "bench",
-        "doctor",
+        "phantom", "inspect", "train", "study", "predict", "evaluate", "compare", "report", "stages",
+        "slurm", "bench", "doctor",
       ] { #expect(outcome.output.contains("\n  \(command) "), "\(outcome.output)") }
+    }
+
+    @Test func stagesAreListedWithThoseTheyBeginWith() throws {
+      let lines = try Program.run("stages").output.split(separator: "\n").map { $0.split(separator: " ") }
+      #expect(Set(lines.map { String($0[0]) }) == Set(Fixture.stages))
+      #expect(lines.contains(["hadnet", "teacher", "student"]) && lines.contains(["uhved"]), "\(lines)")
+      for (i, line) in lines.enumerated() {
+        #expect(Set(lines[..<i].map { $0[0] }).isSuperset(of: line.dropFirst()), "\(line)")
+      }
     }
 
     @Test func versionIsANumber() throws {
