@@ -16,7 +16,7 @@ import Testing
     return Model(
       .init(
         method: "Student", k: k, dropout: dropout, sequences: Modality.student, size: size,
-        preparation: Preparation()), .unet(network), network.initialParameters(seed: 5, part: 0))
+        preparation: Preparation()), .unet(network), network.initialParameters(seed: 5, part: 0).frozen)
   }
 
   private func prepared(_ size: Size, id: String = "A") throws -> PreparedCase {

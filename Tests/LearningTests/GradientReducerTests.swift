@@ -49,7 +49,7 @@ import Testing
 
   /// The last slot's gradient comes in parts, in any order.
   @Test func partsOfTheLastSlotAreAddedAsTheyCome() throws {
-    let whole = vector(1000), parts = whole.duplicate
+    let whole = vector(1000), parts = ParameterVector(copying: whole)
     let a = reducer(whole, slots: 3), b = reducer(parts, slots: 3)
     for reducer in [a, b] {
       reducer.begin(filled: 3)

@@ -29,7 +29,8 @@ import Testing
   ) -> Looped<KnowledgeStep> {
     Looped(
       KnowledgeStep(
-        student: student, parameters(student, part: 0), teacher: teacher, parameters(teacher, part: 1),
+        student: student, parameters(student, part: 0), teacher: teacher,
+        parameters(teacher, part: 1).frozen,
         .init(
           temperature: temperature, lambda: lambda, alpha: alpha, optimiser: .init(beta1: 0, beta2: 0.999)),
         size: size, dropout: dropout, .single(slots), workers), slots: slots)
@@ -55,7 +56,7 @@ import Testing
     let step = step(lambda: lambda, alpha: alpha, Workers.poisoned(2)), item = cases(1)[0]
     _ = step.losses(item)
     step.backward(item)
-    let gradient = step.gradient.duplicate
+    let gradient = ParameterVector(copying: step.gradient)
     func norm(_ parameter: Parameter) -> Double {
       gradient[parameter].reduce(0) { $0 + Double($1) * Double($1) }.squareRoot()
     }

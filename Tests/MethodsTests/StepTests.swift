@@ -124,7 +124,8 @@ private func expectOneAfterTheOther<Program>(_ make: () -> Looped<Program>) thro
       gradients.append(one.optimiser.first.array)
     }
     #expect(gradients[0] != gradients[1])
-    let three = step(slots: 3), adam = Adam(network.layout, three.optimiser.settings), p = three.p.duplicate
+    let three = step(slots: 3), adam = Adam(network.layout, three.optimiser.settings),
+      p = ParameterVector(copying: three.p)
     let loss = try three.run(cases).loss
     #expect(loss == ((losses[0] + losses[1]) + losses[2]) / 3)
     let third = Float(1) / 3
@@ -170,7 +171,7 @@ private func expectOneAfterTheOther<Program>(_ make: () -> Looped<Program>) thro
     return Looped(
       DistillationStep(
         student: student, student.initialParameters(seed: 1, part: 0), teacher: teacher,
-        teacher.initialParameters(seed: 1, part: 1), discriminator,
+        teacher.initialParameters(seed: 1, part: 1).frozen, discriminator,
         discriminator.initialParameters(seed: 1, part: 2),
         .init(
           lambda: lambda, gate: gate, classWeights: weights, optimiser: .init(beta1: 0.5, beta2: 0.999)),

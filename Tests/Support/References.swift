@@ -101,15 +101,13 @@ extension ParameterVector {
     self.init(zeros: layout)
     for (i, value) in normals(count, part).enumerated() { values[i] = value }
   }
+}
 
-  var array: [Float] { Array(values) }
+extension Parameters {
+  var array: [Float] { Array(self[0..<count]) }
 
-  /// Another vector with the same numbers.
-  var duplicate: ParameterVector {
-    let other = ParameterVector(zeros: layout)
-    other.copy(from: self)
-    return other
-  }
+  /// The same numbers, frozen.
+  var frozen: FrozenParameters { FrozenParameters(layout) { $0.copy(from: self) } }
 }
 
 extension Workers {

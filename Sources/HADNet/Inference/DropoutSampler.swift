@@ -24,7 +24,6 @@ package final class DropoutSampler {
     self.network = network
     self.workers = workers
     self.seed = seed
-    model.p.freeze()
     pass = UNetPass(network, model.metadata.size, .sampling)
   }
 

@@ -18,7 +18,6 @@ package final class Predictor {
 
   package init(_ model: Model, _ workers: Workers) {
     self.model = model
-    model.p.freeze()
     switch model.network {
     case .unet(let network): engine = WholeVolume(model, network, workers)
     case .fusion(let network): engine = Windows(model, network, workers)

@@ -55,7 +55,9 @@ package final class ShardedVector {
   /// The whole vector under names with `prefix`, of which rank 0 gets the numbers piece by piece and the others none.
   /// All ranks together.
   package func whole(_ prefix: String, over communicator: Communicator) -> Safetensors.Content {
-    if communicator.size == 1 { return Safetensors.Content(prefix, layout) { self.own($0) } }
+    if communicator.size == 1 {
+      return Safetensors.Content(prefix, layout) { UnsafeBufferPointer(self.own($0)) }
+    }
     let piece = Buffer(zeros: communicator.rank == 0 ? min(layout.count, Safetensors.Writer.pieceLength) : 0)
     return Safetensors.Content(prefix, layout) { range in
       let target = UnsafeMutableBufferPointer(
@@ -63,7 +65,7 @@ package final class ShardedVector {
       try communicator.gather(
         range, of: self.shards, own: { UnsafeBufferPointer(self.own($0)) },
         into: communicator.rank == 0 ? target : nil)
-      return target
+      return UnsafeBufferPointer(target)
     }
   }
 }

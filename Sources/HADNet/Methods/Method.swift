@@ -207,7 +207,7 @@ package protocol MethodData {
     _ landmarks: LandmarkSource, leastSide: Int
   ) throws -> (preparation: Preparation, store: CaseStore)
   /// The best network of a method that was trained before in this run. All ranks together.
-  func best(_ method: Method) throws -> (network: UNet, p: ParameterVector)
+  func best(_ method: Method) throws -> (network: UNet, p: FrozenParameters)
 }
 
 /// What a method trains, on what, and what the network is used with afterwards.

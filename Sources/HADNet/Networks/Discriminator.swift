@@ -64,7 +64,7 @@ package struct Discriminator: Sendable {
 
   /// Scores networks' outputs, with the student's `sequences` [z, y, x, 3], into their passes. Samples share the work
   /// on the weights; each is judged by itself.
-  package func forward(_ samples: [Sample], sequences: Volume, _ p: ParameterVector, _ workers: Workers) {
+  package func forward(_ samples: [Sample], sequences: Volume, _ p: Parameters, _ workers: Workers) {
     for i in 0..<4 {
       let norms = blocks[i].forward(
         samples.map { ([sources($0.pass, i, $0.network, sequences)], $0.pass.y[i]) }, p, workers)
@@ -76,7 +76,7 @@ package struct Discriminator: Sendable {
   /// From the passes' `dScores`: adds the gradient of the discriminator's parameters, summed over the samples, to
   /// `dp`, if given; `finished` is told each range of it that is final. With `intoNetwork`, adds ∂L/∂logits to the networks' `dLogits` and writes the features' gradients.
   package func backward(
-    _ samples: [Sample], sequences: Volume, _ p: ParameterVector, into dp: ParameterVector?,
+    _ samples: [Sample], sequences: Volume, _ p: Parameters, into dp: ParameterVector?,
     intoNetwork: Bool, _ workers: Workers, finished: (Range<Int>) -> Void = { _ in }
   ) {
     for sample in samples {

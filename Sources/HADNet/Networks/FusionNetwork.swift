@@ -136,7 +136,7 @@ package struct FusionNetwork: Sendable {
   /// Encodes the pass's images and fuses those of the sequences `present`. U-HVED: a sample by the pass's noise if
   /// `samples`, else the means; with `encodesAll` the others are encoded too.
   package func encode(
-    _ pass: FusionPass, _ p: ParameterVector, present: [Bool], samples: Bool = true, encodesAll: Bool = false,
+    _ pass: FusionPass, _ p: Parameters, present: [Bool], samples: Bool = true, encodesAll: Bool = false,
     _ workers: Workers
   ) {
     precondition(present.count == encoders.count && present.contains(true), "sequences \(present)")
@@ -168,7 +168,7 @@ package struct FusionNetwork: Sendable {
 
   /// Decodes what `encode` left: the segmentation's logits [z, y, x, 4] (0) or a sequence [z, y, x, 1] (1…4) into the
   /// decoder's output.
-  package func decode(_ index: Int, _ pass: FusionPass, _ p: ParameterVector, _ workers: Workers) {
+  package func decode(_ index: Int, _ pass: FusionPass, _ p: Parameters, _ workers: Workers) {
     let decoder = decoders[index]
     for i in 0..<3 {
       let level = 2 - i
@@ -185,7 +185,7 @@ package struct FusionNetwork: Sendable {
   /// After `decode` of the same decoder, from the gradient of its output: adds the parameters' gradients to `dp` and
   /// those of the fused maps to the pass's.
   package func decodeBackward(
-    _ index: Int, _ pass: FusionPass, _ p: ParameterVector, into dp: ParameterVector, _ workers: Workers
+    _ index: Int, _ pass: FusionPass, _ p: Parameters, into dp: ParameterVector, _ workers: Workers
   ) {
     let decoder = decoders[index], dOutput = pass.outputGradient(index)
     decoder.last.addWeightGradient(
@@ -206,7 +206,7 @@ package struct FusionNetwork: Sendable {
   /// After all decoders' backward passes: adds the encoders' gradients to `dp`; `finished` is told each range that is
   /// final. U-HVED: with `divergenceWeight` times the gradient of the divergences, of which it gives the values by level.
   package func encodeBackward(
-    _ pass: FusionPass, _ p: ParameterVector, into dp: ParameterVector, divergenceWeight: Float,
+    _ pass: FusionPass, _ p: Parameters, into dp: ParameterVector, divergenceWeight: Float,
     _ workers: Workers, finished: (Range<Int>) -> Void = { _ in }
   ) -> [(inter: Double, prior: Double)] {
     var divergences: [(inter: Double, prior: Double)] = []

@@ -70,9 +70,9 @@ package struct Model {
 
   package let metadata: Metadata
   package let network: Network
-  package let p: ParameterVector
+  package let p: Parameters
 
-  package init(_ metadata: Metadata, _ network: Network, _ p: ParameterVector) {
+  package init(_ metadata: Metadata, _ network: Network, _ p: Parameters) {
     self.metadata = metadata
     self.network = network
     self.p = p
@@ -177,8 +177,7 @@ package struct Model {
     try file.check("", network.layout)
     try AvailableMemory.check(
       network.segmentingBytes(size), "\(path): its network, for the \(size) voxels in its metadata,")
-    let p = ParameterVector(zeros: network.layout)
-    try file.read("", into: p)
+    let p = try FrozenParameters(network.layout) { try file.read("", into: $0) }
     if let parameter = p.firstUnfinite {
       throw Fault(.invalid, "\(path): \(parameter.name) holds what is not a finite number")
     }
@@ -198,9 +197,9 @@ extension Model.Network {
   }
 }
 
-extension ParameterVector {
+extension Parameters {
   /// The first tensor with a number that is none, or infinite.
   fileprivate var firstUnfinite: Parameter? {
-    layout.parameters.first { !values[$0.range].allSatisfy(\.isFinite) }
+    layout.parameters.first { !self[$0].allSatisfy(\.isFinite) }
   }
 }

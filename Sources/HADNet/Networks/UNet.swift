@@ -54,6 +54,12 @@ package struct UNet: Sendable {
   /// Initial parameters: weights normal with sd = √(2 / fan-in), biases 0, norm scales 1 and shifts 0.
   package func initialParameters(seed: UInt64, part: Int) -> ParameterVector {
     let p = ParameterVector(zeros: layout)
+    initialise(p, seed: seed, part: part)
+    return p
+  }
+
+  /// Writes initial parameters into `p`.
+  package func initialise(_ p: ParameterVector, seed: UInt64, part: Int) {
     for (i, parameter) in layout.parameters.enumerated() {
       if parameter.extents.count == 5 {
         let fanIn = parameter.count / parameter.extents[0]
@@ -64,25 +70,24 @@ package struct UNet: Sendable {
         for j in 0..<parameter.count { p[parameter][j] = 1 }
       }
     }
-    return p
   }
 
   /// Logits [z, y, x, 4] of the pass's image, into the pass; dropout where `dropout` is given.
   package func forward(
-    _ pass: UNetPass, _ p: ParameterVector, dropout: DropoutDraw? = nil, _ workers: Workers
+    _ pass: UNetPass, _ p: Parameters, dropout: DropoutDraw? = nil, _ workers: Workers
   ) {
     begin(pass, p, workers)
     finish(pass, p, dropout: dropout, workers)
   }
 
   /// The first block, which has no dropout: a pass for sampling begins once for all samples of an image.
-  package func begin(_ pass: UNetPass, _ p: ParameterVector, _ workers: Workers) {
+  package func begin(_ pass: UNetPass, _ p: Parameters, _ workers: Workers) {
     precondition(pass.image.channels == inputs, "\(pass.image.shape) for a network of \(inputs) inputs")
     encode(0, pass, p, workers)
   }
 
   /// From the first block's output to the logits.
-  package func finish(_ pass: UNetPass, _ p: ParameterVector, dropout: DropoutDraw?, _ workers: Workers) {
+  package func finish(_ pass: UNetPass, _ p: Parameters, dropout: DropoutDraw?, _ workers: Workers) {
     pass.dropout = dropout
     for level in 1..<5 { encode(level, pass, p, workers) }
     for level in stride(from: 3, through: 0, by: -1) {
@@ -93,7 +98,7 @@ package struct UNet: Sendable {
     last.forward([pass.sourceO(0)], p, into: pass.logits, workers)
   }
 
-  private func encode(_ level: Int, _ pass: UNetPass, _ p: ParameterVector, _ workers: Workers) {
+  private func encode(_ level: Int, _ pass: UNetPass, _ p: Parameters, _ workers: Workers) {
     pass.normA[level] = down[level].first.forward([[pass.input(level)]], p, into: pass.a[level], workers)
     pass.normB[level] = down[level].second.forward([[pass.sourceA(level)]], p, into: pass.b[level], workers)
     if level < 4 { MaxPool.forward(pass.encoded(level), into: pass.pooled[level], workers) }
@@ -102,7 +107,7 @@ package struct UNet: Sendable {
   /// From `pass.dLogits`, and from what was written into the gradients of features, if any: adds the gradient of the parameters to `dp`. `finished` is told each range of `dp` that is final, all
   /// of it in the end.
   package func backward(
-    _ pass: UNetPass, _ p: ParameterVector, into dp: ParameterVector, featureGradients: FeatureGradients,
+    _ pass: UNetPass, _ p: Parameters, into dp: ParameterVector, featureGradients: FeatureGradients,
     _ workers: Workers, finished: (Range<Int>) -> Void = { _ in }
   ) {
     last.addWeightGradient(pass.dLogits, [pass.sourceO(0)], into: dp, biasMatters: true, workers)

@@ -32,13 +32,15 @@ struct RunData: MethodData {
     try data.standardised(landmarks, leastSide: leastSide, run, over: communicator)
   }
 
-  func best(_ method: Method) throws -> (network: UNet, p: ParameterVector) {
+  func best(_ method: Method) throws -> (network: UNet, p: FrozenParameters) {
     // Rank 0 alone opens the file, and gives the others what they need.
     let model = communicator.rank == 0 ? try read(method) : nil
     let inputs = try communicator.broadcast(model.map { [Int64($0.metadata.sequences.count)] } ?? [])
     let network = UNet(inputs: Int(inputs[0]), k: recipe.network.k)
-    let p = model?.p ?? ParameterVector(zeros: network.layout)
-    try communicator.broadcast(p)
+    let p = try FrozenParameters(network.layout) { p in
+      if let model { p.copy(from: model.p) }
+      try communicator.broadcast(p)
+    }
     return (network, p)
   }
 

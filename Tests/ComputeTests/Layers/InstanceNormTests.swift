@@ -159,7 +159,7 @@ private let largeShapes = [
     let channels = parts.reduce(0, +), size = Size(3, 5, 7), whole = Shape(size, channels)
     let (norm, p, _, slope) = make(affine: true, channels), workers = Workers.poisoned(2)
     let x = Volume(normal: whole, 2), gradient = Volume(normal: whole, 3), given = gradient.array
-    let dp = ParameterVector(normal: p.layout, 4), own = dp.duplicate
+    let dp = ParameterVector(normal: p.layout, 4), own = ParameterVector(copying: dp)
     let factors = norm.forward(x, p, nil, workers)
     norm.backward(gradient, x, factors, slope: slope, p, into: dp, workers)
     var first = 0

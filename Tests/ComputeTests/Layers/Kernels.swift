@@ -31,7 +31,7 @@ enum Kernel: Sendable {
   }
 
   func forward(
-    _ layer: Convolution, _ source: LayerInput, first: Int, _ p: ParameterVector, into y: Volume,
+    _ layer: Convolution, _ source: LayerInput, first: Int, _ p: Parameters, into y: Volume,
     bias: UnsafePointer<Float>?, _ workers: Workers
   ) {
     switch self {
@@ -68,7 +68,7 @@ enum Kernel: Sendable {
   }
 
   func dataGradient(
-    _ layer: Convolution, _ dy: Volume, _ p: ParameterVector, first: Int, _ mask: [Float]?, upsampled: Bool,
+    _ layer: Convolution, _ dy: Volume, _ p: Parameters, first: Int, _ mask: [Float]?, upsampled: Bool,
     into dx: Volume, adding: Bool, _ workers: Workers
   ) {
     switch self {

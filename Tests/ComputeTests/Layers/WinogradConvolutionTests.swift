@@ -107,8 +107,7 @@ private let foldedForms: [Form] = [
     var layout = ParameterLayout()
     let form = Form(size, 5, 70), layer = form.layer(inputs: 10, bias: false, in: &layout)
     #expect(WinogradConvolution.Blocks(size, most: 1).tiles.voxels == tiles)
-    let p = ParameterVector(normal: layout, 1), frozen = p.duplicate, bias = form.bias(2)
-    frozen.freeze()
+    let p = ParameterVector(normal: layout, 1), frozen = p.frozen, bias = form.bias(2)
     // Other channels of the same layer, and with dropout, are other transforms.
     for (first, look) in [
       (0, Look.activated), (5, .activated), (0, .activatedMasked), (5, .masked), (0, .activated),

@@ -36,8 +36,8 @@ package struct PredictionBenchmark: Sendable {
   }
 
   package func run(_ workers: Workers) -> Result {
-    let network = UNet(inputs: Modality.student.count, k: k), p = network.initialParameters(seed: 1, part: 0)
-    p.freeze()
+    let network = UNet(inputs: Modality.student.count, k: k)
+    let p = FrozenParameters(network.layout) { network.initialise($0, seed: 1, part: 0) }
     func seconds(_ purpose: UNetPass.Purpose, _ body: (UNetPass) -> Void) -> Double {
       let pass = UNetPass(network, size, purpose)
       var random = Philox(seed: 1, .test)

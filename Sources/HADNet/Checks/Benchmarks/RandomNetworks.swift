@@ -23,9 +23,10 @@ struct RandomNetworks: MethodData {
     _ landmarks: LandmarkSource, leastSide: Int
   ) -> (preparation: Preparation, store: CaseStore) { (preparation, store) }
 
-  func best(_ method: Method) -> (network: UNet, p: ParameterVector) {
+  func best(_ method: Method) -> (network: UNet, p: FrozenParameters) {
     let network = UNet(inputs: method.inputs.channels.count, k: k)
-    return (network, network.initialParameters(seed: 1, part: Int(method.stream)))
+    let part = Int(method.stream)
+    return (network, FrozenParameters(network.layout) { network.initialise($0, seed: 1, part: part) })
   }
 
   /// A method as the paper's recipe has it, for slots of `size` voxels and `k` channels at full size.

@@ -78,6 +78,12 @@ struct GoldenFile {
     return p
   }
 
+  /// The same of a network that does not learn.
+  func loadFrozen(_ prefix: String, _ layout: ParameterLayout) throws -> FrozenParameters {
+    try contents.check("init/\(prefix)", layout)
+    return try FrozenParameters(layout) { try contents.read("init/\(prefix)", into: $0) }
+  }
+
   /// The relative l2 error of a volume, as `source` reads it, against a tensor [c, z, y, x].
   func compare(_ name: String, _ volume: Volume, as source: LayerInput? = nil, _ worst: inout Worst) throws {
     let channels = volume.channels, n = volume.shape.voxels

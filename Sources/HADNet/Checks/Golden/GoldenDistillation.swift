@@ -41,7 +41,7 @@ struct GoldenDistillation {
     let rows = try file.trace(columns: 5)
     let step = DistillationStep(
       student: student, try file.load("student.", student.layout), teacher: teacher,
-      try file.load("teacher.", teacher.layout),
+      try file.loadFrozen("teacher.", teacher.layout),
       discriminator, try file.load("disc.", discriminator.layout),
       .init(
         lambda: 0.2, gate: 0.8, classWeights: GoldenDistillation.weights,

@@ -30,7 +30,7 @@ struct GoldenKnowledge {
     let rows = try file.trace(columns: 1 + KnowledgeStep.terms.count)
     let step = KnowledgeStep(
       student: student, try file.load("student.", student.layout), teacher: teacher,
-      try file.load("teacher.", teacher.layout),
+      try file.loadFrozen("teacher.", teacher.layout),
       .init(
         temperature: 5, lambda: 0.75, alpha: 10, optimiser: .init(beta1: 0.9, beta2: 0.999)),
       size: item.images.size, dropout: .init(probability: 0, seed: 0), .single(), workers)

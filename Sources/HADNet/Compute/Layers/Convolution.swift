@@ -91,7 +91,7 @@ package struct Convolution: Sendable {
   }
 
   /// Writes y, [z, y, x, out], from the sources.
-  package func forward(_ sources: [LayerInput], _ p: ParameterVector, into y: Volume, _ workers: Workers) {
+  package func forward(_ sources: [LayerInput], _ p: Parameters, into y: Volume, _ workers: Workers) {
     _ = Convolution.forward(
       [Sum([ConvolutionTerm(layer: self, sources: sources)], y)], p, moments: false, workers)
   }
@@ -110,7 +110,7 @@ package struct Convolution: Sendable {
   /// Computes sums of the same layers for several samples; with `moments` gives Σ y and Σ y² of each channel where the
   /// kernel has them at hand.
   package static func forward(
-    _ samples: [Sum], _ p: ParameterVector, moments: Bool, _ workers: Workers
+    _ samples: [Sum], _ p: Parameters, moments: Bool, _ workers: Workers
   ) -> [Moments?] {
     workers.measure(samples[0].terms[0].layer.kind(.forward3, .forward4)) {
       let terms = samples[0].terms, outputs = samples[0].y.channels
@@ -143,7 +143,7 @@ package struct Convolution: Sendable {
 
   /// Adds up what each term's sources give but the first `skipping`, starting from `bias`, or from what y holds (nil).
   private static func sum(
-    _ sum: Sum, skipping: Int, _ p: ParameterVector, bias: UnsafePointer<Float>?, moments: Bool,
+    _ sum: Sum, skipping: Int, _ p: Parameters, bias: UnsafePointer<Float>?, moments: Bool,
     _ workers: Workers
   ) -> Moments? {
     let y = sum.y
@@ -275,7 +275,7 @@ package struct Convolution: Sendable {
   /// Writes ∂L/∂(stored values before dropout and upsampling) of the input channels from `first` on, as many as
   /// `dx` has, for a source with this `mask` and upsampling; with `adding` adds to what `dx` holds.
   package func dataGradient(
-    _ dy: Volume, _ p: ParameterVector, first: Int = 0, mask: [Float]? = nil, upsampled: Bool = false,
+    _ dy: Volume, _ p: Parameters, first: Int = 0, mask: [Float]? = nil, upsampled: Bool = false,
     into dx: Volume, adding: Bool = false, _ workers: Workers
   ) {
     dataGradient([(dy, dx)], p, first: first, mask: mask, upsampled: upsampled, adding: adding, workers)
@@ -283,7 +283,7 @@ package struct Convolution: Sendable {
 
   /// The same for several samples.
   package func dataGradient(
-    _ samples: [(dy: Volume, dx: Volume)], _ p: ParameterVector, first: Int = 0, mask: [Float]? = nil,
+    _ samples: [(dy: Volume, dx: Volume)], _ p: Parameters, first: Int = 0, mask: [Float]? = nil,
     upsampled: Bool = false, adding: Bool = false, _ workers: Workers
   ) {
     let (dy, dx) = samples[0], size = upsampled ? dx.size.doubled : dx.size

@@ -19,7 +19,7 @@ package struct ConvolutionUnit: Sendable {
   }
 
   /// Writes the sum of the convolutions, each of its sources, into y and gives its norm.
-  package func forward(_ sources: [[LayerInput]], _ p: ParameterVector, into y: Volume, _ workers: Workers)
+  package func forward(_ sources: [[LayerInput]], _ p: Parameters, into y: Volume, _ workers: Workers)
     -> Norm
   {
     forward([(sources, y)], p, workers)[0]
@@ -27,7 +27,7 @@ package struct ConvolutionUnit: Sendable {
 
   /// The same for several samples.
   package func forward(
-    _ samples: [(sources: [[LayerInput]], y: Volume)], _ p: ParameterVector, _ workers: Workers
+    _ samples: [(sources: [[LayerInput]], y: Volume)], _ p: Parameters, _ workers: Workers
   ) -> [Norm] {
     let sums = samples.map { sample in
       Convolution.Sum(
@@ -44,7 +44,7 @@ package struct ConvolutionUnit: Sendable {
   /// Turns `gradient`, ∂L/∂(activated y), into ∂L/∂y in place and adds the parameters' gradients to `dp` (nil: none
   /// are wanted). The inputs' gradients are the caller's to ask for.
   package func backward(
-    _ gradient: Volume, _ y: Volume, _ saved: Norm, _ sources: [[LayerInput]], _ p: ParameterVector,
+    _ gradient: Volume, _ y: Volume, _ saved: Norm, _ sources: [[LayerInput]], _ p: Parameters,
     into dp: ParameterVector?, _ workers: Workers
   ) {
     backward([(gradient, y, saved, sources)], p, into: dp, workers)
@@ -52,7 +52,7 @@ package struct ConvolutionUnit: Sendable {
 
   /// The same, parameters' gradients summed over several samples.
   package func backward(
-    _ samples: [(gradient: Volume, y: Volume, norm: Norm, sources: [[LayerInput]])], _ p: ParameterVector,
+    _ samples: [(gradient: Volume, y: Volume, norm: Norm, sources: [[LayerInput]])], _ p: Parameters,
     into dp: ParameterVector?, _ workers: Workers
   ) {
     workers.measure(.norm) {

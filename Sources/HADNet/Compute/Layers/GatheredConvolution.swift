@@ -27,7 +27,7 @@ enum GatheredConvolution {
   // MARK: Forward
 
   static func forward(
-    _ layer: Convolution, _ source: LayerInput, first: Int, _ p: ParameterVector, into y: Volume,
+    _ layer: Convolution, _ source: LayerInput, first: Int, _ p: Parameters, into y: Volume,
     bias: UnsafePointer<Float>?, _ workers: Workers
   ) {
     let channels = first..<first + source.channels
@@ -39,7 +39,7 @@ enum GatheredConvolution {
 
   /// For stride 1 the data gradient is a convolution of dy with the mirrored kernel.
   static func dataGradient(
-    _ layer: Convolution, _ dy: Volume, _ p: ParameterVector, first: Int, _ mask: [Float]?, upsampled: Bool,
+    _ layer: Convolution, _ dy: Volume, _ p: Parameters, first: Int, _ mask: [Float]?, upsampled: Bool,
     into dx: Volume, adding: Bool, _ workers: Workers
   ) {
     let channels = first..<first + dx.channels
@@ -180,7 +180,7 @@ enum GatheredConvolution {
 
   /// dx of a 4³ convolution with stride 2 and padding 1, as eight 2³ convolutions of dy, one a parity.
   static func stridedDataGradient(
-    _ layer: Convolution, _ dy: Volume, _ p: ParameterVector, _ channels: Range<Int>, _ mask: [Float]?,
+    _ layer: Convolution, _ dy: Volume, _ p: Parameters, _ channels: Range<Int>, _ mask: [Float]?,
     upsampled: Bool, into dx: Volume, adding: Bool, _ workers: Workers
   ) {
     precondition(layer.kernel == 4 && layer.stride == 2 && layer.padding == 1, "\(layer.weight.name)")
@@ -277,7 +277,7 @@ enum GatheredConvolution {
   /// dx of few channels: for each row of dy the gradients of all taps it was multiplied with, added up where the taps
   /// lie. A work item is a slab of dx's planes; rows of dy at its border are multiplied for both neighbours.
   private static func scatterDataGradient(
-    _ layer: Convolution, _ dy: Volume, _ p: ParameterVector, _ channels: Range<Int>, _ mask: [Float]?,
+    _ layer: Convolution, _ dy: Volume, _ p: Parameters, _ channels: Range<Int>, _ mask: [Float]?,
     into dx: Volume, adding: Bool, _ workers: Workers
   ) {
     let kernel = layer.kernel, stride = layer.stride, padding = layer.padding, taps = kernel * kernel * kernel
@@ -394,7 +394,7 @@ enum GatheredConvolution {
   /// The weights of some input channels as a matrix: [kz, ky, kx, in, out], or, `transposed`, with mirrored taps and
   /// [kz, ky, kx, out, in], each input channel times its mask. Lives in the workers' shared scratch.
   private static func packed(
-    _ layer: Convolution, _ channels: Range<Int>, _ p: ParameterVector, transposed: Bool, mask: [Float]?,
+    _ layer: Convolution, _ channels: Range<Int>, _ p: Parameters, transposed: Bool, mask: [Float]?,
     _ workers: Workers
   ) -> UnsafePointer<Float> {
     let w = p[layer.weight], taps = layer.kernel * layer.kernel * layer.kernel

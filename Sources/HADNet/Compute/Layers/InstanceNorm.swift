@@ -36,7 +36,7 @@ package struct InstanceNorm: Sendable {
   /// The factors for x, [z, y, x, C]; `moments`, if its kernel has summed them up on the way. Of several volumes side by
   /// side, x may be the one whose channels begin at `first`.
   func forward(
-    _ x: Volume, first: Int = 0, _ p: ParameterVector, _ moments: Moments? = nil, _ workers: Workers
+    _ x: Volume, first: Int = 0, _ p: Parameters, _ moments: Moments? = nil, _ workers: Workers
   ) -> Norm {
     let n = Double(x.shape.voxels), channels = x.channels
     let known = moments ?? self.moments(x, workers), sums = known.sums, squares = known.squares
@@ -64,7 +64,7 @@ package struct InstanceNorm: Sendable {
 
   /// Turns `gradient`, ∂L/∂y as it comes from the readers, into ∂L/∂x in place; adds ∂L/∂γ and ∂L/∂β to `dp`.
   package func backward(
-    _ gradient: Volume, _ x: Volume, first: Int = 0, _ norm: Norm, slope: Float, _ p: ParameterVector,
+    _ gradient: Volume, _ x: Volume, first: Int = 0, _ norm: Norm, slope: Float, _ p: Parameters,
     into dp: ParameterVector?, _ workers: Workers
   ) {
     precondition(gradient.shape == x.shape, "instance norm: gradient \(gradient.shape) of \(x.shape)")

@@ -15,7 +15,7 @@ enum NarrowConvolution {
   // MARK: Forward and data gradient
 
   static func forward(
-    _ layer: Convolution, _ source: LayerInput, first: Int, _ p: ParameterVector, into y: Volume,
+    _ layer: Convolution, _ source: LayerInput, first: Int, _ p: Parameters, into y: Volume,
     bias: UnsafePointer<Float>?, _ workers: Workers
   ) {
     let w = p[layer.weight]
@@ -25,7 +25,7 @@ enum NarrowConvolution {
   }
 
   static func dataGradient(
-    _ layer: Convolution, _ dy: Volume, _ p: ParameterVector, first: Int, _ mask: [Float]?, upsampled: Bool,
+    _ layer: Convolution, _ dy: Volume, _ p: Parameters, first: Int, _ mask: [Float]?, upsampled: Bool,
     into dx: Volume, adding: Bool, _ workers: Workers
   ) {
     let w = p[layer.weight]

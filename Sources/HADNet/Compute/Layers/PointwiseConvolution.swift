@@ -5,7 +5,7 @@ enum PointwiseConvolution {
   }
 
   static func forward(
-    _ layer: Convolution, _ source: LayerInput, first: Int, _ p: ParameterVector, into y: Volume,
+    _ layer: Convolution, _ source: LayerInput, first: Int, _ p: Parameters, into y: Volume,
     bias: UnsafePointer<Float>?, _ workers: Workers
   ) {
     let w = p[layer.weight]
@@ -13,7 +13,7 @@ enum PointwiseConvolution {
   }
 
   static func dataGradient(
-    _ layer: Convolution, _ dy: Volume, _ p: ParameterVector, first: Int, _ mask: [Float]?, into dx: Volume,
+    _ layer: Convolution, _ dy: Volume, _ p: Parameters, first: Int, _ mask: [Float]?, into dx: Volume,
     adding: Bool, _ workers: Workers
   ) {
     let w = p[layer.weight], zeros = Buffer(zeros: lanes)

@@ -43,7 +43,7 @@ package struct PreactivatedBlock: Sendable {
 
   /// Writes y, [z, y, x, outputs], of `inputs` side by side; `inner` takes the first convolution's output.
   package func forward(
-    _ inputs: [Volume], _ p: ParameterVector, inner: Volume, into y: Volume, _ workers: Workers
+    _ inputs: [Volume], _ p: Parameters, inner: Volume, into y: Volume, _ workers: Workers
   ) -> Saved {
     var saved = Saved(), first = 0
     for input in inputs {
@@ -61,7 +61,7 @@ package struct PreactivatedBlock: Sendable {
   /// From `dy`, ∂L/∂y: writes ∂L/∂inputs into `dInputs` and adds the parameters' gradients to `dp`; `dInner` is
   /// memory for the first convolution's.
   package func backward(
-    _ dy: Volume, _ inputs: [Volume], inner: Volume, _ saved: Saved, _ p: ParameterVector,
+    _ dy: Volume, _ inputs: [Volume], inner: Volume, _ saved: Saved, _ p: Parameters,
     into dp: ParameterVector, dInner: Volume, dInputs: [Volume], _ workers: Workers
   ) {
     convolutions[1].addWeightGradient(

@@ -206,7 +206,7 @@ package enum StridedConvolution {
   /// Writes the convolution of input channels `first`… (as many as the sources have), starting from `bias`, or from
   /// what y holds (nil).
   static func forward(
-    _ layer: Convolution, _ samples: [(sources: [LayerInput], y: Volume)], first: Int, _ p: ParameterVector,
+    _ layer: Convolution, _ samples: [(sources: [LayerInput], y: Volume)], first: Int, _ p: Parameters,
     bias: UnsafePointer<Float>?, _ workers: Workers
   ) {
     let inputs = samples[0].sources.reduce(0) { $0 + $1.channels }, outputs = layer.outputs,
@@ -306,7 +306,7 @@ package enum StridedConvolution {
   /// Writes, or with `adding` adds, ∂L/∂x of input channels `first`… into dx; `upsampled`: into a volume of half the
   /// size that is read doubled.
   static func dataGradient(
-    _ layer: Convolution, _ samples: [(dy: Volume, dx: Volume)], first: Int, _ p: ParameterVector,
+    _ layer: Convolution, _ samples: [(dy: Volume, dx: Volume)], first: Int, _ p: Parameters,
     _ mask: [Float]?,
     upsampled: Bool, adding: Bool, _ workers: Workers
   ) {
@@ -338,7 +338,7 @@ package enum StridedConvolution {
   }
 
   private static func dataGradient(
-    _ layer: Convolution, _ samples: [(dy: Volume, dx: Volume)], first: Int, _ p: ParameterVector,
+    _ layer: Convolution, _ samples: [(dy: Volume, dx: Volume)], first: Int, _ p: Parameters,
     _ mask: [Float]?,
     adding: Bool, _ workers: Workers
   ) {

@@ -53,7 +53,7 @@ enum UnfoldedConvolution {
 
   /// Writes the convolution of the layer's input channels `first`…, starting from `bias`, or from what y holds (nil).
   static func forward(
-    _ layer: Convolution, _ source: LayerInput, first: Int, _ p: ParameterVector, into y: Volume,
+    _ layer: Convolution, _ source: LayerInput, first: Int, _ p: Parameters, into y: Volume,
     bias: UnsafePointer<Float>?, _ workers: Workers
   ) {
     let unfolded = unfold(layer, source, y.size, workers), voxels = y.shape.voxels, outputs = layer.outputs
@@ -91,7 +91,7 @@ enum UnfoldedConvolution {
 
   /// Writes, or adds, ∂L/∂x of input channels `first`….
   static func dataGradient(
-    _ layer: Convolution, _ dy: Volume, _ p: ParameterVector, first: Int, _ mask: [Float]?, into dx: Volume,
+    _ layer: Convolution, _ dy: Volume, _ p: Parameters, first: Int, _ mask: [Float]?, into dx: Volume,
     adding: Bool, _ workers: Workers
   ) {
     let taps = layer.kernel * layer.kernel * layer.kernel, voxels = dy.shape.voxels

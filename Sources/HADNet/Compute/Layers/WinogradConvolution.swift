@@ -81,7 +81,7 @@ package enum WinogradConvolution {
     var mirrored = false
 
     /// Filters from kept input channels, counted from `first`, to all outputs.
-    init(_ layer: Convolution, _ p: ParameterVector, inputs: [Int], first: Int) {
+    init(_ layer: Convolution, _ p: Parameters, inputs: [Int], first: Int) {
       weights = UnsafePointer(p[layer.weight].baseAddress!)  // a layer has weights
       taps = layer.kernel == 3 ? 27 : 64
       rowStep = 1
@@ -91,7 +91,7 @@ package enum WinogradConvolution {
     }
 
     /// Mirrored filters from all outputs to kept inputs, times their factors.
-    init(_ layer: Convolution, _ p: ParameterVector, backTo inputs: [Int], first: Int, mask: [Float]?) {
+    init(_ layer: Convolution, _ p: Parameters, backTo inputs: [Int], first: Int, mask: [Float]?) {
       weights = UnsafePointer(p[layer.weight].baseAddress!)  // a layer has weights
       taps = layer.kernel == 3 ? 27 : 64
       rowStep = layer.inputs
@@ -215,37 +215,33 @@ package enum WinogradConvolution {
 
   /// Writes the sum of the inputs' convolutions, starting from `bias` (whole vectors), or from what y holds (nil).
   static func forward(
-    _ inputs: [Input], _ p: ParameterVector, into y: Volume, bias: UnsafePointer<Float>?, moments: Bool,
+    _ inputs: [Input], _ p: Parameters, into y: Volume, bias: UnsafePointer<Float>?, moments: Bool,
     _ workers: Workers
   ) -> Moments? {
     var inputs = inputs
-    if p.isFrozen, inputs.contains(where: { $0.source.mask != nil }),
-      Blocks(y.size, most: 1).tiles.voxels < tilesWorthPicking
-    {
+    if p.derived != nil, Blocks(y.size, most: 1).tiles.voxels < tilesWorthPicking {
       inputs = inputs.map { Input(layer: $0.layer, source: $0.source.keepingAll, first: $0.first) }
     }
     let sources = inputs.map { $0.layer.stride == 2 ? $0.source.asStored : $0.source }
     let kept = inputs.map { TileReader.kept($0.source) }, rows = kept.reduce(0) { $0 + $1.count }
-    let count = Weights.count(rows: rows, columns: y.channels)
-    func scratch() -> UnsafeMutablePointer<Float> { workers.sharedScratch(count) }
+    func banks(_ channels: [[Int]]) -> [Filters] {
+      zip(inputs, channels).map { Filters($0.layer, p, inputs: $1, first: $0.first) }
+    }
+    func scratch() -> UnsafeMutablePointer<Float> {
+      workers.sharedScratch(Weights.count(rows: rows, columns: y.channels))
+    }
     let weights: Weights
-    if !p.isFrozen, inputs.contains(where: { $0.source.mask != nil }) {
-      // Only kept channels' weights are wanted, others each time.
-      let banks = zip(inputs, kept).map { Filters($0.layer, p, inputs: $1, first: $0.first) }
-      weights = transform(banks, into: scratch(), workers)
-    } else {
-      let banks = inputs.map {
-        Filters($0.layer, p, inputs: Array(0..<$0.source.channels), first: $0.first)
-      }
-      let all = banks.reduce(0) { $0 + $1.rows.count }
-      let base = p.derived(
+    if let derived = p.derived {
+      let channels = inputs.map(\.source.channels), all = channels.reduce(0, +)
+      let base = derived.weights(
         inputs.flatMap { [$0.layer.weight.range.lowerBound, $0.first, $0.source.channels] },
-        count: Weights.count(rows: all, columns: y.channels), scratch: scratch
-      ) { _ = transform(banks, into: $0, workers) }
+        count: Weights.count(rows: all, columns: y.channels)
+      ) { _ = transform(banks(channels.map { Array(0..<$0) }), into: $0, workers) }
       let whole = Weights(base: base, rows: all, columns: y.channels)
-      weights =
-        rows == all
-        ? whole : pick(kept, of: inputs.map(\.source.channels), from: whole, into: scratch(), workers)
+      weights = rows == all ? whole : pick(kept, of: channels, from: whole, into: scratch(), workers)
+    } else {
+      // Only kept channels' weights are wanted, others each time.
+      weights = transform(banks(kept), into: scratch(), workers)
     }
     return convolve(
       TileReader(sources), weights,
@@ -257,7 +253,7 @@ package enum WinogradConvolution {
 
   /// Writes, or adds, ∂L/∂(stored values before dropout and upsampling) of input channels `first`….
   static func dataGradient(
-    _ layer: Convolution, _ dy: Volume, _ p: ParameterVector, first: Int, _ mask: [Float]?, upsampled: Bool,
+    _ layer: Convolution, _ dy: Volume, _ p: Parameters, first: Int, _ mask: [Float]?, upsampled: Bool,
     into dx: Volume, adding: Bool, _ workers: Workers
   ) {
     let kept = mask.map { mask in mask.indices.filter { mask[$0] != 0 } } ?? Array(0..<dx.channels)

@@ -30,28 +30,50 @@ package struct ParameterLayout: Sendable {
   package subscript(name: String) -> Parameter? { parameters.first { $0.name == name } }
 }
 
-/// The numbers of a layout: parameters, gradients and an optimiser's moments all have this form, so that
-/// zeroing, reducing, updating and saving are each one loop over one allocation.
-package final class ParameterVector: Sendable {
-  package let layout: ParameterLayout
-  package let buffer: Buffer
-  /// What kernels have made of these numbers, kept because they no longer change; nil: they may.
-  private let derived = Mutex<[[Int]: Buffer]?>(nil)
+/// The numbers of a layout, to be read: what a network's layers take. There are two kinds, numbers that are written
+/// again and again (`ParameterVector`) and numbers that stay (`FrozenParameters`).
+package class Parameters: @unchecked Sendable {
+  package final let layout: ParameterLayout
+  fileprivate final let buffer: Buffer
 
-  package init(zeros layout: ParameterLayout) {
+  fileprivate init(_ layout: ParameterLayout, _ buffer: Buffer) {
     self.layout = layout
-    buffer = Buffer(zeros: layout.count)
+    self.buffer = buffer
+  }
+
+  package final var count: Int { buffer.count }
+
+  package final subscript(range: Range<Int>) -> UnsafeBufferPointer<Float> {
+    UnsafeBufferPointer(rebasing: buffer.values[range])
+  }
+
+  // Of a vector, the subscript that can be written through is meant.
+  @_disfavoredOverload
+  package final subscript(parameter: Parameter) -> UnsafeBufferPointer<Float> { self[parameter.range] }
+
+  /// A hash of all numbers.
+  package final var fingerprint: String { ContentHash.of(UnsafeRawBufferPointer(buffer.values)) }
+
+  /// Where kernels keep what they derive from these numbers; nil where the numbers may change.
+  var derived: DerivedWeights? { nil }
+}
+
+/// Numbers that may be written: parameters that learn, gradients and an optimiser's moments all have this form, so that
+/// zeroing, reducing, updating and saving are each one loop over one allocation.
+package final class ParameterVector: Parameters, @unchecked Sendable {
+  package init(zeros layout: ParameterLayout) { super.init(layout, Buffer(zeros: layout.count)) }
+
+  /// A vector of its own with the numbers of `other`.
+  package convenience init(copying other: Parameters) {
+    self.init(zeros: other.layout)
+    copy(from: other)
   }
 
   package var values: UnsafeMutableBufferPointer<Float> { buffer.values }
-  package var count: Int { buffer.count }
 
   package subscript(parameter: Parameter) -> UnsafeMutableBufferPointer<Float> {
-    UnsafeMutableBufferPointer(rebasing: buffer.values[parameter.range])
+    UnsafeMutableBufferPointer(rebasing: values[parameter.range])
   }
-
-  /// A hash of all numbers.
-  package var fingerprint: String { ContentHash.of(UnsafeRawBufferPointer(values)) }
 
   package func fill(_ value: Float, _ workers: Workers) {
     let pieces = Pieces(count, least: 1 << 16, limit: 64)
@@ -60,32 +82,39 @@ package final class ParameterVector: Sendable {
     }
   }
 
-  /// Declares that the numbers stay as they are (a frozen teacher, a network that only infers): kernels may keep what
-  /// they derive from them.
-  package func freeze() { derived.withLock { $0 = $0 ?? [:] } }
-  var isFrozen: Bool { derived.withLock { $0 != nil } }
+  package func copy(from other: Parameters) {
+    precondition(other.count == count, "\(other.count) parameters into \(count)")
+    buffer.base.update(from: other.buffer.base, count: count)
+  }
+}
 
-  /// What `make` derives from the numbers, [`count`]: made once for a `key` and kept if they are frozen, else made anew
-  /// in `scratch`.
-  func derived(
-    _ key: [Int], count: Int, scratch: () -> UnsafeMutablePointer<Float>,
-    _ make: (UnsafeMutablePointer<Float>) -> Void
-  ) -> UnsafePointer<Float> {
-    if let kept = derived.withLock({ $0?[key] }) { return UnsafePointer(kept.base) }
-    guard derived.withLock({ $0 != nil }) else {
-      let memory = scratch()
-      make(memory)
-      return UnsafePointer(memory)
-    }
-    let buffer = Buffer(zeros: count)
-    make(buffer.base)
-    derived.withLock { $0?[key] = buffer }
-    return UnsafePointer(buffer.base)
+/// Numbers that stay as they are, of a teacher or of a network that only infers, and what kernels have made of them.
+package final class FrozenParameters: Parameters, @unchecked Sendable {
+  private let kept = DerivedWeights()
+
+  /// The numbers that `fill` writes into a vector of zeros, which it must not keep.
+  package init(_ layout: ParameterLayout, _ fill: (ParameterVector) throws -> Void) rethrows {
+    var vector = ParameterVector(zeros: layout)
+    try fill(vector)
+    precondition(isKnownUniquelyReferenced(&vector), "numbers that are frozen can still be written")
+    super.init(layout, vector.buffer)
   }
 
-  package func copy(from other: ParameterVector) {
-    precondition(other.count == count, "\(other.count) parameters into \(count)")
-    precondition(derived.withLock { $0 == nil }, "frozen parameters are written to")
-    buffer.base.update(from: other.buffer.base, count: count)
+  override var derived: DerivedWeights? { kept }
+}
+
+/// What kernels have derived from numbers that stay: each is made once.
+final class DerivedWeights: Sendable {
+  private let kept = Mutex<[[Int]: Buffer]>([:])
+
+  /// The `count` floats of a `key`, which `make` writes the first time.
+  func weights(_ key: [Int], count: Int, _ make: (UnsafeMutablePointer<Float>) -> Void)
+    -> UnsafePointer<Float>
+  {
+    if let known = kept.withLock({ $0[key] }) { return UnsafePointer(known.base) }
+    let buffer = Buffer(zeros: count)
+    make(buffer.base)
+    kept.withLock { $0[key] = buffer }
+    return UnsafePointer(buffer.base)
   }
 }

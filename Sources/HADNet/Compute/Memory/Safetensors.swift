@@ -295,15 +295,13 @@ package struct Safetensors: Sendable {
     let prefix: String
     let layout: ParameterLayout
     /// The numbers of a range, valid until the next call.
-    let values: (Range<Int>) throws -> UnsafeMutableBufferPointer<Float>
+    let values: (Range<Int>) throws -> UnsafeBufferPointer<Float>
 
-    package init(_ prefix: String, _ vector: ParameterVector) {
-      self.init(prefix, vector.layout) { UnsafeMutableBufferPointer(rebasing: vector.values[$0]) }
-    }
+    package init(_ prefix: String, _ p: Parameters) { self.init(prefix, p.layout) { p[$0] } }
 
     package init(
       _ prefix: String, _ layout: ParameterLayout,
-      values: @escaping (Range<Int>) throws -> UnsafeMutableBufferPointer<Float>
+      values: @escaping (Range<Int>) throws -> UnsafeBufferPointer<Float>
     ) {
       self.prefix = prefix
       self.layout = layout

@@ -1,3 +1,4 @@
+import Compute
 import Learning
 import Files
 import Networks
@@ -72,7 +73,8 @@ extension Method {
       let settings = context.settings(.hadnet), student = try context.data.best(.student)
       let weights = settings.classWeights(context.data)
       let step = PretrainingStep(
-        "student", student.network, .withoutContrast, student.p, settings.schedule.optimiser,
+        "student", student.network, .withoutContrast, ParameterVector(copying: student.p),
+        settings.schedule.optimiser,
         size: context.itemSize, dropout: context.dropout, weights: { _ in weights },
         context.layout, context.workers)
       return MethodSetup(program: step, cases: { context.cases(settings.epochs) }, metadata: context.metadata)
@@ -91,7 +93,8 @@ extension Method {
         let teacher = try context.data.best(.teacher), student = try context.data.best(.student)
         let discriminator = Discriminator(k: context.networks.k, hierarchical: hierarchical)
         let step = DistillationStep(
-          student: student.network, student.p, teacher: teacher.network, teacher.p, discriminator,
+          student: student.network, ParameterVector(copying: student.p), teacher: teacher.network, teacher.p,
+          discriminator,
           discriminator.initialParameters(seed: context.seed, part: 0),
           .init(
             lambda: Float(settings.lambda), gate: settings.gate,

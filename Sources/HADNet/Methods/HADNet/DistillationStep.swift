@@ -31,7 +31,7 @@ package final class DistillationStep: TrainingProgram {
   package let workers: Workers
   let student, teacher: UNet
   let discriminator: Discriminator
-  let teacherP: ParameterVector
+  let teacherP: FrozenParameters
   let settings: Settings
   package let studentPass, teacherPass: UNetPass
   package let fake, real: DiscriminatorPass
@@ -43,7 +43,7 @@ package final class DistillationStep: TrainingProgram {
 
   /// `teacherDropout`: whether the teacher's is on, as in the original.
   package init(
-    student: UNet, _ studentP: ParameterVector, teacher: UNet, _ teacherP: ParameterVector,
+    student: UNet, _ studentP: ParameterVector, teacher: UNet, _ teacherP: FrozenParameters,
     _ discriminator: Discriminator, _ discriminatorP: ParameterVector, _ settings: Settings, size: Size,
     dropout: StepDropout, teacherDropout: Bool, _ layout: BatchLayout, _ workers: Workers
   ) {
@@ -55,7 +55,6 @@ package final class DistillationStep: TrainingProgram {
     self.dropout = dropout
     self.teacherDropout = teacherDropout
     self.workers = workers
-    teacherP.freeze()
     let places = VolumePlan(student, teacher, discriminator, size), volumes = places.plan.volumes()
     teacherPass = UNetPass(places.teacher, volumes)
     studentPass = UNetPass(places.student, volumes)

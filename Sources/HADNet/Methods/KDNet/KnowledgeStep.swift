@@ -30,7 +30,7 @@ package final class KnowledgeStep: TrainingProgram {
   package let learners: [Learner]
   package let workers: Workers
   let student, teacher: UNet
-  let teacherP: ParameterVector
+  let teacherP: FrozenParameters
   let settings: Settings
   package let studentPass, teacherPass: UNetPass
   private let dropout: StepDropout
@@ -40,7 +40,7 @@ package final class KnowledgeStep: TrainingProgram {
 
   /// The teacher's dropout is off.
   package init(
-    student: UNet, _ studentP: ParameterVector, teacher: UNet, _ teacherP: ParameterVector,
+    student: UNet, _ studentP: ParameterVector, teacher: UNet, _ teacherP: FrozenParameters,
     _ settings: Settings, size: Size, dropout: StepDropout, _ layout: BatchLayout, _ workers: Workers
   ) {
     self.student = student
@@ -49,7 +49,6 @@ package final class KnowledgeStep: TrainingProgram {
     self.settings = settings
     self.dropout = dropout
     self.workers = workers
-    teacherP.freeze()
     let places = VolumePlan(student, teacher, size), volumes = places.plan.volumes()
     teacherPass = UNetPass(places.teacher, volumes)
     studentPass = UNetPass(places.student, volumes)
