@@ -10,11 +10,8 @@ extension UNet {
       var units = [down[level].first, down[level].second]
       if level < 4 { units += [up[level].first, up[level].second] }
       for unit in units {
-        let rows = unit.convolutions.filter { layer in
-          layer.method(layer.inputs, layer.outputs, width: size.x, tiled: size, upsampled: false) == .winograd
-        }.reduce(0) { $0 + $1.inputs }
         counts.append(
-          WinogradConvolution.Weights.count(rows: rows, columns: unit.convolutions[0].outputs))
+          unit.convolutions.reduce(0) { $0 + $1.transforms($1.inputs, size, upsampled: false) })
       }
       if level < 4 { size = size.halved }
     }
@@ -26,11 +23,13 @@ extension Discriminator {
   /// Floats that the workers share for each block, for networks' outputs of `size`: decoder features, which are read
   /// upsampled, are computed as 3³ by Winograd, the rest by parities.
   package func transforms(_ size: Size) -> [Int] {
-    blocks.enumerated().flatMap { i, block in
+    var size = size
+    return blocks.enumerated().flatMap { i, block in
+      defer { size = size.halved }
       let layer = block.convolutions[0], features = hierarchical && i > 0 ? k << i : 0
       return [
-        WinogradConvolution.Weights.count(rows: features, columns: layer.outputs),
-        StridedConvolution.sharedScratch(layer),
+        layer.transforms(features, size, upsampled: true),
+        layer.transforms(layer.inputs - features, size, upsampled: false),
       ]
     }
   }

@@ -30,65 +30,40 @@ enum Kernel: Sendable {
     }
   }
 
+  /// The row of the table.
+  private var row: any ConvolutionKernel.Type {
+    switch self {
+    case .narrow: NarrowConvolution.self
+    case .gathered: GatheredConvolution.self
+    case .unfolded: UnfoldedConvolution.self
+    case .pointwise: PointwiseConvolution.self
+    case .strided: StridedConvolution.self
+    case .winograd, .folded: WinogradConvolution.self
+    }
+  }
+
   func forward(
     _ layer: Convolution, _ source: LayerInput, first: Int, _ p: Parameters, into y: Volume,
     bias: UnsafePointer<Float>?, _ workers: Workers
   ) {
-    switch self {
-    case .narrow: NarrowConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
-    case .gathered: GatheredConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
-    case .unfolded: UnfoldedConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
-    case .pointwise:
-      PointwiseConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
-    case .strided:
-      StridedConvolution.forward(layer, [([source], y)], first: first, p, bias: bias, workers)
-    case .winograd, .folded:
-      _ = WinogradConvolution.forward(
-        [.init(layer: layer, source: source, first: first)], p, into: y, bias: bias, moments: false, workers)
-    }
+    let input = ConvolutionInput(layer: layer, source: source, first: first)
+    _ = row.forward([([input], y)], p, bias: bias, moments: false, workers)
   }
 
   func addWeightGradient(
     _ layer: Convolution, _ dy: Volume, _ source: LayerInput, first: Int, into dp: ParameterVector,
     _ workers: Workers
   ) {
-    switch self {
-    case .narrow: NarrowConvolution.addWeightGradient(layer, dy, source, first: first, into: dp, workers)
-    case .gathered: GatheredConvolution.addWeightGradient(layer, dy, source, first: first, into: dp, workers)
-    case .unfolded: UnfoldedConvolution.addWeightGradient(layer, dy, source, first: first, into: dp, workers)
-    case .pointwise:
-      PointwiseConvolution.addWeightGradient(layer, dy, source, first: first, into: dp, workers)
-    case .strided:
-      StridedConvolution.addWeightGradient(layer, [([source], dy)], first: first, into: dp, workers)
-    case .winograd:
-      WinogradConvolution.addWeightGradient(layer, dy, [source], first: first, into: dp, workers)
-    case .folded:
-      WinogradConvolution.addWeightGradient(layer, dy, [source.asStored], first: first, into: dp, workers)
-    }
+    let input = ConvolutionInput(layer: layer, source: source, first: first)
+    row.addWeightGradient([([input], dy)], into: dp, workers)
   }
 
   func dataGradient(
     _ layer: Convolution, _ dy: Volume, _ p: Parameters, first: Int, _ mask: [Float]?, upsampled: Bool,
     into dx: Volume, adding: Bool, _ workers: Workers
   ) {
-    switch self {
-    case .narrow:
-      NarrowConvolution.dataGradient(
-        layer, dy, p, first: first, mask, upsampled: upsampled, into: dx, adding: adding, workers)
-    case .gathered:
-      GatheredConvolution.dataGradient(
-        layer, dy, p, first: first, mask, upsampled: upsampled, into: dx, adding: adding, workers)
-    case .unfolded:
-      UnfoldedConvolution.dataGradient(layer, dy, p, first: first, mask, into: dx, adding: adding, workers)
-    case .pointwise:
-      PointwiseConvolution.dataGradient(layer, dy, p, first: first, mask, into: dx, adding: adding, workers)
-    case .strided:
-      StridedConvolution.dataGradient(
-        layer, [(dy, dx)], first: first, p, mask, upsampled: upsampled, adding: adding, workers)
-    case .winograd, .folded:
-      WinogradConvolution.dataGradient(
-        layer, dy, p, first: first, mask, upsampled: upsampled, into: dx, adding: adding, workers)
-    }
+    row.dataGradient(
+      layer, [(dy, dx)], p, first: first, mask, upsampled: upsampled, adding: adding, workers)
   }
 }
 

@@ -48,9 +48,12 @@ private let forms: [Form] =
 
     let y = (0..<count).map { _ in Island(out, filled: .nan, surroundings: 1e6) }
     workers.poison(1 << 20, shared: 1 << 20)
-    StridedConvolution.forward(
-      layer, zip(inputs, y).map { ([$0.source], $1.volume) }, first: 1, p,
-      bias: UnsafePointer(bias.memory.base), workers)
+    func read(_ input: Input) -> [ConvolutionInput] {
+      [ConvolutionInput(layer: layer, source: input.source, first: 1)]
+    }
+    _ = StridedConvolution.forward(
+      zip(inputs, y).map { (read($0), $1.volume) }, p, bias: UnsafePointer(bias.memory.base), moments: false,
+      workers)
     for (i, (input, y)) in zip(inputs, y).enumerated() {
       let product = plain.forward(input.read, p)
       let deviation = Deviation(
@@ -61,7 +64,7 @@ private let forms: [Form] =
     let dp = ParameterVector(zeros: layout)
     workers.poison(1 << 20, shared: 1 << 20)
     StridedConvolution.addWeightGradient(
-      layer, zip(inputs, gradients).map { ([$0.source], $1) }, first: 1, into: dp, workers)
+      zip(inputs, gradients).map { (read($0), $1) }, into: dp, workers)
     let expected = zip(inputs, gradients).reduce([Double](repeating: 0, count: layout.count)) { sum, pair in
       zip(sum, plain.weightGradient(pair.1.array.map(Double.init), pair.0.read)).map { $0 + $1 }
     }
@@ -76,7 +79,7 @@ private let forms: [Form] =
         let dx = (0..<count).map { _ in Island(shape, held, surroundings: 1e6) }
         workers.poison(1 << 20, shared: 1 << 20)
         StridedConvolution.dataGradient(
-          layer, zip(gradients, dx).map { ($0, $1.volume) }, first: 1, p, mask, upsampled: upsampled,
+          layer, zip(gradients, dx).map { ($0, $1.volume) }, p, first: 1, mask, upsampled: upsampled,
           adding: adding,
           workers)
         for (i, (gradient, dx)) in zip(gradients, dx).enumerated() {

@@ -196,19 +196,19 @@ package struct ConvolutionBenchmark: Sendable {
     }
 
     var method: String {
-      names(zip(layers, sources).flatMap { layer, sources in sources.map { layer.forwardMethod($0) } })
+      names(zip(layers, sources).flatMap { layer, sources in sources.map { layer.kernelName($0) } })
     }
 
     var dataMethod: String {
       names(
         zip(layers, sources).flatMap { layer, sources in
-          sources.map { layer.dataGradientMethod($0.channels, $0.size, upsampled: $0.upsampled) }
+          sources.map { layer.dataGradientKernelName($0.channels, $0.size, upsampled: $0.upsampled) }
         })
     }
 
-    private func names(_ methods: [Convolution.Method]) -> String {
+    private func names(_ all: [String]) -> String {
       var names: [String] = []
-      for method in methods where !names.contains(method.rawValue) { names.append(method.rawValue) }
+      for name in all where !names.contains(name) { names.append(name) }
       return names.joined(separator: " + ")
     }
   }

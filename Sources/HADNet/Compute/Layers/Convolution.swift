@@ -1,7 +1,8 @@
 /// A three-dimensional convolution with a cubic kernel and zero padding, over the channels of one or more
 /// sources side by side (a concatenation that is never written).
 ///
-/// Kernels sit behind three functions, `forward`, `addWeightGradient` and `dataGradient`; networks know no others.
+/// Kernels (`ConvolutionKernel`) sit behind three functions, `forward`, `addWeightGradient` and `dataGradient`; networks know
+/// no others.
 package struct Convolution: Sendable {
   package let weight: Parameter  // [out, in, z, y, x]
   package let bias: Parameter?  // [out]
@@ -44,50 +45,32 @@ package struct Convolution: Sendable {
     return Size(side(size.z), side(size.y), side(size.x))
   }
 
-  /// How a kernel computes a layer: chosen from shapes alone.
-  package enum Method: String {
-    /// Winograd's F(4, 3) along each axis; also a stride-2 layer's upsampled input, whose taps fold to 3³.
-    case winograd = "F(4,3)³"
-    /// Winograd's F(3, 2) along each axis over the parities of a stride-2 layer.
-    case strided = "F(3,2)³"
-    /// Lanes along x for few channels.
-    case narrow
-    /// A small matrix for each voxel.
-    case pointwise
-    /// Weights multiplied where they lie, for many channels over few voxels.
-    case unfolded
-    /// Taps gathered into matrices.
-    case gathered
+  /// The shape that a kernel is chosen by: of forward and weight gradient for `channels` of an input of `size`, or of the
+  /// data gradient into as many.
+  func shape(_ channels: Int, _ size: Size, upsampled: Bool, isDataGradient: Bool = false) -> ConvolutionShape
+  {
+    ConvolutionShape(
+      kernel: kernel, stride: stride, padding: padding, inputs: isDataGradient ? outputs : channels,
+      outputs: isDataGradient ? channels : outputs, width: size.x, tiled: outputSize(size),
+      upsampled: upsampled, isDataGradient: isDataGradient)
   }
 
-  /// The method for `rows` channels read and `columns` written; `size` is the larger volume's, `tiled` the one that is
-  /// cut into tiles.
-  package func method(_ rows: Int, _ columns: Int, width: Int, tiled: Size, upsampled: Bool) -> Method {
-    let tiles = WinogradConvolution.Blocks(tiled, most: 1).tiles.voxels
-    if stride == 1 {
-      if PointwiseConvolution.fits(self, rows, columns, upsampled: upsampled) { return .pointwise }
-      // Measured: from 8 outputs and 4 inputs on transforms win even over the kernel made for few channels.
-      let isNarrow = columns < 8 || rows < 4 || tiles < 16
-      if isNarrow, NarrowConvolution.fits(self, rows, columns, width: width) { return .narrow }
-      if !upsampled, UnfoldedConvolution.fits(self, rows, columns, tiled) { return .unfolded }
-      return kernel == 3 && padding == 1 && columns >= 8 && tiles >= 16 ? .winograd : .gathered
-    }
-    guard kernel == 4 && stride == 2 && padding == 1 && columns >= (rows < 16 ? 64 : 16) else {
-      return .gathered
-    }
-    return upsampled && tiles >= 16 ? .winograd : .strided
+  /// The name of the kernel of forward and weight gradient for a source of this layer.
+  package func kernelName(_ source: LayerInput) -> String { kernel(source).name }
+
+  /// The name of the kernel of the data gradient into `channels` of `size`, as they are read.
+  package func dataGradientKernelName(_ channels: Int, _ size: Size, upsampled: Bool) -> String {
+    Convolution.kernel(for: shape(channels, size, upsampled: upsampled, isDataGradient: true)).name
   }
 
-  /// The method of forward and weight gradient for a source of this layer.
-  package func forwardMethod(_ source: LayerInput) -> Method {
-    method(
-      source.channels, outputs, width: source.size.x, tiled: outputSize(source.size),
-      upsampled: source.upsampled)
+  /// Floats that the workers share for the transforms of `channels` of an input of `size`.
+  package func transforms(_ channels: Int, _ size: Size, upsampled: Bool) -> Int {
+    Convolution.kernel(for: shape(channels, size, upsampled: upsampled))
+      .transforms(self, inputs: channels)
   }
 
-  /// The method of the data gradient into `channels` of `size`, as they are read.
-  package func dataGradientMethod(_ channels: Int, _ size: Size, upsampled: Bool) -> Method {
-    method(outputs, channels, width: size.x, tiled: outputSize(size), upsampled: upsampled)
+  private func kernel(_ source: LayerInput) -> any ConvolutionKernel.Type {
+    Convolution.kernel(for: shape(source.channels, source.size, upsampled: source.upsampled))
   }
 
   /// Writes y, [z, y, x, out], from the sources.
@@ -113,101 +96,71 @@ package struct Convolution: Sendable {
     _ samples: [Sum], _ p: Parameters, moments: Bool, _ workers: Workers
   ) -> [Moments?] {
     workers.measure(samples[0].terms[0].layer.kind(.forward3, .forward4)) {
-      let terms = samples[0].terms, outputs = samples[0].y.channels
+      let outputs = samples[0].y.channels
       // What the first kernel starts from; whole vectors.
       let start = Buffer(zeros: outputs + lanes)
-      for term in terms {
+      for term in samples[0].terms {
         if let bias = term.layer.bias { for c in 0..<outputs { start.base[c] += p[bias][c] } }
       }
+      let inputs = samples.map { sum in sum.terms.flatMap { $0.layer.inputs($0.sources, sum.y) } }
       return withExtendedLifetime(start) {
-        // Where weights are most of the work, samples share it.
-        if terms.count == 1, let strided = terms[0].layer.stridedPart(terms[0].sources) {
-          StridedConvolution.forward(
-            terms[0].layer, samples.map { (Array($0.terms[0].sources[strided]), $0.y) }, first: 0, p,
-            bias: UnsafePointer(start.base), workers)
-          let rest = strided.upperBound..<terms[0].sources.count
-          return samples.map { sum($0, skipping: rest.lowerBound, p, bias: nil, moments: moments, workers) }
+        var result: [Moments?] = [], bias: UnsafePointer<Float>? = UnsafePointer(start.base)
+        for part in sums(parts(inputs[0])) {
+          result = part.kernel.forward(
+            zip(inputs, samples).map { inputs, sum in (part.places.map { inputs[$0] }, sum.y) }, p,
+            bias: bias, moments: moments, workers)
+          bias = nil
         }
-        return samples.map {
-          sum($0, skipping: 0, p, bias: UnsafePointer(start.base), moments: moments, workers)
-        }
+        return result
       }
     }
   }
 
-  /// The first sources that are computed by parities, if there are any.
-  private func stridedPart(_ sources: [LayerInput]) -> Range<Int>? {
-    let count = sources.prefix { forwardMethod($0) == .strided }.count
-    return count == 0 ? nil : 0..<count
+  /// The sources of a layer with output `y`, each with its first channel.
+  private func inputs(_ sources: [LayerInput], _ y: Volume) -> [ConvolutionInput] {
+    precondition(
+      sources.reduce(0) { $0 + $1.channels } == inputs && y.channels == outputs
+        && sources.allSatisfy { outputSize($0.size) == y.size },
+      "\(weight.name): \(sources.map { "\($0.size)×\($0.channels)" }) into \(y.shape)")
+    var first = 0
+    return sources.map { source in
+      defer { first += source.channels }
+      return ConvolutionInput(layer: self, source: source, first: first)
+    }
   }
 
-  /// Adds up what each term's sources give but the first `skipping`, starting from `bias`, or from what y holds (nil).
-  private static func sum(
-    _ sum: Sum, skipping: Int, _ p: Parameters, bias: UnsafePointer<Float>?, moments: Bool,
-    _ workers: Workers
-  ) -> Moments? {
-    let y = sum.y
-    var bias = bias
-    // What Winograd computes is one sum over all its sources.
-    var together: [WinogradConvolution.Input] = []
-    for term in sum.terms {
-      let layer = term.layer
-      layer.check(term.sources, y)
-      for part in layer.parts(term.sources, skipping: skipping, by: { layer.forwardMethod($0) }) {
-        if part.method == .winograd {
-          together += part.sources.map {
-            WinogradConvolution.Input(layer: layer, source: $0.source, first: $0.first)
-          }
-          continue
-        }
-        if part.method == .strided {
-          StridedConvolution.forward(
-            layer, [(part.sources.map(\.source), y)], first: part.sources[0].first, p, bias: bias, workers)
-          bias = nil
-          continue
-        }
-        for (source, first) in part.sources {
-          switch part.method {
-          case .narrow:
-            NarrowConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
-          case .pointwise:
-            PointwiseConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
-          case .unfolded:
-            UnfoldedConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
-          default: GatheredConvolution.forward(layer, source, first: first, p, into: y, bias: bias, workers)
-          }
-          bias = nil
-        }
+  /// The places of inputs that a kernel takes together.
+  private typealias Part = (kernel: any ConvolutionKernel.Type, places: [Int])
+
+  /// Neighbouring inputs of a layer that have the same kernel.
+  private static func parts(_ inputs: [ConvolutionInput]) -> [Part] {
+    var parts: [Part] = []
+    for (place, input) in inputs.enumerated() {
+      let kernel = input.layer.kernel(input.source)
+      if input.first > 0, let last = parts.last, last.kernel == kernel {
+        parts[parts.count - 1].places.append(place)
+      } else {
+        parts.append((kernel, [place]))
       }
     }
-    guard !together.isEmpty else { return nil }
-    return WinogradConvolution.forward(together, p, into: y, bias: bias, moments: moments, workers)
+    return parts
   }
 
-  /// Neighbouring sources of the same method, each with its first channel.
-  private typealias Part = (method: Method, sources: [(source: LayerInput, first: Int)])
+  /// The parts as forward takes them: behind all others, as one, those of a kernel that sums layers.
+  private static func sums(_ parts: [Part]) -> [Part] {
+    var sums: [Part] = []
+    for part in parts where part.kernel.sumsLayers {
+      if let known = sums.firstIndex(where: { $0.kernel == part.kernel }) {
+        sums[known].places += part.places
+      } else {
+        sums.append(part)
+      }
+    }
+    return parts.filter { !$0.kernel.sumsLayers } + sums
+  }
 
   private func kind(_ small: Profile.Kind, _ large: Profile.Kind) -> Profile.Kind {
     kernel == 1 ? .pointwise : kernel == 3 ? small : large
-  }
-
-  private func parts(_ sources: [LayerInput], skipping: Int = 0, by method: (LayerInput) -> Method) -> [Part]
-  {
-    var parts: [Part] = [], first = 0
-    for (i, source) in sources.enumerated() {
-      guard i >= skipping else {
-        first += source.channels
-        continue
-      }
-      let method = method(source)
-      if parts.last?.method == method {
-        parts[parts.count - 1].sources.append((source, first))
-      } else {
-        parts.append((method, [(source, first)]))
-      }
-      first += source.channels
-    }
-    return parts
   }
 
   /// Adds ∂L/∂weight, and ∂L/∂bias unless a norm behind makes it zero (`biasMatters` false), to `dp`.
@@ -223,51 +176,15 @@ package struct Convolution: Sendable {
     _ workers: Workers
   ) {
     workers.measure(kind(.weight3, .weight4)) {
-      let strided = stridedPart(samples[0].sources)?.count ?? 0
-      if strided > 0 {
-        StridedConvolution.addWeightGradient(
-          self, samples.map { (Array($0.sources[..<strided]), $0.dy) }, first: 0, into: dp, workers)
+      let inputs = samples.map { self.inputs($0.sources, $0.dy) }
+      for part in Convolution.parts(inputs[0]) {
+        part.kernel.addWeightGradient(
+          zip(inputs, samples).map { inputs, sample in (part.places.map { inputs[$0] }, sample.dy) },
+          into: dp, workers)
       }
-      for (sources, dy) in samples {
-        check(sources, dy)
-        addWeightGradient(
-          dy, parts(sources, skipping: strided, by: { forwardMethod($0) }), into: dp, workers)
-        if biasMatters, let bias {
-          let sums = channelSums(dy, workers)
-          for (c, sum) in sums.enumerated() { dp[bias][c] += Float(sum) }
-        }
-      }
-    }
-  }
-
-  private func addWeightGradient(_ dy: Volume, _ parts: [Part], into dp: ParameterVector, _ workers: Workers)
-  {
-    for part in parts {
-      let first = part.sources[0].first
-      switch part.method {
-      case .winograd:
-        WinogradConvolution.addWeightGradient(
-          self, dy, part.sources.map { stride == 2 ? $0.source.asStored : $0.source }, first: first, into: dp,
-          workers)
-      case .strided:
-        StridedConvolution.addWeightGradient(
-          self, [(part.sources.map(\.source), dy)], first: first, into: dp, workers)
-      case .narrow:
-        for (source, first) in part.sources {
-          NarrowConvolution.addWeightGradient(self, dy, source, first: first, into: dp, workers)
-        }
-      case .pointwise:
-        for (source, first) in part.sources {
-          PointwiseConvolution.addWeightGradient(self, dy, source, first: first, into: dp, workers)
-        }
-      case .unfolded:
-        for (source, first) in part.sources {
-          UnfoldedConvolution.addWeightGradient(self, dy, source, first: first, into: dp, workers)
-        }
-      case .gathered:
-        for (source, first) in part.sources {
-          GatheredConvolution.addWeightGradient(self, dy, source, first: first, into: dp, workers)
-        }
+      guard biasMatters, let bias else { return }
+      for sample in samples {
+        for (c, sum) in channelSums(sample.dy, workers).enumerated() { dp[bias][c] += Float(sum) }
       }
     }
   }
@@ -291,37 +208,10 @@ package struct Convolution: Sendable {
       outputSize(size) == dy.size && dy.channels == outputs && first + dx.channels <= inputs,
       "\(weight.name): gradient \(dy.shape) into \(dx.shape)")
     workers.measure(kind(.data3, .data4)) {
-      let method = dataGradientMethod(dx.channels, size, upsampled: upsampled)
-      if method == .strided {
-        return StridedConvolution.dataGradient(
-          self, samples, first: first, p, mask, upsampled: upsampled, adding: adding, workers)
-      }
-      for (dy, dx) in samples {
-        switch method {
-        case .winograd:
-          WinogradConvolution.dataGradient(
-            self, dy, p, first: first, mask, upsampled: upsampled, into: dx, adding: adding, workers)
-        case .narrow:
-          NarrowConvolution.dataGradient(
-            self, dy, p, first: first, mask, upsampled: upsampled, into: dx, adding: adding, workers)
-        case .pointwise:
-          PointwiseConvolution.dataGradient(
-            self, dy, p, first: first, mask, into: dx, adding: adding, workers)
-        case .unfolded:
-          UnfoldedConvolution.dataGradient(self, dy, p, first: first, mask, into: dx, adding: adding, workers)
-        case .gathered, .strided:
-          GatheredConvolution.dataGradient(
-            self, dy, p, first: first, mask, upsampled: upsampled, into: dx, adding: adding, workers)
-        }
-      }
+      let shape = shape(dx.channels, size, upsampled: upsampled, isDataGradient: true)
+      Convolution.kernel(for: shape).dataGradient(
+        self, samples, p, first: first, mask, upsampled: upsampled, adding: adding, workers)
     }
-  }
-
-  private func check(_ sources: [LayerInput], _ y: Volume) {
-    precondition(
-      sources.reduce(0) { $0 + $1.channels } == inputs && y.channels == outputs
-        && sources.allSatisfy { outputSize($0.size) == y.size },
-      "\(weight.name): \(sources.map { "\($0.size)×\($0.channels)" }) into \(y.shape)")
   }
 }
 

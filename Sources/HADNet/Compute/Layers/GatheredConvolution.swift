@@ -2,7 +2,19 @@
 /// of the kernel does the arithmetic. Any kernel, stride, padding and number of channels.
 ///
 /// Gathered along x a voxel's taps lie side by side in memory, so gathering copies runs of kernel × channels.
-enum GatheredConvolution {
+enum GatheredConvolution: SourceKernel {
+  static let name = "gathered"
+
+  /// All shapes, but for the way back over a stride: there few channels are scattered, and 4³ layers of stride 2 taken by
+  /// parities.
+  static func fits(_ shape: ConvolutionShape) -> Bool {
+    !shape.isDataGradient || shape.stride == 1 || (shape.outputs <= fewChannels && !shape.upsampled)
+      || (shape.kernel == 4 && shape.stride == 2 && shape.padding == 1)
+  }
+
+  /// Up to so many channels of a data gradient are scattered.
+  private static let fewChannels = 8
+
   /// Which rows of the output one work item computes, and which of the matrix's columns.
   private struct Tiling {
     let rows: Pieces, panel: Int, panels: Int
@@ -43,7 +55,7 @@ enum GatheredConvolution {
     into dx: Volume, adding: Bool, _ workers: Workers
   ) {
     let channels = first..<first + dx.channels
-    if layer.stride > 1, dx.channels <= 8, !upsampled {
+    if layer.stride > 1, dx.channels <= fewChannels, !upsampled {
       return scatterDataGradient(layer, dy, p, channels, mask, into: dx, adding: adding, workers)
     }
     if layer.stride > 1 {
@@ -179,7 +191,7 @@ enum GatheredConvolution {
   private static let parityTaps: [[(offset: Int, tap: Int)]] = [[(-1, 3), (0, 1)], [(0, 2), (1, 0)]]
 
   /// dx of a 4³ convolution with stride 2 and padding 1, as eight 2³ convolutions of dy, one a parity.
-  static func stridedDataGradient(
+  private static func stridedDataGradient(
     _ layer: Convolution, _ dy: Volume, _ p: Parameters, _ channels: Range<Int>, _ mask: [Float]?,
     upsampled: Bool, into dx: Volume, adding: Bool, _ workers: Workers
   ) {

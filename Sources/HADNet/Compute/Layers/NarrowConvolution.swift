@@ -1,15 +1,19 @@
 /// 3³ convolutions of few channels, where a matrix product would have hardly any columns: rows are turned from
 /// channels-last to one row a channel, and lanes run along x. Same results as the gathered path but for rounding.
-enum NarrowConvolution {
+enum NarrowConvolution: SourceKernel {
+  static let name = "narrow"
+
   /// A row kernel computes 16 voxels of 4 channels at a time.
   private static let block = 16, columns = 4
   /// Rows of a work item along y, and planes along z; even, so that the pairs of a halved output stay together.
   private static let itemRows = 8, itemPlanes = 12
 
-  /// Whether `inputs` channels read and `outputs` written are few, and rows long enough.
-  static func fits(_ layer: Convolution, _ inputs: Int, _ outputs: Int, width: Int) -> Bool {
-    layer.kernel == 3 && layer.stride == 1 && layer.padding == 1 && inputs <= 32 && outputs <= 16
-      && width >= 12
+  /// Whether channels read and written are few, and rows long enough.
+  static func fits(_ shape: ConvolutionShape) -> Bool {
+    // Measured: from 8 outputs and 4 inputs on transforms win even over the kernel made for few channels.
+    let isNarrow = shape.outputs < 8 || shape.inputs < 4 || shape.tiles < 16
+    return isNarrow && shape.kernel == 3 && shape.stride == 1 && shape.padding == 1 && shape.inputs <= 32
+      && shape.outputs <= 16 && shape.width >= 12
   }
 
   // MARK: Forward and data gradient

@@ -1,7 +1,10 @@
 /// Convolutions of 1³ with at most eight channels on both sides: a small matrix for each voxel, read and written once.
-enum PointwiseConvolution {
-  static func fits(_ layer: Convolution, _ inputs: Int, _ outputs: Int, upsampled: Bool) -> Bool {
-    layer.kernel == 1 && layer.stride == 1 && inputs <= lanes && outputs <= lanes && !upsampled
+enum PointwiseConvolution: SourceKernel {
+  static let name = "pointwise"
+
+  static func fits(_ shape: ConvolutionShape) -> Bool {
+    shape.kernel == 1 && shape.stride == 1 && shape.inputs <= lanes && shape.outputs <= lanes
+      && !shape.upsampled
   }
 
   static func forward(
@@ -13,9 +16,10 @@ enum PointwiseConvolution {
   }
 
   static func dataGradient(
-    _ layer: Convolution, _ dy: Volume, _ p: Parameters, first: Int, _ mask: [Float]?, into dx: Volume,
-    adding: Bool, _ workers: Workers
+    _ layer: Convolution, _ dy: Volume, _ p: Parameters, first: Int, _ mask: [Float]?, upsampled: Bool,
+    into dx: Volume, adding: Bool, _ workers: Workers
   ) {
+    precondition(!upsampled, "\(layer.weight.name): no pointwise kernel reads upsampled")
     let w = p[layer.weight], zeros = Buffer(zeros: lanes)
     withExtendedLifetime(zeros) {
       multiply(LayerInput(dy), into: dx, start: adding ? nil : UnsafePointer(zeros.base), workers) { i, o in

@@ -4,7 +4,12 @@
 /// Tiles are taken in groups whose transforms fit in a fixed amount of memory. A work item is a block of 64 output
 /// channels, or of 8 input channels with their 8 parities; it transforms its own weights bit by bit, just before they
 /// are used, so that the 8-fold larger transform of a large layer never lies in memory as a whole.
-package enum StridedConvolution {
+enum StridedConvolution: ConvolutionKernel {
+  static let name = "F(3,2)³"
+  static let sumsLayers = false
+
+  static func fits(_ shape: ConvolutionShape) -> Bool { shape.isWideStrided }
+
   private static let points = 64
   /// Input channels of a block, and its rows: channels times parities.
   private static let channels = lanes, rows = 64
@@ -45,8 +50,8 @@ package enum StridedConvolution {
     }
   }
 
-  /// The most floats that the workers share for a layer's transforms of volumes.
-  package static func sharedScratch(_ layer: Convolution) -> Int {
+  /// The most of any group of tiles: volumes are transformed, weights bit by bit.
+  static func transforms(_ layer: Convolution, inputs: Int) -> Int {
     let chunks = (layer.inputs + 63) / 64 * 64 / channels, panels = (layer.outputs + panel - 1) / panel
     return points
       * max(
@@ -203,17 +208,16 @@ package enum StridedConvolution {
 
   // MARK: Forward
 
-  /// Writes the convolution of input channels `first`… (as many as the sources have), starting from `bias`, or from
-  /// what y holds (nil).
   static func forward(
-    _ layer: Convolution, _ samples: [(sources: [LayerInput], y: Volume)], first: Int, _ p: Parameters,
-    bias: UnsafePointer<Float>?, _ workers: Workers
-  ) {
-    let inputs = samples[0].sources.reduce(0) { $0 + $1.channels }, outputs = layer.outputs,
-      size = samples[0].y.size
+    _ samples: [(inputs: [ConvolutionInput], y: Volume)], _ p: Parameters, bias: UnsafePointer<Float>?,
+    moments: Bool, _ workers: Workers
+  ) -> [Moments?] {
+    let layer = samples[0].inputs[0].layer, first = samples[0].inputs[0].first
+    let inputs = samples[0].inputs.reduce(0) { $0 + $1.source.channels }, outputs = layer.outputs
+    let size = samples[0].y.size
     let w = UnsafePointer(p[layer.weight].baseAddress!)  // a layer has weights
     let tiles = tiles(size), chunks = (inputs + channels - 1) / channels
-    let readers = readers(samples.map(\.sources), inputs)
+    let readers = readers(samples.map { $0.inputs.map(\.source) }, inputs)
     let groups = groups(samples.count * tiles.voxels, channels: inputs)
     let panels = (outputs + panel - 1) / panel
     for index in 0..<groups.count {
@@ -265,6 +269,7 @@ package enum StridedConvolution {
         }
       }
     }
+    return samples.map { _ in nil }
   }
 
   /// Aᵀ along each axis: 64 products `step` apart to 27 outputs, [z, y, x] vectors.
@@ -303,20 +308,17 @@ package enum StridedConvolution {
 
   // MARK: Data gradient
 
-  /// Writes, or with `adding` adds, ∂L/∂x of input channels `first`… into dx; `upsampled`: into a volume of half the
-  /// size that is read doubled.
   static func dataGradient(
-    _ layer: Convolution, _ samples: [(dy: Volume, dx: Volume)], first: Int, _ p: Parameters,
-    _ mask: [Float]?,
-    upsampled: Bool, adding: Bool, _ workers: Workers
+    _ layer: Convolution, _ samples: [(dy: Volume, dx: Volume)], _ p: Parameters, first: Int,
+    _ mask: [Float]?, upsampled: Bool, adding: Bool, _ workers: Workers
   ) {
     guard upsampled else {
-      return dataGradient(layer, samples, first: first, p, mask, adding: adding, workers)
+      return dataGradient(layer, samples, p, first: first, mask, adding: adding, workers)
     }
     let shape = Shape(samples[0].dx.size.doubled, samples[0].dx.channels)
     let memory = workers.sharedBuffer(samples.count * shape.count, place: 2)
     let full = samples.enumerated().map { (dy: $1.dy, dx: Volume(shape, in: memory, at: $0 * shape.count)) }
-    dataGradient(layer, full, first: first, p, mask, adding: false, workers)
+    dataGradient(layer, full, p, first: first, mask, adding: false, workers)
     for (sample, full) in zip(samples, full) { halve(full.dx, into: sample.dx, adding: adding, workers) }
   }
 
@@ -338,9 +340,8 @@ package enum StridedConvolution {
   }
 
   private static func dataGradient(
-    _ layer: Convolution, _ samples: [(dy: Volume, dx: Volume)], first: Int, _ p: Parameters,
-    _ mask: [Float]?,
-    adding: Bool, _ workers: Workers
+    _ layer: Convolution, _ samples: [(dy: Volume, dx: Volume)], _ p: Parameters, first: Int,
+    _ mask: [Float]?, adding: Bool, _ workers: Workers
   ) {
     let inputs = samples[0].dx.channels, size = samples[0].dx.size
     let factors = (mask ?? [Float](repeating: 1, count: inputs)) + [Float](repeating: 0, count: lanes)
@@ -400,16 +401,14 @@ package enum StridedConvolution {
 
   // MARK: Weight gradient
 
-  /// Adds ∂L/∂weight of input channels `first`….
   static func addWeightGradient(
-    _ layer: Convolution, _ samples: [(sources: [LayerInput], dy: Volume)], first: Int,
-    into dp: ParameterVector,
-    _ workers: Workers
+    _ samples: [(inputs: [ConvolutionInput], dy: Volume)], into dp: ParameterVector, _ workers: Workers
   ) {
-    let inputs = samples[0].sources.reduce(0) { $0 + $1.channels }, outputs = layer.outputs
+    let layer = samples[0].inputs[0].layer, first = samples[0].inputs[0].first
+    let inputs = samples[0].inputs.reduce(0) { $0 + $1.source.channels }, outputs = layer.outputs
     let dw = dp[layer.weight].baseAddress!  // a layer has weights
     let tiles = tiles(samples[0].dy.size), chunks = (inputs + channels - 1) / channels
-    let readers = readers(samples.map(\.sources), inputs)
+    let readers = readers(samples.map { $0.inputs.map(\.source) }, inputs)
     let allGradients = self.readers(samples.map { [LayerInput($0.dy)] }, outputs), gradients = allGradients[0]
     let groups = groups(samples.count * tiles.voxels, channels: inputs)
     for index in 0..<groups.count {

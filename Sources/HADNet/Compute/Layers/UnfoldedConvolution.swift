@@ -1,11 +1,14 @@
 /// Convolutions of many channels over few voxels, where weights are most of the data: the input is unfolded into one
 /// row of taps a voxel, in the order in which the weights are stored, so that these are multiplied where they lie.
-enum UnfoldedConvolution {
+enum UnfoldedConvolution: SourceKernel {
+  static let name = "unfolded"
+
   /// Output channels, or input channels, of a work item.
   private static let panel = 64, group = lanes
 
-  static func fits(_ layer: Convolution, _ inputs: Int, _ outputs: Int, _ size: Size) -> Bool {
-    size.voxels <= 384 && inputs >= 32 && outputs >= 32 && layer.kernel == 3
+  static func fits(_ shape: ConvolutionShape) -> Bool {
+    shape.kernel == 3 && shape.stride == 1 && !shape.upsampled && shape.tiled.voxels <= 384
+      && shape.inputs >= 32 && shape.outputs >= 32
   }
 
   /// The taps of every output voxel, [voxel, in, tap].
@@ -91,9 +94,10 @@ enum UnfoldedConvolution {
 
   /// Writes, or adds, ∂L/∂x of input channels `first`….
   static func dataGradient(
-    _ layer: Convolution, _ dy: Volume, _ p: Parameters, first: Int, _ mask: [Float]?, into dx: Volume,
-    adding: Bool, _ workers: Workers
+    _ layer: Convolution, _ dy: Volume, _ p: Parameters, first: Int, _ mask: [Float]?, upsampled: Bool,
+    into dx: Volume, adding: Bool, _ workers: Workers
   ) {
+    precondition(!upsampled, "\(layer.weight.name): no unfolded kernel reads upsampled")
     let taps = layer.kernel * layer.kernel * layer.kernel, voxels = dy.shape.voxels
     let w = UnsafePointer(p[layer.weight].baseAddress!) + first * taps  // a layer has weights
     let padded = Size(

@@ -4,7 +4,20 @@
 /// rows; then, for two of the six z-points at a time, along y and x, multiplied with the weights' transform by
 /// OpenBLAS, transformed back along x and y, and added into the output's four planes a tile. So the working set of a
 /// block stays small however many channels there are.
-package enum WinogradConvolution {
+enum WinogradConvolution: ConvolutionKernel {
+  static let name = "F(4,3)³"
+  static let sumsLayers = true
+
+  /// Also a stride-2 layer's upsampled input, whose taps fold to 3³.
+  static func fits(_ shape: ConvolutionShape) -> Bool {
+    let isPlain = shape.kernel == 3 && shape.stride == 1 && shape.padding == 1 && shape.outputs >= 8
+    return shape.tiles >= 16 && (isPlain || shape.isWideStrided && shape.upsampled)
+  }
+
+  static func transforms(_ layer: Convolution, inputs: Int) -> Int {
+    Weights.count(rows: inputs, columns: layer.outputs)
+  }
+
   /// Output channels of one product.
   static let panel = 64
   /// Points of a tile: along an axis, in a plane, in all.
@@ -52,7 +65,7 @@ package enum WinogradConvolution {
   // MARK: Weights
 
   /// The transform of a filter bank: for each of 216 points, panels of at most 64 columns, each [rows, width].
-  package struct Weights {
+  struct Weights {
     let base: UnsafePointer<Float>
     let rows, columns: Int
 
@@ -63,7 +76,7 @@ package enum WinogradConvolution {
     func panelStart(_ point: Int, _ index: Int) -> UnsafePointer<Float> {
       base + point * pointCount + index * panel * rows
     }
-    package static func count(rows: Int, columns: Int) -> Int {
+    static func count(rows: Int, columns: Int) -> Int {
       points * rows * ((columns + lanes - 1) / lanes * lanes)
     }
   }
@@ -206,21 +219,23 @@ package enum WinogradConvolution {
 
   // MARK: Forward and data gradient
 
-  /// A source and the layer whose input channels from `first` on it is.
-  struct Input {
-    let layer: Convolution
-    let source: LayerInput
-    let first: Int
+  static func forward(
+    _ samples: [(inputs: [ConvolutionInput], y: Volume)], _ p: Parameters, bias: UnsafePointer<Float>?,
+    moments: Bool, _ workers: Workers
+  ) -> [Moments?] {
+    samples.map { forward($0.inputs, p, into: $0.y, bias: bias, moments: moments, workers) }
   }
 
   /// Writes the sum of the inputs' convolutions, starting from `bias` (whole vectors), or from what y holds (nil).
   static func forward(
-    _ inputs: [Input], _ p: Parameters, into y: Volume, bias: UnsafePointer<Float>?, moments: Bool,
+    _ inputs: [ConvolutionInput], _ p: Parameters, into y: Volume, bias: UnsafePointer<Float>?, moments: Bool,
     _ workers: Workers
   ) -> Moments? {
     var inputs = inputs
     if p.derived != nil, Blocks(y.size, most: 1).tiles.voxels < tilesWorthPicking {
-      inputs = inputs.map { Input(layer: $0.layer, source: $0.source.keepingAll, first: $0.first) }
+      inputs = inputs.map {
+        ConvolutionInput(layer: $0.layer, source: $0.source.keepingAll, first: $0.first)
+      }
     }
     let sources = inputs.map { $0.layer.stride == 2 ? $0.source.asStored : $0.source }
     let kept = inputs.map { TileReader.kept($0.source) }, rows = kept.reduce(0) { $0 + $1.count }
@@ -251,8 +266,17 @@ package enum WinogradConvolution {
       workers)
   }
 
-  /// Writes, or adds, ∂L/∂(stored values before dropout and upsampling) of input channels `first`….
   static func dataGradient(
+    _ layer: Convolution, _ samples: [(dy: Volume, dx: Volume)], _ p: Parameters, first: Int,
+    _ mask: [Float]?, upsampled: Bool, adding: Bool, _ workers: Workers
+  ) {
+    for (dy, dx) in samples {
+      dataGradient(
+        layer, dy, p, first: first, mask, upsampled: upsampled, into: dx, adding: adding, workers)
+    }
+  }
+
+  private static func dataGradient(
     _ layer: Convolution, _ dy: Volume, _ p: Parameters, first: Int, _ mask: [Float]?, upsampled: Bool,
     into dx: Volume, adding: Bool, _ workers: Workers
   ) {
@@ -609,8 +633,19 @@ package enum WinogradConvolution {
 
   // MARK: Weight gradient
 
-  /// Adds ∂L/∂weight of the input channels that `sources` read, of which the first is the layer's channel `first`.
   static func addWeightGradient(
+    _ samples: [(inputs: [ConvolutionInput], dy: Volume)], into dp: ParameterVector, _ workers: Workers
+  ) {
+    for (inputs, dy) in samples {
+      let layer = inputs[0].layer
+      addWeightGradient(
+        layer, dy, inputs.map { layer.stride == 2 ? $0.source.asStored : $0.source },
+        first: inputs[0].first, into: dp, workers)
+    }
+  }
+
+  /// Adds ∂L/∂weight of the input channels that `sources` read, of which the first is the layer's channel `first`.
+  private static func addWeightGradient(
     _ layer: Convolution, _ dy: Volume, _ sources: [LayerInput], first: Int, into dp: ParameterVector,
     _ workers: Workers
   ) {
