@@ -133,7 +133,7 @@ package struct Communicator: @unchecked Sendable {
   /// Fills `vector` on every rank: rank r gives the part r, which it has already. The parts follow each other
   /// in rank order, without gaps, and are the same on all ranks. In place, as MPI_Allgatherv with MPI_IN_PLACE.
   ///
-  /// - Parameter vector: memory that stays until this returns.
+  /// `vector`: memory that stays until this returns.
   package func allGather<Scalar: MPIScalar>(
     _ vector: UnsafeMutableBufferPointer<Scalar>, parts: [Range<Int>]
   ) throws(MPIError) {

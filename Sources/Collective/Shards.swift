@@ -44,9 +44,8 @@ extension Communicator {
 
   /// Brings `range` of a vector that lies over the ranks to rank `root`.
   ///
-  /// - Parameters:
-  ///   - own: this rank's numbers of a range that it owns as a whole, in memory that stays until this returns.
-  ///   - target: on the root, where the numbers go: `[range.count]`, memory that stays until this returns. Nil on others.
+  /// - `own`: this rank's numbers of a range that it owns as a whole, in memory that stays until this returns.
+  /// - `target`: on the root, where the numbers go: `[range.count]`, memory that stays until this returns. Nil on others.
   package func gather(
     _ range: Range<Int>, of shards: Shards, own: (Range<Int>) -> UnsafeBufferPointer<Float>,
     into target: UnsafeMutableBufferPointer<Float>?, root: Int = 0
@@ -75,9 +74,8 @@ extension Communicator {
 
   /// Brings `range` of a vector that rank `root` has to the ranks that own its parts: `gather`'s way back.
   ///
-  /// - Parameters:
-  ///   - source: on the root, the numbers: `[range.count]`, memory that stays until this returns. Nil on others.
-  ///   - own: where this rank's numbers of a range that it owns as a whole go, in memory that stays until this returns.
+  /// - `source`: on the root, the numbers: `[range.count]`, memory that stays until this returns. Nil on others.
+  /// - `own`: where this rank's numbers of a range that it owns as a whole go, in memory that stays until this returns.
   package func scatter(
     _ range: Range<Int>, of shards: Shards, from source: UnsafeBufferPointer<Float>?,
     into own: (Range<Int>) -> UnsafeMutableBufferPointer<Float>, root: Int = 0

@@ -36,11 +36,10 @@ package final class TreeReducer<Scalar: Summand> {
 
   /// Writes this rank's shard of the sum into the shard's place in `sum`, and nothing else of it.
   ///
-  /// - Parameters:
-  ///   - nodes: the largest nodes of the tree inside this rank's run of slots, of `sum.count` numbers each;
-  ///     none for a rank without a slot. What they hold is used up.
-  ///   - filled: slots that there are in this batch, 0…slots.count. The sum of no slot is 0.
-  ///   - sum: may be the memory of one of the nodes. It stays until this returns.
+  /// - `nodes`: the largest nodes of the tree inside this rank's run of slots, of `sum.count` numbers each;
+  ///   none for a rank without a slot. What they hold is used up.
+  /// - `filled`: slots that there are in this batch, 0…slots.count. The sum of no slot is 0.
+  /// - `sum`: may be the memory of one of the nodes. It stays until this returns.
   package func reduceScatter(
     _ nodes: [SumNode<Scalar>], filled: Int, into sum: UnsafeMutableBufferPointer<Scalar>
   ) throws(MPIError) {
@@ -220,9 +219,8 @@ package final class TreeReducer<Scalar: Summand> {
 extension Communicator {
   /// The values of all slots, in slot order, on every rank: `[filled, width]`.
   ///
-  /// - Parameters:
-  ///   - values: this rank's, `width` of them for each filled slot of its run: `[its filled slots, width]`.
-  ///   - filled: slots that there are in this batch, 0…slots.count.
+  /// - `values`: this rank's, `width` of them for each filled slot of its run: `[its filled slots, width]`.
+  /// - `filled`: slots that there are in this batch, 0…slots.count.
   package func gatherBySlot<Scalar: MPIScalar>(
     _ values: [Scalar], width: Int, slots: Slots, filled: Int
   ) throws(MPIError) -> [Scalar] {

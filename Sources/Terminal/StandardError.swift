@@ -43,7 +43,7 @@ package enum StandardError {
 /// Writes bytes to a descriptor; 0, or the error's number. A pipe without a reader is told by the number (EPIPE), not by
 /// the end of the process; a terminal that belongs to another job is written to all the same, rather than stopped for.
 ///
-/// - Parameter patience: milliseconds to wait where it takes nothing now, −1 for ever.
+/// `patience`: milliseconds to wait where it takes nothing now, −1 for ever.
 package func writeAll(_ bytes: [UInt8], to file: Int32, patience: Int32 = -1) -> Int32 {
   withoutSignals([SIGPIPE, SIGTTOU]) {
     bytes.withUnsafeBytes { bytes in

@@ -100,11 +100,10 @@ struct RunOptions: ParsableArguments {
 
   /// Opens the run folder and calls `body` on all ranks; the run counts as unfinished until `body` has ended.
   ///
-  /// - Parameters:
-  ///   - seeds: how many; more than one have a folder each.
-  ///   - seed: the only one, on the split of the recipe's own; nil: the recipe's.
-  ///   - stage: the only one that is trained; nil: a study of `stages`.
-  ///   - stages: those that a study is asked for; nil: with --resume those that its run was asked for, else all.
+  /// - `seeds`: how many; more than one have a folder each.
+  /// - `seed`: the only one, on the split of the recipe's own; nil: the recipe's.
+  /// - `stage`: the only one that is trained; nil: a study of `stages`.
+  /// - `stages`: those that a study is asked for; nil: with --resume those that its run was asked for, else all.
   func start(
     seeds: Int = 1, seed: UInt64? = nil, stage: Method? = nil, stages: [Method]? = nil,
     _ body: (Session) throws -> Void

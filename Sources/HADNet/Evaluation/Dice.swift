@@ -80,6 +80,7 @@ package struct Overlaps: Equatable, Sendable {
     et = overlap(.et)
   }
 
+  /// That of one region.
   package subscript(region: Region) -> Overlap {
     switch region {
     case .wt: wt

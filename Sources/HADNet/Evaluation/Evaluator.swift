@@ -15,6 +15,7 @@ package struct Evaluator: Sendable {
     /// A volume that is above 0 in the brain, such as T1; it is there where maps are.
     package let brain: String?
 
+    /// Paths of a case's files. `predictionConvention`: nil where it is the truth's. Of `maps` there are three or none.
     package init(
       id: String, truth: String, prediction: String, convention: LabelConvention,
       predictionConvention: LabelConvention? = nil, maps: [Region: String] = [:], brain: String? = nil
@@ -33,6 +34,7 @@ package struct Evaluator: Sendable {
   package var distance: SurfaceDistance
   package var thresholds: UncertaintyThresholds
 
+  /// The defaults are nnU-Net's distances and the challenge's thresholds.
   package init(distance: SurfaceDistance = .init(), thresholds: UncertaintyThresholds = .init()) {
     self.distance = distance
     self.thresholds = thresholds

@@ -72,7 +72,7 @@ package struct MeanCurves: Equatable, Sendable {
     return ([header] + lines.map { $0.map { "\($0)" } }).map { $0.joined(separator: ",") + "\n" }.joined()
   }
 
-  /// Reads what `csv` wrote.
+  /// Reads what `csv` wrote. Throws `.missing` where there is no file, `.invalid` where it holds no curves.
   package static func load(_ path: String) throws(Fault) -> MeanCurves {
     guard let data = FileManager.default.contents(atPath: path) else {
       throw Fault(.missing, "\(path): there is no such file")

@@ -25,6 +25,7 @@ package enum Region: String, CaseIterable, Codable, Comparable, Sendable {
     }
   }
 
+  /// Whether voxels of this class index belong to it.
   package func contains(_ index: UInt8) -> Bool { classes.contains(index) }
 
   /// In the order of the paper's tables: WT, TC, ET.

@@ -98,6 +98,7 @@ package struct MethodEvaluation: Equatable, Sendable {
     ids.compactMap { cases[$0]?[region, metric] }
   }
 
+  /// A metric over all cases in a few numbers.
   package func summary(_ region: Region, _ metric: Metric) -> Summary { Summary(values(region, metric)) }
 }
 
@@ -194,6 +195,8 @@ extension MethodEvaluation {
   }
 
   /// Reads an evaluation's JSON file. The summary is not read: it follows from the cases.
+  ///
+  /// Throws `.missing` where it is missing or empty, `.storage` where it can't be read, `.invalid` where it is none.
   package static func load(_ path: String, method: String? = nil) throws(Fault) -> MethodEvaluation {
     guard FileManager.default.fileExists(atPath: path) else {
       throw Fault(.missing, "\(path): there is no such file")
@@ -205,7 +208,7 @@ extension MethodEvaluation {
     return try MethodEvaluation(json: bytes, file: path, method: name)
   }
 
-  /// Reads an evaluation's JSON; `file` is its name in errors.
+  /// Reads an evaluation's JSON; `file` is its name in errors. Throws `.invalid` where it is none.
   package init(json: Data, file: String, method: String) throws(Fault) {
     let root: JSONNode
     do {

@@ -24,7 +24,7 @@ package enum Segmentation {
   /// The classes of a segmentation on disk, in BraTS orientation. Throws `.invalid` for a value that the convention
   /// does not have, naming file and value.
   ///
-  /// - Parameter option: the option that says another convention of the file, if one does.
+  /// `option`: the option that says another convention of the file, if one does.
   package static func read(_ path: String, convention: LabelConvention, option: String? = nil) throws -> (
     labels: LabelVolume, header: NIfTIHeader
   ) {

@@ -11,6 +11,7 @@ package struct Summary: Equatable, Sendable {
   package let q25, q75: Double
   private let values: [Double]
 
+  /// Of values in any order.
   package init(_ values: [Double]) {
     self.values = values
     mean = Evaluation.mean(values)
@@ -59,6 +60,7 @@ package struct PairedTTest: Equatable, Sendable {
   package var degreesOfFreedom: Int { n - 1 }
   package let t, p: Double
 
+  /// As many values of `b` as of `a`.
   package init(_ a: [Double], _ b: [Double]) {
     precondition(a.count == b.count, "\(a.count) values against \(b.count)")
     let differences = zip(a, b).map { $0 - $1 }

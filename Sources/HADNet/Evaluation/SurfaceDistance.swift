@@ -26,6 +26,7 @@ package struct SurfaceDistance: Equatable, Sendable {
   package var direction: Direction
   package var empty: Empty
 
+  /// The defaults are nnU-Net's.
   package init(direction: Direction = .pooled, empty: Empty = .constant) {
     self.direction = direction
     self.empty = empty

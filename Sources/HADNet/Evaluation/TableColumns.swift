@@ -18,6 +18,7 @@ package struct TableColumns: Sendable {
     self.remarks = remarks
   }
 
+  /// Those of the columns' order first and in it, the others behind them as they came.
   package func arranged<T>(_ items: [T], by method: (T) -> String) -> [T] {
     order.compactMap { name in items.first { method($0) == name } }
       + items.filter { !order.contains(method($0)) }

@@ -103,6 +103,7 @@ package struct UncertaintyMaps: Equatable, Sendable {
     enhancing = maps[2]
   }
 
+  /// A region's map, [z, y, x].
   package subscript(region: Region) -> [Float] {
     switch region {
     case .wt: whole

@@ -163,6 +163,7 @@ package struct UncertaintyScore: Equatable, Sendable {
     self.filteredDice = filteredDice
   }
 
+  /// Areas by trapezoids.
   package init(_ curves: UncertaintyCurves) {
     /// By trapezoids; thresholds are equally far apart.
     func area(_ values: [Double]) -> Double {

@@ -46,7 +46,7 @@ package enum AtomicFile {
   }
 
   /// Writes a file that is whole or not there, and on the disk when this returns. A link stays one: the file that it
-  /// leads to is written. What is no file, such as /dev/stdout, is written to.
+  /// leads to is written. What is no file, such as /dev/stdout, is written to. Throws `.storage`.
   package static func write(_ data: Data, to path: String) throws {
     var status = stat()
     guard stat(path, &status) == 0, let real = realpath(path, nil) else {
@@ -72,6 +72,7 @@ package enum AtomicFile {
   }
 
   /// Makes a folder and those above it, on the disk when this returns. Gives those that were not there, from above.
+  /// Throws `.storage`.
   @discardableResult
   package static func makeFolder(_ path: String) throws -> [String] {
     let above = AtomicFile.parent(path)
@@ -90,7 +91,7 @@ package enum AtomicFile {
     return try make() ? made + [path] : made
   }
 
-  /// Waits until the names in a folder are on the disk.
+  /// Waits until the names in a folder are on the disk. Throws `.storage`.
   package static func sync(_ folder: String) throws {
     let descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     // Who may write in a folder need not be allowed to read it.
@@ -119,11 +120,13 @@ package enum AtomicFile {
     path.split(separator: "/").last.map(String.init) ?? path
   }
 
+  /// Whether a regular file is there, or a link to one.
   package static func isFile(_ path: String) -> Bool {
     var status = stat()
     return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
   }
 
+  /// Whether a folder is there, or a link to one. `errno` stays as it is, for whoever reports an earlier failure.
   package static func isFolder(_ path: String) -> Bool {
     var status = stat()
     let code = errno
@@ -153,6 +156,7 @@ package final class OutputFile {
   private let descriptor: Int32
   private let path: String
 
+  /// Makes `temporary`, or empties it; `path` is its final place. Throws `.storage`.
   package init(_ temporary: String, as path: String) throws {
     self.path = path
     descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
@@ -161,11 +165,12 @@ package final class OutputFile {
 
   deinit { close(descriptor) }
 
+  /// Writes behind what was written before, or over what stands `offset` bytes from the start. Throws `.storage`.
   package func put(_ data: Data, at offset: Int? = nil) throws {
     try data.withUnsafeBytes { try put($0, at: offset) }
   }
 
-  /// Writes behind what was written before, or over what stands at `offset`.
+  /// Writes behind what was written before, or over what stands at `offset`. Throws `.storage`.
   package func put(_ bytes: UnsafeRawBufferPointer, at offset: Int? = nil) throws {
     var done = 0
     while done < bytes.count {

@@ -2,10 +2,12 @@ import CXXHash
 
 /// XXH3-128 in hexadecimal: tells contents apart, but doesn't guard against a forger.
 package enum ContentHash {
+  /// Of an array's bytes in memory.
   package static func of<Value: BitwiseCopyable>(_ values: [Value]) -> String {
     values.withUnsafeBytes { of($0) }
   }
 
+  /// Of bytes; 32 digits.
   package static func of(_ bytes: UnsafeRawBufferPointer) -> String {
     text(XXH3_128bits(bytes.baseAddress, bytes.count))
   }
@@ -29,6 +31,7 @@ package enum ContentHash {
     package init() { XXH3_128bits_reset(state) }
     deinit { XXH3_freeState(state) }
 
+    /// Takes the bytes that come next.
     package func update(_ bytes: UnsafeRawBufferPointer) {
       XXH3_128bits_update(state, bytes.baseAddress, bytes.count)
     }

@@ -26,6 +26,7 @@ package struct Fault: Error, CustomStringConvertible, Equatable, Sendable {
   package let kind: Kind
   package let description: String
 
+  /// What the description quotes is made printable, and cut to what a person reads.
   package init(_ kind: Kind, _ description: String) {
     self.kind = kind
     // It may quote a name that nobody has looked at yet, of any length.

@@ -15,7 +15,7 @@ package enum InputFile {
     return bytes
   }
 
-  /// The first `count` bytes, or all where there are fewer.
+  /// The first `count` bytes, or all where there are fewer. Throws `.missing` and `.storage` as `bytes` does.
   package static func prefix(_ path: String, _ count: Int) throws(Fault) -> [UInt8] {
     if AtomicFile.isFolder(path) { throw Fault(.missing, "\(path) is a folder; a file is needed") }
     let descriptor = opened(path)

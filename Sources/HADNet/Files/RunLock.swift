@@ -37,9 +37,8 @@ package final class RunLock: Sendable {
 
     /// Whether the owner is no more, as `here` sees it.
     ///
-    /// - Parameters:
-    ///   - age: seconds since it last gave a sign.
-    ///   - begin: when a process of this host began; nil: there is none of that number.
+    /// - `age`: seconds since it last gave a sign.
+    /// - `begin`: when a process of this host began; nil: there is none of that number.
     func isDead(seenBy here: Owner, age: Double, begin: (Int32) -> UInt64?) -> Bool {
       if sharesProcesses(with: here) { return begin(process) != self.begin }
       // Started anew since.

@@ -15,6 +15,7 @@ package struct Augmentation: Codable, Equatable, Sendable {
   /// Largest change of scale along each axis, as a fraction.
   package var scale: Float
 
+  /// The defaults are the paper's.
   package init(
     flip: Float = 0.5, affine: Float = 0.8, rotation: Float = 4 * .pi / 180, shear: Float = 0.04,
     scale: Float = 0.04

@@ -35,6 +35,7 @@ package struct Preparation: Codable, Equatable, Sendable {
   /// How U-HeMIS and U-HVED see a case; nil: as HAD-Net does. With it `mask` and `ceiling` have no say.
   package var standardisation: Standardisation?
 
+  /// `modalities` in any order.
   package init(
     modalities: [Modality] = Modality.allCases, mask: Mask = .preContrast, negative: Negative = .refuse,
     readsTruth: Bool = true, ceiling: Double = 3, standardisation: Standardisation? = nil
@@ -300,6 +301,7 @@ package struct Placement: Codable, Equatable, Sendable {
   }
 
   /// Classes of a prepared volume as a label file of `convention` on the patient's own grid and affine.
+  /// Throws `.storage`.
   package func write(_ labels: LabelVolume, convention: LabelConvention, to path: String) throws {
     try check(2, path)
     let values = restore(labels.classes, fill: 0).map(convention.value(of:))
@@ -307,7 +309,7 @@ package struct Placement: Codable, Equatable, Sendable {
   }
 
   /// Floats of a prepared volume, e.g. an uncertainty map, as a file on the patient's own grid and affine, `fill`
-  /// outside the brain's box; `range`: what viewers are to show.
+  /// outside the brain's box; `range`: what viewers are to show. Throws `.storage`.
   package func write(
     _ values: [Float], fill: Float = 0, range: ClosedRange<Float>? = nil, to path: String
   ) throws {
@@ -434,6 +436,10 @@ package struct RawCase {
     Fault(.invalid, "\(path): all voxels of the brain have the same value")
   }
 
+  /// A class index (0 background, 1 NET, 2 ED, 3 ET) for each voxel of a truth, in its order. `option`: that of the command
+  /// line which chooses the convention, for the message.
+  ///
+  /// Throws `.invalid` where a voxel has a label that the convention does not know.
   package static func classes(
     _ truth: NIfTIImage, _ convention: LabelConvention, option: String? = nil
   ) throws -> [UInt8] {

@@ -10,6 +10,7 @@ package struct CaseList: Codable, Equatable, Sendable {
   /// Which of a split's sets they are; nil for others.
   package let set: EvaluatedSet?
 
+  /// IDs in any order. Throws `.missing` where there is none.
   package init(source: String, ids: [String], set: EvaluatedSet? = nil) throws(Fault) {
     self.source = source
     self.set = set
@@ -17,7 +18,8 @@ package struct CaseList: Codable, Equatable, Sendable {
     guard !ids.isEmpty else { throw Fault(.missing, "\(source) names no case") }
   }
 
-  /// A text file or pipe with a name a line.
+  /// A text file or pipe with a name a line. Throws `.invalid` where it is not in UTF-8, `.missing` where it is
+  /// not there or names no case.
   package static func lines(_ path: String) throws -> CaseList {
     guard let text = String(bytes: try InputFile.bytes(path), encoding: .utf8) else {
       throw Fault(.invalid, "\(path): not a text file in UTF-8")

@@ -31,11 +31,10 @@ package final class CaseStore: Sendable {
     case files(Promise<PreparedCase>)
   }
 
-  /// - Parameters:
-  ///   - surveys: what is known of the cases' contents. A case without a survey isn't kept in the cache folder,
-  ///     since nothing would tell whether its files have changed.
-  ///   - cache: the folder of prepared cases, made when needed; nil for none.
-  ///   - memoryLimit: bytes of prepared cases kept in memory, the longest unused go first.
+  /// - `surveys`: what is known of the cases' contents. A case without a survey isn't kept in the cache folder,
+  ///   since nothing would tell whether its files have changed.
+  /// - `cache`: the folder of prepared cases, made when needed; nil for none.
+  /// - `memoryLimit`: bytes of prepared cases kept in memory, the longest unused go first.
   package init(
     _ cases: [CaseFiles], surveys: [CaseSurvey] = [], preparation: Preparation, commonSize: Size,
     cache: String? = nil, memoryLimit: Int

@@ -20,6 +20,7 @@ package struct CaseFiles: Equatable, Sendable {
   package let segmentation: String?
   package let convention: LabelConvention
 
+  /// Patient and convention follow from the case's name where they are nil.
   package init(
     id: String, patient: String? = nil, grade: Grade? = nil, files: [Modality: String],
     segmentation: String? = nil, convention: LabelConvention? = nil

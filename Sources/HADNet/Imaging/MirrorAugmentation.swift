@@ -5,6 +5,7 @@ package struct MirrorAugmentation {
   /// Probability that an axis is mirrored, for each alone.
   let flip: Float
 
+  /// `flip`: a probability, 0…1.
   package init(flip: Float) {
     self.flip = flip
   }

@@ -83,7 +83,7 @@ package enum LabelConvention: String, Codable, Sendable {
 
   /// What is said of a value that isn't one of the convention's, in a file of that name.
   ///
-  /// - Parameter option: the option that says another convention of the file, if one does.
+  /// `option`: the option that says another convention of the file, if one does.
   func refusal(of value: Float, in name: String, option: String? = nil) -> String {
     let other: LabelConvention = self == .brats2019 ? .brats2023 : .brats2019
     if let option, value == Float(other.enhancing) {

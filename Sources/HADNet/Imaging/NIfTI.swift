@@ -451,14 +451,14 @@ package struct NIfTIImage: Sendable {
     return NIfTIImage(header: header, voxels: voxels)
   }
 
-  /// The same from a file's bytes in memory, compressed or not; messages call the file `name`.
+  /// The same from a file's bytes in memory, compressed or not; messages call the file `name`. Throws what `read` throws.
   package static func read(bytes: [UInt8], name: String) throws -> NIfTIImage {
     let (header, voxels) = try load(NIfTIStream(bytes: bytes, name: name), as: Float.self)
     return NIfTIImage(header: header, voxels: voxels)
   }
 
   /// The voxels in the same order, slope · stored + intercept in double precision: for values that are compared
-  /// with a threshold, which a rounding to floats might move onto it.
+  /// with a threshold, which a rounding to floats might move onto it. Throws what `read` throws.
   package static func doubles(_ path: String) throws -> (header: NIfTIHeader, values: [Double]) {
     try load(NIfTIStream(path), as: Double.self)
   }
@@ -584,13 +584,12 @@ extension Float: NIfTIVoxel { package static var datatype: NIfTIHeader.Datatype 
 extension NIfTIImage {
   /// Writes a volume as .nii.gz, or as .nii where `path` doesn't end in .gz; the file is whole or not there.
   ///
-  /// - Parameters:
-  ///   - voxels: in the file's own order, fastest axis first.
-  ///   - dimensions: fastest axis first, at most 32767 each.
-  ///   - affine: from voxel indices to mm to the right, to the front, up; 4×4, row-major.
-  ///   - forms: the codes of the two transforms, each of which holds the affine.
-  ///   - range: what viewers are to show, where the values have a scale of their own.
-  ///   - compression: zlib's level, 1 (fast) to 9 (small).
+  /// - `voxels`: in the file's own order, fastest axis first.
+  /// - `dimensions`: fastest axis first, at most 32767 each.
+  /// - `affine`: from voxel indices to mm to the right, to the front, up; 4×4, row-major.
+  /// - `forms`: the codes of the two transforms, each of which holds the affine.
+  /// - `range`: what viewers are to show, where the values have a scale of their own.
+  /// - `compression`: zlib's level, 1 (fast) to 9 (small).
   ///
   /// Throws `.storage` where the disk is full or the folder isn't writable.
   package static func write<Voxel: NIfTIVoxel>(

@@ -6,7 +6,7 @@ package enum Patient {
   /// The patient that a case's name tells: `BraTS-GLI-00002` of `BraTS-GLI-00002-001`, `sub-01` of `sub-01_ses-2`,
   /// `UPENN-GBM-00003` of `UPENN-GBM-00003_11`, `UCSF-PDGM-0004` of `UCSF-PDGM-0004_FU003d`; else the case itself.
   ///
-  /// - Parameter folders: names of the folders that the case lies in, below the data set's; BIDS names a patient there.
+  /// `folders`: names of the folders that the case lies in, below the data set's; BIDS names a patient there.
   package static func of(caseName name: String, folders: [String] = []) -> String {
     let lower = name.lowercased()
     if lower.hasPrefix("brats-") {

@@ -34,9 +34,8 @@ package enum Phantom {
 
   /// Writes `cases` cases below the folder `out`, several at a time.
   ///
-  /// - Parameters:
-  ///   - shape: the files' extents z, y, x in voxels of 1 mm; BraTS's are 155×240×240. 16 is the least side.
-  ///   - progress: is told how many cases are done, one call at a time, from any thread.
+  /// - `shape`: the files' extents z, y, x in voxels of 1 mm; BraTS's are 155×240×240. 16 is the least side.
+  /// - `progress`: is told how many cases are done, one call at a time, from any thread.
   ///
   /// Throws `.usage` for a shape or number of cases that can't be, `.storage` where the disk is full or the
   /// folder isn't writable.

@@ -6,6 +6,7 @@ package final class Promise<Value: Sendable>: Sendable {
   private let group = DispatchGroup()
   private let outcome = Mutex<Result<Value, any Error>?>(nil)
 
+  /// Until `finish`, whoever asks for the value waits.
   package init() { group.enter() }
 
   package var isThere: Bool { outcome.withLock { $0 != nil } }
@@ -16,7 +17,7 @@ package final class Promise<Value: Sendable>: Sendable {
     group.leave()
   }
 
-  /// Waits for it.
+  /// Waits for it. Throws what it ended with, if that was an error.
   package func value() throws -> Value {
     group.wait()
     guard let result = outcome.withLock({ $0 }) else { preconditionFailure("a promise without an outcome") }

@@ -10,6 +10,7 @@ package struct ScalingAugmentation: Codable, Equatable, Sendable {
   /// The range of the factor of each axis, uniform within; above 1 the volume grows.
   package var least, most: Float
 
+  /// The defaults are those of U-HVED's config.ini.
   package init(flip: Float = 0.5, least: Float = 0.9, most: Float = 1.1) {
     precondition(least > 0 && least <= most, "factors from \(least) to \(most)")
     self.flip = flip

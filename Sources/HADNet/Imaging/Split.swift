@@ -36,7 +36,7 @@ package struct Split: Codable, Equatable, Sendable {
   ///
   /// Source: the paper's 200 : 66 : 69 of BraTS 2019, section 3.
   ///
-  /// - Parameter say: hears of a set that has another number of cases than its share, to the nearest whole case.
+  /// `say`: hears of a set that has another number of cases than its share, to the nearest whole case.
   ///
   /// Throws `.invalid` for fewer patients than sets.
   package static func random(
@@ -74,7 +74,7 @@ package struct Split: Codable, Equatable, Sendable {
   /// A random split into sets of so many cases, drawn as by a ratio; a set takes whole patients until its count is
   /// reached. Where the counts are those of all cases, training takes the rest; else the rest is in no set.
   ///
-  /// - Parameter say: hears of a set that has another number of cases than was asked for.
+  /// `say`: hears of a set that has another number of cases than was asked for.
   ///
   /// Throws `.recipe` for more cases than there are, and for fewer patients than sets.
   package static func random(
@@ -232,7 +232,7 @@ package struct Split: Codable, Equatable, Sendable {
     return first
   }
 
-  /// Writes the split as JSON; the same split makes the same bytes.
+  /// Writes the split as JSON; the same split makes the same bytes. Throws `.storage`.
   package func write(_ path: String) throws {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]

@@ -2,6 +2,7 @@ import Files
 
 /// What a split holds, for a person: cases, patients and grades of each set, and what lies outside or in two of them.
 package struct SplitTable: Equatable, Sendable {
+  /// A set of the split in numbers.
   package struct Row: Equatable, Sendable {
     /// `training`, `validation`, `test`.
     package let name: String
@@ -22,6 +23,7 @@ package struct SplitTable: Equatable, Sendable {
   /// Patients with cases in two sets, in words; none, unless that was asked for.
   package let leaks: [String]
 
+  /// `cases`: all of the data set, in any order.
   package init(_ split: Split, of cases: some Sequence<(id: String, patient: String, grade: Grade?)>) {
     var known: [String: (patient: String, grade: Grade?)] = [:]
     for one in cases { known[one.id] = (one.patient, one.grade) }
@@ -36,6 +38,7 @@ package struct SplitTable: Equatable, Sendable {
     leaks = split.leaks(patients: known.mapValues(\.patient))
   }
 
+  /// The same of the files of a data set.
   package init(_ split: Split, of cases: [CaseFiles]) {
     self.init(split, of: cases.lazy.map { ($0.id, $0.patient, $0.grade) })
   }

@@ -13,6 +13,7 @@ package struct Standardisation: Codable, Equatable, Sendable {
   /// The padding on each of the six sides, voxels.
   package var border: Int
 
+  /// The defaults are those of U-HVED's code.
   package init(landmarks: Landmarks = .published, leastSide: Int = 128, border: Int = 10) {
     precondition(leastSide >= 1 && border >= 0, "sides of at least \(leastSide), a border of \(border)")
     self.landmarks = landmarks

@@ -122,6 +122,7 @@ package struct DatasetSurvey: Codable, Equatable, Sendable {
     if let first = DatasetSurvey.problems(cases).first { throw first }
   }
 
+  /// nil: there is no such case.
   package subscript(id: String) -> CaseSurvey? { cases.first { $0.id == id } }
 
   /// The size all cases are padded to.

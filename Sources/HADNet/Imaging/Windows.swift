@@ -67,6 +67,7 @@ package struct WindowGrid: Equatable, Sendable {
 /// Source: U-HVED's config.ini (`queue_length`, `sample_per_volume`); NiftyNet's windows go through TensorFlow's
 /// `shuffle`, which draws like this.
 package struct WindowQueue: Sequence, IteratorProtocol, Sendable {
+  /// A window that is drawn.
   package struct Draw: Equatable, Sendable {
     /// The number of the case load among those given.
     package let load: Int
@@ -84,8 +85,7 @@ package struct WindowQueue: Sequence, IteratorProtocol, Sendable {
   /// How many windows of each load are still to be drawn.
   private var left: [Int]
 
-  /// - Parameters:
-  ///   - random: e.g. part 0 of `Philox.Purpose.windows` at the epoch; `VoxelBox.patch` draws from other parts.
+  /// - `random`: e.g. part 0 of `Philox.Purpose.windows` at the epoch; `VoxelBox.patch` draws from other parts.
   package init(loads: Int, windowsPerLoad: Int, capacity: Int = 30, random: Philox) {
     precondition(
       loads >= 0 && windowsPerLoad > 0 && capacity > 0,
@@ -98,6 +98,7 @@ package struct WindowQueue: Sequence, IteratorProtocol, Sendable {
     left = [Int](repeating: windowsPerLoad, count: loads)
   }
 
+  /// The window to train on next; nil once all have been.
   package mutating func next() -> Draw? {
     if queue.isEmpty { return nil }
     let place = random.below(queue.count), number = queue[place]
@@ -179,6 +180,7 @@ extension Volume {
 }
 
 extension LabelVolume {
+  /// A box of the labels, [z, y, x].
   package func crop(_ box: VoxelBox) -> LabelVolume {
     box.check(in: size)
     return LabelVolume(box.size, box.crop(classes, of: size))

@@ -16,6 +16,7 @@ package final class Predictor {
     func checkMemory(for prepared: PreparedCase) throws(Fault)
   }
 
+  /// The model's parameters are frozen with it.
   package init(_ model: Model, _ workers: Workers) {
     self.model = model
     switch model.network {
@@ -28,7 +29,8 @@ package final class Predictor {
   package func segment(_ prepared: PreparedCase) -> LabelVolume { engine.segment(prepared) }
 
   /// Segments the files of a case and writes DIR/ID.nii.gz on the patient's own grid with the data set's labels.
-  /// Gives whether the case was larger than the model's common size.
+  /// Gives whether the case was larger than the model's common size. Throws `.invalid` where the case is too large
+  /// for the memory there is, `.storage` where the file can't be written.
   package func write(_ prepared: PreparedCase, convention: LabelConvention, into folder: String) throws
     -> Bool
   {

@@ -15,6 +15,7 @@ package struct UncertaintySettings: Equatable, Sendable {
   /// Segment by the mean of the samples rather than by the pass without dropout.
   package var segmentsMean = false
 
+  /// The defaults are the paper's, where it says them.
   package init(
     samples: Int = 100, measure: UncertaintyMeasure = .region, scale: UncertaintyScale = .theoretical,
     segmentsMean: Bool = false
@@ -73,11 +74,10 @@ package final class UncertaintyWriter {
 
   /// All ranks together, with the same cases. Cases of which all is there are left out if `skipsDone`.
   ///
-  /// - Parameters:
-  ///   - between: is called by all ranks together between cases, and may throw to stop.
-  ///   - failed: hears, on one rank, of a case that can't be done, which is left out then, and may throw to stop; nil:
-  ///     its fault is thrown. All ranks have one or none.
-  ///   - progress: is told how many more cases are done.
+  /// - `between`: is called by all ranks together between cases, and may throw to stop.
+  /// - `failed`: hears, on one rank, of a case that can't be done, which is left out then, and may throw to stop; nil:
+  ///   its fault is thrown. All ranks have one or none.
+  /// - `progress`: is told how many more cases are done.
   package func write(
     _ cases: [CaseFiles], from store: CaseStore, into folder: String, skipsDone: Bool = false,
     between: () throws -> Void = {}, failed: ((_ id: String, Fault) throws -> Void)? = nil,

@@ -7,6 +7,7 @@ import Compute
 /// Source: Kingma and Ba 2015, Loshchilov and Hutter 2019, in PyTorch's form:
 /// p −= rate · decay · p; p −= rate / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε).
 package final class Adam {
+  /// What an optimiser is set to. `beta1` and `beta2` are 0..<1, `decay` is AdamW's, times the rate.
   package struct Settings: Equatable, Sendable {
     package var beta1, beta2, epsilon, decay: Double
     /// TensorFlow's form: ε stands beside √v before the correction, p −= rate · √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε). Not

@@ -8,6 +8,7 @@ package struct BatchLayout: Sendable {
   package let communicator: Communicator?
   package let method: SumMethod
 
+  /// `slots` are dealt to as many ranks as the communicator has.
   package init(_ slots: Slots, over communicator: Communicator?, method: SumMethod = .tree) {
     self.method = method
     precondition(communicator.map { $0.size == slots.ranks } ?? (slots.ranks == 1), "\(slots)")

@@ -7,6 +7,7 @@ import Imaging
 package protocol CaseOrder {
   var epochs: Int { get }
   var store: CaseStore { get }
+  /// Steps of an epoch, which are counted from 0.
   func steps(_ epoch: Int) -> Int
   /// Slots that hold a case: the first ones.
   func filled(_ epoch: Int, _ step: Int) -> Int
@@ -28,6 +29,7 @@ package final class EpochOrder: CaseOrder {
   private let augment: (PreparedCase, LabelVolume, inout Philox) -> (images: Volume, labels: LabelVolume)
   private var order: (epoch: Int, cases: [Int]) = (-1, [])
 
+  /// `slots`: of the global batch. `augment`: of a prepared case and its truth; images stay [z, y, x, 4].
   package init(
     _ ids: [String], epochs: Int, slots: Int, seed: UInt64, _ store: CaseStore,
     augment: @escaping (PreparedCase, LabelVolume, inout Philox) -> (images: Volume, labels: LabelVolume)

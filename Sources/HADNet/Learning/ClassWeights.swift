@@ -12,6 +12,7 @@ package struct DecayingWeights: Equatable, Sendable {
   package let start: [Float]
   package let decay, floor: Float
 
+  /// `start`: of (background, NET, ED, ET).
   package init(_ start: [Float], decay: Float, floor: Float) {
     self.start = start
     self.decay = decay

@@ -8,12 +8,15 @@ import Yams
 
 /// A part of the recipe: its values, each with its key and its bounds.
 package protocol RecipeSection {
+  /// Tells the visitor each value, in the order of the file. Throws `.recipe`, as the visitor does.
   mutating func visit(_ v: inout some RecipeVisitor) throws(Fault)
 }
 
 /// Who reads or writes a section.
 package protocol RecipeVisitor {
+  /// Reads or writes one value of the section at hand. Throws `.recipe` where what stands there is not of the form.
   mutating func value<T>(_ key: String, _ value: inout T, _ form: RecipeValue<T>) throws(Fault)
+  /// Goes through a section within the section at hand. Throws `.recipe`, as `value` does.
   mutating func section(_ key: String, _ section: inout some RecipeSection) throws(Fault)
 }
 
@@ -44,6 +47,7 @@ extension RecipeValue {
 }
 
 extension RecipeValue where T == Int {
+  /// A whole number within bounds that are themselves allowed.
   package static func whole(_ range: ClosedRange<Int>) -> Self {
     Self(
       allowed: "a whole number from \(range.lowerBound) to \(range.upperBound)",
@@ -51,6 +55,7 @@ extension RecipeValue where T == Int {
       text: { "\($0)" })
   }
 
+  /// An even number within bounds that are themselves allowed.
   package static func even(_ range: ClosedRange<Int>) -> Self {
     let whole = whole(range)
     return Self(
@@ -68,12 +73,15 @@ extension RecipeValue where T == UInt64 {
 }
 
 extension RecipeValue where T: BinaryFloatingPoint & LosslessStringConvertible {
+  /// A finite number, `low` ≤ value ≤ `high`.
   package static func number(from low: T, to high: T) -> Self {
     number("from \(plain(low)) to \(plain(high))") { $0 >= low && $0 <= high }
   }
+  /// A finite number, `low` ≤ value < `high`.
   package static func number(from low: T, below high: T) -> Self {
     number("from \(plain(low)) to below \(plain(high))") { $0 >= low && $0 < high }
   }
+  /// A finite number, `low` < value ≤ `high`.
   package static func number(above low: T, to high: T) -> Self {
     number("above \(plain(low)) and at most \(plain(high))") { $0 > low && $0 <= high }
   }
@@ -112,6 +120,7 @@ extension RecipeValue where T == Bool {
 }
 
 extension RecipeValue where T: CaseIterable & RawRepresentable, T.RawValue == String {
+  /// One of the type's cases, by its raw value.
   package static func choice() -> Self {
     let names = T.allCases.map(\.rawValue)
     return Self(
@@ -122,6 +131,7 @@ extension RecipeValue where T: CaseIterable & RawRepresentable, T.RawValue == St
 }
 
 extension RecipeValue where T == String {
+  /// Any text but an empty one; `what` says what it is of.
   package static func text(_ what: String) -> Self {
     Self(
       allowed: what,

@@ -37,7 +37,7 @@ package final class ShardedVector {
   }
 
   /// Fills the shards of all ranks from the tensors PREFIX + name of a file that rank 0 alone has: they leave it a
-  /// piece at a time. All ranks together.
+  /// piece at a time. All ranks together. Throws `.invalid` where a tensor is missing or has another shape.
   package func read(_ prefix: String, from file: Safetensors?, over communicator: Communicator) throws {
     let pieceLength = Safetensors.Writer.pieceLength
     try file?.check(prefix, layout)

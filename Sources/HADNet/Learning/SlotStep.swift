@@ -51,6 +51,7 @@ package struct Learner {
   /// Of the case that was computed last.
   package var gradient: ParameterVector { reducer.gradient }
 
+  /// Makes memory for the gradient, and for the moments of this rank's shards.
   package init(
     _ name: String, _ p: ParameterVector, _ settings: Adam.Settings, _ layout: BatchLayout, _ workers: Workers
   ) {
@@ -101,6 +102,7 @@ package struct Batch {
   /// This rank's case 0..<count. A step asks for one after the other, and lets each go before it asks for the next.
   let load: (Int) throws -> SlotCase
 
+  /// `rate`: the learning rate of this step. The means are over `filled` cases.
   package init(
     count: Int, filled: Int, epoch: Int = 0, step: Int = 0, rate: Double,
     wantsStop: @escaping () -> Bool = { false }, load: @escaping (Int) throws -> SlotCase
@@ -125,6 +127,7 @@ package struct StepDropout: Sendable {
   let probability: Float
   let seed: UInt64
 
+  /// `seed`: the method's.
   package init(probability: Float, seed: UInt64) {
     self.probability = probability
     self.seed = seed
@@ -235,7 +238,7 @@ package final class SlotStep {
     return (values, stops)
   }
 
-  /// Waits until all parameters are those after the last step.
+  /// Waits until all parameters are those after the last step. Throws where a gradient is not finite.
   package func settle() throws {
     for learner in program.learners { try learner.reducer.settle(cases, waiting) }
   }

@@ -1,5 +1,6 @@
 /// A number that a method's steps tell beside their loss.
 package struct Term: Hashable, Sendable {
+  /// What a number is a measure of: who shows it chooses the chart by it.
   package enum Kind: Sendable {
     /// A part of a loss, or a loss of its own.
     case loss
@@ -21,6 +22,7 @@ package struct Term: Hashable, Sendable {
   /// Beside its curve.
   package let label: String
 
+  /// `spoken` and `label` follow from the name where they are nil.
   package init(_ name: String, _ kind: Kind, unit: String = "1", spoken: String? = nil, label: String? = nil)
   {
     self.name = name

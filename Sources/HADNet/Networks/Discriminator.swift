@@ -17,6 +17,7 @@ package struct Discriminator: Sendable {
   /// A side of a volume must have this many voxels: the last convolution needs two at a sixteenth of the size.
   package static let leastSide = 32
 
+  /// `k`: channels at full size of the networks that it judges. `hierarchical`: HAD-Net's; else AD-Net's.
   package init(k: Int, hierarchical: Bool = true) {
     self.k = k
     self.hierarchical = hierarchical
@@ -56,6 +57,7 @@ package struct Discriminator: Sendable {
     let pass: DiscriminatorPass
     let network: UNetPass
 
+    /// `network`: planned so that its features outlive its forward pass.
     package init(_ pass: DiscriminatorPass, of network: UNetPass) {
       self.pass = pass
       self.network = network

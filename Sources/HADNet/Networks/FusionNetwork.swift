@@ -8,6 +8,7 @@ import Imaging
 /// The network is its layers and the layout of its parameters; memory for one case lies in a `FusionPass`.
 /// Source: Dorent et al., MICCAI 2019, in its code's form; names are those of the published checkpoints.
 package struct FusionNetwork: Sendable {
+  /// How the maps of several sequences become one.
   package enum Fusion: String, Sendable {
     /// Mean and variance: U-HeMIS.
     case moments
@@ -21,6 +22,7 @@ package struct FusionNetwork: Sendable {
   package let layout: ParameterLayout
   package static let levels = 4
 
+  /// The layers that one sequence goes through by itself.
   package struct Encoder: Sendable {
     /// 1³ convolution of the sequence; a leaky ReLU follows.
     let first: Convolution
@@ -31,6 +33,7 @@ package struct FusionNetwork: Sendable {
     }
   }
 
+  /// The layers of one output: the segmentation, or a sequence.
   package struct Decoder: Sendable {
     /// The decoder's blocks, by level from the third to the first.
     package let blocks: [PreactivatedBlock]
@@ -44,6 +47,7 @@ package struct FusionNetwork: Sendable {
   /// The segmentation's, then, for U-HVED, those of the sequences in the order of `Modality`.
   package let decoders: [Decoder]
 
+  /// `width`: even; the published code's is 8.
   package init(_ fusion: Fusion, width: Int = 8) {
     precondition(width > 0 && width % 2 == 0, "a width of \(width)")
     self.fusion = fusion

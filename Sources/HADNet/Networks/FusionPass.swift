@@ -4,6 +4,7 @@ import Compute
 /// forward leaves for backward. Decoders take turns in the same memory; a pass for inference decodes the segmentation
 /// only, once.
 package final class FusionPass {
+  /// What a pass is for: one for inference has no gradients.
   package enum Purpose: Sendable { case training, inference }
 
   package let size: Size
@@ -43,6 +44,7 @@ package final class FusionPass {
     fileprivate var dStretched: [Int] = [], dSkip: [Int] = [], dDecoderInner: [Int] = []
     fileprivate var dDecoded: [Int] = []
 
+    /// Reserves the volumes of a pass, from the moment 0 on.
     package init(_ network: FusionNetwork, _ size: Size, _ purpose: Purpose, in plan: inout WorkspacePlan) {
       self.size = size
       let trains = purpose == .training, count = network.encoders.count, levels = FusionNetwork.levels
@@ -149,6 +151,7 @@ package final class FusionPass {
     self.init(places, plan.volumes())
   }
 
+  /// `volumes`: all those of the plan that the places are in.
   package init(_ places: VolumePlan, _ volumes: [Volume]) {
     func all(_ places: [Int]) -> [Volume] { places.map { volumes[$0] } }
     func nested(_ places: [[Int]]) -> [[Volume]] { places.map(all) }
@@ -199,6 +202,7 @@ package final class FusionPass {
     maps.indices.filter { present[$0] }.map { maps[$0][level] }
   }
 
+  /// The fusion of a level's maps, 0 the finest. U-HVED only.
   package func gaussians(_ level: Int) -> GaussianFusion {
     GaussianFusion(
       maps: maps.indices.map { encoded[$0] ? maps[$0][level] : nil }, present: present)

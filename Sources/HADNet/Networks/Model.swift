@@ -103,9 +103,9 @@ package struct Model {
 
   /// Reads a model file.
   ///
-  /// - Parameter isVerified: whether a file without the hash of its fields and numbers is refused: nothing else tells
-  ///   whether its ceiling, for example, is the one it was trained with.
-  /// - Parameter isKnown: whether its bytes are known to be those that were written, and not hashed again.
+  /// `isVerified`: whether a file without the hash of its fields and numbers is refused: nothing else tells
+  /// whether its ceiling, for example, is the one it was trained with.
+  /// `isKnown`: whether its bytes are known to be those that were written, and not hashed again.
   ///
   /// Throws `.missing` where there is none, `.invalid` where the file is damaged, no model, or of a network that this
   /// machine has no memory for.

@@ -12,6 +12,7 @@ package struct UNet: Sendable {
   /// A side of a volume must be a multiple of this: four poolings.
   package static let multiple = 16
 
+  /// Two units at one size.
   package struct Level: Sendable { package let first, second: ConvolutionUnit }
   /// d1…d4, then the centre c5.
   package let down: [Level]
@@ -19,6 +20,7 @@ package struct UNet: Sendable {
   package let up: [Level]
   let last: Convolution
 
+  /// `inputs`: sequences, 4 or 3. `k`: channels at full size; the paper's is 32.
   package init(inputs: Int, k: Int) {
     self.inputs = inputs
     self.k = k
@@ -169,6 +171,7 @@ package struct DropoutDraw: Sendable {
   let purpose: Philox.Purpose
   let step, slot: Int
 
+  /// `step` and `slot`: of training; in sampling `step` is the sample's number, `slot` one of the case.
   package init(probability: Float, seed: UInt64, _ purpose: Philox.Purpose, step: Int, slot: Int) {
     layer = ChannelDropout(probability)
     self.seed = seed

@@ -5,6 +5,7 @@ import Compute
 ///
 /// Stored are the convolutions' outputs; norm, ReLU and dropout are applied by whoever reads them.
 package final class UNetPass {
+  /// What a pass is for: its volumes share memory as far as that allows.
   package enum Purpose: Sendable {
     /// Forward and backward. With features `all` a discriminator reads logits and features, also after backward, and
     /// writes gradients of both before it.
@@ -207,6 +208,7 @@ package final class UNetPass {
   /// The three pairs of feature maps that the discriminator reads: (d2, u3), (d3, u4), (d4, c5), encoder at full and
   /// decoder at half its size.
   package func encoderFeature(_ pair: Int) -> LayerInput { encoded(pair + 1) }
+  /// The pair's other map; `upsampled`: as the discriminator reads it, at the encoder's size.
   package func decoderFeature(_ pair: Int, upsampled: Bool) -> LayerInput {
     pair < 2
       ? LayerInput(o[pair + 2], normO[pair + 2], slope: UNet.slope, upsampled: upsampled)

@@ -2,10 +2,12 @@ import Foundation
 
 /// A line chart: curves against epochs, or against anything else.
 package struct Chart: Sendable {
+  /// A curve and its name in the legend.
   package struct Series: Sendable {
     package let name: String
     package let points: [(x: Double, y: Double)]
 
+    /// Points by rising x.
     package init(_ name: String, _ points: [(x: Double, y: Double)]) {
       self.name = name
       self.points = points

@@ -8,6 +8,7 @@ import Imaging
 /// What a report shows. It knows nothing of training: whoever writes a report puts words, tables, charts and pictures
 /// in here.
 package struct ReportContents: Sendable {
+  /// A heading and what stands under it.
   package struct Section: Sendable {
     package let heading: String
     package let blocks: [Block]
@@ -18,6 +19,7 @@ package struct ReportContents: Sendable {
     }
   }
 
+  /// One thing under a heading.
   package enum Block: Sendable {
     case paragraph(String)
     case table(Table)
@@ -32,6 +34,7 @@ package struct ReportContents: Sendable {
     case text(title: String, String)
   }
 
+  /// A table as it is shown: texts alone.
   package struct Table: Sendable {
     package let header: [String]
     package let rows: [[String]]
@@ -39,6 +42,7 @@ package struct ReportContents: Sendable {
     /// The column that stands out, e.g. HAD-Net's.
     package let highlight: String?
 
+    /// Each row has as many texts as the header.
     package init(header: [String], rows: [[String]], note: String = "", highlight: String? = nil) {
       self.header = header
       self.rows = rows
@@ -120,6 +124,7 @@ extension ReportContents {
   }
 
   /// The report as one HTML file that needs no other: pictures and styles are inside, nothing is loaded.
+  /// Throws `.storage` where a picture can't be made.
   package func html() throws(Fault) -> String {
     var body = "<header>\n<h1>\(escaped(title))</h1>\n"
     if !subtitle.isEmpty { body += "<p class=\"subtitle\">\(escaped(subtitle))</p>\n" }
@@ -152,7 +157,7 @@ extension ReportContents {
       """
   }
 
-  /// Writes the report, whole or not at all.
+  /// Writes the report, whole or not at all. Throws `.storage`.
   package func write(to path: String) throws { try AtomicFile.write(Data(html().utf8), to: path) }
 
   private func html(_ block: Block) throws(Fault) -> String {

@@ -3,7 +3,7 @@ import Files
 import Foundation
 
 extension Picture {
-  /// The picture as a PNG file's bytes.
+  /// The picture as a PNG file's bytes. Throws `.storage` where libpng fails.
   package func png() throws(Fault) -> [UInt8] {
     var image = png_image()
     image.version = UInt32(PNG_IMAGE_VERSION)
@@ -24,7 +24,7 @@ extension Picture {
     return Array(file.prefix(count))
   }
 
-  /// Writes the picture as a PNG file.
+  /// Writes the picture as a PNG file. Throws `.storage`.
   package func write(to path: String) throws {
     try AtomicFile.write(Data(png()), to: path)
   }

@@ -2,6 +2,7 @@
 package struct Color: Equatable, Sendable {
   package var red, green, blue: UInt8
 
+  /// 0…255 each.
   package init(_ red: UInt8, _ green: UInt8, _ blue: UInt8) {
     self.red = red
     self.green = green
@@ -32,6 +33,7 @@ package struct Picture: Equatable, Sendable {
   /// [y, x, 3].
   package private(set) var bytes: [UInt8]
 
+  /// `width` and `height` in pixels, at least one.
   package init(width: Int, height: Int, background: Color = .black) {
     precondition(width > 0 && height > 0, "a picture of \(width)×\(height)")
     self.width = width
@@ -41,6 +43,7 @@ package struct Picture: Equatable, Sendable {
     for _ in 0..<(width * height) { bytes += [background.red, background.green, background.blue] }
   }
 
+  /// The pixel `x` from the left and `y` from the top, which is inside; what is set outside is not drawn.
   package subscript(x: Int, y: Int) -> Color {
     get {
       let at = (y * width + x) * 3

@@ -12,6 +12,7 @@ package struct UncertaintyFigure: Sendable {
     let labels: LabelVolume
     let map: [Float]
 
+    /// `map`: a value for each voxel of `labels`, in its order.
     package init(_ name: String, _ labels: LabelVolume, map: [Float]) {
       self.name = name
       self.labels = labels

@@ -168,7 +168,7 @@ package struct Checkpoint: Sendable {
 
   /// Reads state.json and checks it; of the other files nothing yet.
   ///
-  /// - Parameter stage: whose it must be; nil: any.
+  /// `stage`: whose it must be; nil: any.
   private init(stateOf folder: String, _ stage: Method?) throws {
     func damaged(_ why: String) -> Fault { Checkpoint.damaged(folder, why) }
     guard let data = FileManager.default.contents(atPath: "\(folder)/state.json") else {
@@ -254,9 +254,8 @@ package struct Checkpoint: Sendable {
 extension Model {
   /// Reads a model file, or the network of a checkpoint folder.
   ///
-  /// - Parameters:
-  ///   - stage: whose checkpoint it must be; nil: anyone's.
-  ///   - isVerified: whether a model file without the hash of its contents is refused.
+  /// - `stage`: whose checkpoint it must be; nil: anyone's.
+  /// - `isVerified`: whether a model file without the hash of its contents is refused.
   ///
   /// Throws `.missing` where there is none, `.invalid` where it is damaged or no model.
   package static func load(_ path: String, of stage: Method? = nil, isVerified: Bool = true) throws -> Model {

@@ -11,6 +11,7 @@ package struct CheckpointFolder: Sendable {
   /// Whose they are; nil: anyone's.
   package let stage: Method?
 
+  /// `path`: of the folder, which need not be there.
   package init(_ path: String, _ stage: Method? = nil) {
     self.path = path
     self.stage = stage

@@ -35,7 +35,7 @@ package final class Journal: Sendable {
   /// Whether the next line has to begin by ending one that a crash tore.
   private let torn: Mutex<Bool>
 
-  /// Opens the file, or makes it. What is there stays.
+  /// Opens the file, or makes it. What is there stays. Throws `.storage`.
   package init(_ path: String) throws(Fault) {
     self.path = path
     let file = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o666)
@@ -51,11 +51,12 @@ package final class Journal: Sendable {
   deinit { close(file) }
 
   /// Appends `{"time": …, "event": event, …}` with the fields in the order given. On return it's with the system,
-  /// so a crash of the program can't lose it.
+  /// so a crash of the program can't lose it. Throws `.storage`.
   package func write(_ event: String, _ fields: KeyValuePairs<String, JournalValue> = [:]) throws(Fault) {
     try write(event, fields.map { ($0.key, $0.value) })
   }
 
+  /// The same of fields that are put together at run time.
   package func write(_ event: String, _ fields: [(String, JournalValue)]) throws(Fault) {
     let line = jsonEvent(event, fields.map { ($0.0, $0.1.json) }) + "\n"
     let trouble: Int32 = torn.withLock { torn in
@@ -82,8 +83,10 @@ package struct History: Codable, Equatable, Sendable {
   /// A row an epoch; nil where an epoch has no such value, e.g. no validation.
   package private(set) var rows: [[Double?]] = []
 
+  /// No epoch yet; the first column is `epoch`.
   package init(columns: [String]) { self.columns = columns }
 
+  /// Adds an epoch's values, one a column.
   package mutating func append(_ row: [Double?]) {
     precondition(row.count == columns.count, "\(row.count) values for \(columns.count) columns")
     rows.append(row)
@@ -105,10 +108,10 @@ package struct History: Codable, Equatable, Sendable {
     Int(exactly: value).map { "\($0)" } ?? "\(value)"
   }
 
-  /// Writes `history.csv` anew, whole or not at all.
+  /// Writes `history.csv` anew, whole or not at all. Throws `.storage`.
   package func write(to path: String) throws { try AtomicFile.write(Data(csv.utf8), to: path) }
 
-  /// Reads a `history.csv`.
+  /// Reads a `history.csv`. Throws `.missing` where it is missing or empty, `.invalid` where a line has not its columns.
   package static func load(_ path: String) throws(Fault) -> History {
     guard let bytes = FileManager.default.contents(atPath: path) else {
       throw Fault(.missing, "\(path) is missing or can't be read")

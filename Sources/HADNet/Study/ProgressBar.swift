@@ -5,6 +5,7 @@ import Terminal
 /// What a person at the terminal sees of a long piece of work: a bar with the time left, or plain lines. It only
 /// shows; no result depends on it.
 package final class ProgressBar: Sendable {
+  /// How much is said, and in what form.
   package enum Style: Sendable {
     /// A bar that is redrawn in place, and lines above it.
     case bar

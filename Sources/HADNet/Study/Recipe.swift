@@ -125,6 +125,7 @@ package enum RateScaling: String, CaseIterable, Sendable {
   }
 }
 
+/// Which checkpoints stay on disk.
 package struct CheckpointSettings: Equatable, Sendable {
   /// How many of the newest epochs are kept, beside the best.
   package var keep = 2

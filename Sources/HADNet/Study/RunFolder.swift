@@ -7,6 +7,7 @@ import Terminal
 package struct RunFolder: Sendable {
   package let path: String
 
+  /// The folder need not be there.
   package init(_ path: String) { self.path = path }
 
   package var recipe: String { "\(path)/recipe.yaml" }
@@ -56,11 +57,10 @@ package struct RunFolder: Sendable {
   /// Opens the folder for `recipe`, or makes it: the recipe with which a run began stays that of the run, and its
   /// batch is fixed when it begins.
   ///
-  /// - Parameters:
-  ///   - stage: the only one that this start trains; nil: all of them. Other stages may be trained beside it by other
-  ///     jobs.
-  ///   - resume: whether stages may go on to more epochs than the run's recipe has so far.
-  ///   - locks: those that this start holds.
+  /// - `stage`: the only one that this start trains; nil: all of them. Other stages may be trained beside it by other
+  ///   jobs.
+  /// - `resume`: whether stages may go on to more epochs than the run's recipe has so far.
+  /// - `locks`: those that this start holds.
   ///
   /// Throws `.recipe` where the folder belongs to another recipe, naming the first difference, or to a study over
   /// several seeds.
@@ -115,7 +115,7 @@ package struct RunFolder: Sendable {
 
   /// Cases in a step: what the recipe says, else one a rank. Throws where there are fewer than ranks.
   ///
-  /// - Parameter isFixed: whether the run has begun with it.
+  /// `isFixed`: whether the run has begun with it.
   static func batch(_ batch: Int?, ranks: Int, isFixed: Bool = false) throws(Fault) -> Int {
     let batch = batch ?? ranks
     guard ranks <= batch else {

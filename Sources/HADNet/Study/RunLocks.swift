@@ -26,6 +26,7 @@ package final class RunLocks: Sendable {
   /// Gives back a stage that is done.
   func release(_ stage: Method) { stages.withLock { $0.removeValue(forKey: stage) }?.release() }
 
+  /// Gives back all that are still held.
   package func release() {
     for lock in stages.withLock({ stages in
       defer { stages = [:] }

@@ -24,7 +24,7 @@ package struct Study {
 
   /// `recipe` is the run folder's; rank 0 holds the `locks`. All ranks together.
   ///
-  /// - Parameter acceptsChangedData: whether networks that were trained with other data are kept, and scores made anew.
+  /// `acceptsChangedData`: whether networks that were trained with other data are kept, and scores made anew.
   package init(
     _ recipe: Recipe, _ run: RunFolder, _ data: TrainingData, over communicator: Communicator,
     _ workers: Workers, locks: RunLocks? = nil, acceptsChangedData: Bool = false, stop: StopWatch,

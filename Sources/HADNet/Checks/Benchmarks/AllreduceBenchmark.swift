@@ -3,6 +3,7 @@ import Compute
 
 /// Measures how ranks sum a vector of floats: the tree, and the MPI library's own ways, whole or in buckets.
 package struct AllreduceBenchmark: Sendable {
+  /// One length of vector, summed in one way.
   package struct Row: Codable, Sendable {
     package var bytes: Int
     /// Whether the vector goes in buckets of 25 MB.
@@ -33,7 +34,7 @@ package struct AllreduceBenchmark: Sendable {
     [4 << 10, 64 << 10, 1 << 20, 25_000_000, 100_000_000, 420_000_000].filter { $0 <= largest }
   }
 
-  /// On rank 0 all rows; on the others none. All ranks together, one slot a rank.
+  /// On rank 0 all rows; on the others none. All ranks together, one slot a rank. Throws where MPI fails.
   package func run(over communicator: Communicator) throws -> [Row] {
     let size = communicator.size, slots = Slots(size, over: size)
     let tree = TreeReducer<Float>(slots, over: communicator, halvingRanks: .max)

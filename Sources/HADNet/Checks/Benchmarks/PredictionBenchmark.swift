@@ -5,6 +5,7 @@ import Networks
 
 /// Measures forward passes of a student for inference: plain ones, and Monte-Carlo samples with dropout on.
 package struct PredictionBenchmark: Sendable {
+  /// What a run found.
   package struct Result: Codable, Sendable {
     package var shape: Size
     package var k, threads: Int
@@ -28,6 +29,8 @@ package struct PredictionBenchmark: Sendable {
   package let size: Size
   package let k, repeats, samples: Int
 
+  /// `repeats` plain passes and `samples` dropout samples of a student with `k` channels at full size, on a volume of
+  /// `size` voxels.
   package init(size: Size, k: Int, repeats: Int, samples: Int) {
     self.size = size
     self.k = k
@@ -35,6 +38,7 @@ package struct PredictionBenchmark: Sendable {
     self.samples = samples
   }
 
+  /// Measures on these threads, with random weights and a random image.
   package func run(_ workers: Workers) -> Result {
     let network = UNet(inputs: Modality.student.count, k: k)
     let p = FrozenParameters(network.layout) { network.initialise($0, seed: 1, part: 0) }

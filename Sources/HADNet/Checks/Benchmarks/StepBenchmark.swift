@@ -48,6 +48,7 @@ package struct StepBenchmark: Sendable {
     self.repeats = repeats
   }
 
+  /// One step that is not counted, then `repeats`; all ranks of `layout` together. Throws what a step throws.
   package func run(_ layout: BatchLayout, _ workers: Workers) throws -> Result {
     let step = SlotStep(try RandomNetworks(k: k, size: size).setUp(stage, layout, workers).program, layout)
     step.updatesAll = true

@@ -18,6 +18,8 @@ package struct Golden {
 
   private let recompute: () throws -> [Group]
 
+  /// Reads a safetensors file of golden values. Throws `.missing` where there is none, `.invalid` where it is damaged or
+  /// has not what its kind needs.
   package init(path: String, _ workers: Workers) throws {
     let file = try GoldenFile(path), names = file.contents.entries.keys
     if names.contains(where: { $0.hasPrefix("init/VAE/") }) {
@@ -29,7 +31,7 @@ package struct Golden {
     }
   }
 
-  /// All groups of the file, in the order of the computation.
+  /// All groups of the file, in the order of the computation. Throws `.invalid` where the file lacks a value.
   package func groups() throws -> [Group] { try recompute() }
 }
 

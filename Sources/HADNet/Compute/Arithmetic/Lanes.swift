@@ -4,9 +4,11 @@ import CMachine
 @usableFromInline package typealias Lanes = SIMD8<Float>
 @inlinable package var lanes: Int { 8 }
 
+/// Eight values from `p` on, which need not be aligned.
 @inlinable @inline(__always)
 package func load(_ p: UnsafePointer<Float>) -> Lanes { UnsafeRawPointer(p).loadUnaligned(as: Lanes.self) }
 
+/// Writes eight values from `p` on, which need not be aligned.
 @inlinable @inline(__always)
 package func store(_ v: Lanes, _ p: UnsafeMutablePointer<Float>) {
   UnsafeMutableRawPointer(p).storeBytes(of: v, as: Lanes.self)
@@ -28,6 +30,7 @@ package func store(_ v: Lanes, _ p: UnsafeMutablePointer<Float>, _ count: Int) {
   for lane in 0..<count { p[lane] = v[lane] }
 }
 
+/// √x of each value, rounded correctly, so the same bits on every CPU.
 @inlinable @inline(__always)
 package func squareRoot(_ x: Lanes) -> Lanes { cmachine_square_root(x) }
 

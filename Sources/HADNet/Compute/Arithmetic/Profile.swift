@@ -7,6 +7,7 @@ package final class Profile {
     package init(rawValue: String) { self.rawValue = rawValue }
   }
 
+  /// A kind of work, by its name in a table of times.
   package enum Kind: String, CaseIterable, Sendable {
     case forward3 = "3³ forward"
     case data3 = "3³ data gradient"

@@ -19,6 +19,7 @@ package final class Workers: @unchecked Sendable {
   private var scratch: [Buffer]
   private var shared: [Buffer]
 
+  /// `count` threads, at least one. OpenBLAS's own are switched off, in the whole process.
   package init(_ count: Int) {
     precondition(count > 0, "\(count) threads")
     self.count = count
@@ -80,5 +81,6 @@ package struct Pieces: Sendable {
     count = max(1, min(limit, total / max(1, least)))
   }
 
+  /// The things of a piece, 0..<`count`; together the pieces are 0..<`total`.
   package subscript(piece: Int) -> Range<Int> { total * piece / count..<total * (piece + 1) / count }
 }

@@ -3,6 +3,7 @@
 package struct ChannelDropout: Sendable {
   package let probability: Float
 
+  /// Each channel is dropped with this probability, 0..<1.
   package init(_ probability: Float) { self.probability = probability }
 
   /// One factor a channel, 0 or 1/(1−p); nil where nothing is dropped.

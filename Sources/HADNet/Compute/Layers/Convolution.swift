@@ -84,6 +84,7 @@ package struct Convolution: Sendable {
     let terms: [ConvolutionTerm]
     let y: Volume
 
+    /// `y`, [z, y, x, out], is overwritten.
     package init(_ terms: [ConvolutionTerm], _ y: Volume) {
       self.terms = terms
       self.y = y
@@ -220,6 +221,7 @@ package struct ConvolutionTerm {
   let layer: Convolution
   let sources: [LayerInput]
 
+  /// `sources`: [z, y, x, C] each, side by side the layer's inputs.
   package init(layer: Convolution, sources: [LayerInput]) {
     self.layer = layer
     self.sources = sources

@@ -5,6 +5,7 @@ package struct ConvolutionUnit: Sendable {
   let norm: InstanceNorm?
   let slope: Float
 
+  /// `norm`: nil where there is none. `slope`: of the leaky ReLU below 0.
   package init(convolutions: [Convolution], norm: InstanceNorm?, slope: Float) {
     self.convolutions = convolutions
     self.norm = norm

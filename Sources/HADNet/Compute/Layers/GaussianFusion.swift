@@ -11,6 +11,7 @@ package struct GaussianFusion {
   /// Which sequences are multiplied; their maps are there.
   let present: [Bool]
 
+  /// Both in the order of `Modality`, one entry a sequence.
   package init(maps: [Volume?], present: [Bool]) {
     self.maps = maps
     self.present = present

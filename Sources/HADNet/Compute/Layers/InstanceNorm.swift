@@ -20,6 +20,7 @@ package struct InstanceNorm: Sendable {
   let weight, bias: Parameter?  // [C]
   let epsilon: Double
 
+  /// Adds γ and β, [C] each, to the layout as NAME.weight and NAME.bias; none where it is not `affine`.
   package init(_ name: String, _ channels: Int, affine: Bool = true, in layout: inout ParameterLayout) {
     weight = affine ? layout.add("\(name).weight", channels) : nil
     bias = affine ? layout.add("\(name).bias", channels) : nil

@@ -9,6 +9,8 @@ package struct PreactivatedBlock: Sendable {
   package static let slope: Float = 0.02
   private static let epsilon = 1e-6
 
+  /// Adds its parameters to the layout, under names that begin with `name`: channels go from `inputs` over `inner` to
+  /// `outputs`.
   package init(_ name: String, _ inputs: Int, _ inner: Int, _ outputs: Int, in layout: inout ParameterLayout)
   {
     self.inputs = inputs

@@ -76,6 +76,7 @@ enum WinogradConvolution: ConvolutionKernel {
     func panelStart(_ point: Int, _ index: Int) -> UnsafePointer<Float> {
       base + point * pointCount + index * panel * rows
     }
+    /// Floats of the transform of rows × columns filters.
     static func count(rows: Int, columns: Int) -> Int {
       points * rows * ((columns + lanes - 1) / lanes * lanes)
     }

@@ -1,6 +1,7 @@
 /// How far a student's feature maps are from the teacher's at one scale: √(Σ (s − t)² / Σ t²) over encoder and decoder
 /// maps as they are read. It is watched, not minimised.
 package enum FeatureDistance {
+  /// Of pairs of maps of one shape, [z, y, x, C]; 0 where the teacher's are 0 everywhere.
   package static func of(_ pairs: [(student: LayerInput, teacher: LayerInput)], _ workers: Workers) -> Double
   {
     var difference = 0.0, norm = 0.0

@@ -4,6 +4,7 @@
 ///
 /// Source: U-HVED's code (all four classes, T = 1); Hu et al., MICCAI 2020 (the foreground, T = 5 for softened targets).
 package struct OverlapLoss {
+  /// What the probabilities are compared with.
   package enum Target {
     case classes(LabelVolume)
     /// q = softmax(logits / T).
@@ -15,6 +16,7 @@ package struct OverlapLoss {
   let temperature: Float
   private static let smoothing = 1e-5
 
+  /// `classes`: whose Dice counts. `temperature`: T, which divides the logits of both sides.
   package init(classes: Range<Int>, temperature: Float = 1) {
     self.classes = classes
     self.temperature = temperature

@@ -9,6 +9,7 @@ package struct AvailableMemory: Sendable {
   private let root: String
   private let limits: @Sendable () -> [(space: Int, ofData: Bool)]
 
+  /// As the system tells it each time that it is asked.
   package init() {
     root = ""
     limits = {
@@ -58,6 +59,7 @@ package struct AvailableMemory: Sendable {
     World.abort(code: Fault.Kind.other.rawValue)
   }
 
+  /// Bytes for a person: in whole MiB, from 10 GiB on in whole GiB, rounded down.
   package static func shown(_ bytes: Int) -> String {
     bytes < 10 << 30
       ? "\(bytes >> 20) MiB" : "\(bytes >> 30) GiB"

@@ -8,6 +8,7 @@ package final class Buffer: @unchecked Sendable {
   package let base: UnsafeMutablePointer<Float>
   package let count: Int
 
+  /// `count` values, all 0. Ends the job where the memory is not to be had.
   package init(zeros count: Int) {
     precondition(count >= 0, "a buffer of \(count) values")
     // Kernels read whole vectors: room for one behind the last value.

@@ -6,6 +6,7 @@ import Foundation
 ///
 /// Source: the format's description at huggingface/safetensors.
 package struct Safetensors: Sendable {
+  /// A type of number, by its name in the format.
   package enum Element: String, Codable, Sendable {
     case float32 = "F32"
     case float64 = "F64"
@@ -14,6 +15,7 @@ package struct Safetensors: Sendable {
     var size: Int { self == .float32 ? 4 : self == .float64 ? 8 : 1 }
   }
 
+  /// What the header says of a tensor: its type, its extents, and which bytes of the data it has.
   package struct Entry: Sendable {
     package let element: Element
     package let extents: [Int]
@@ -41,9 +43,8 @@ package struct Safetensors: Sendable {
 
   /// Reads a file. Throws `.missing` if there is none and `.invalid` if it is damaged.
   ///
-  /// - Parameters:
-  ///   - isSealed: whether a file without the hash of all that is in it is refused, which tells a damaged one.
-  ///   - isKnown: whether its bytes are known to be those that were written, and not hashed again.
+  /// - `isSealed`: whether a file without the hash of all that is in it is refused, which tells a damaged one.
+  /// - `isKnown`: whether its bytes are known to be those that were written, and not hashed again.
   package init(path: String, isSealed: Bool = false, isKnown: Bool = false) throws {
     guard FileManager.default.fileExists(atPath: path) else {
       throw Fault(.missing, "\(path): no such file")
@@ -238,8 +239,11 @@ package struct Safetensors: Sendable {
     }
   }
 
+  /// A tensor's numbers in the file's order. Throws `.invalid` where there is none of that name, or it is of another type.
   package func floats(_ name: String) throws -> [Float] { try numbers(name, .float32, Float.self) }
+  /// The same of a tensor of doubles.
   package func doubles(_ name: String) throws -> [Double] { try numbers(name, .float64, Double.self) }
+  /// The same of a tensor of bytes.
   package func bytes(_ name: String) throws -> [UInt8] { try numbers(name, .byte, UInt8.self) }
 
   /// Checks that the tensors PREFIX + name of a layout are there in its shapes, else throws `.invalid`: before memory
@@ -263,6 +267,7 @@ package struct Safetensors: Sendable {
   }
 
   /// Copies a range of the layout's vector, `[range.count]`, from the tensors PREFIX + name, which `check` has found.
+  /// Throws `.invalid` as `check` does.
   package func copy(
     _ prefix: String, _ layout: ParameterLayout, _ range: Range<Int>,
     to target: UnsafeMutableBufferPointer<Float>
@@ -297,8 +302,10 @@ package struct Safetensors: Sendable {
     /// The numbers of a range, valid until the next call.
     let values: (Range<Int>) throws -> UnsafeBufferPointer<Float>
 
+    /// All numbers of a vector, as they are when they are written.
     package init(_ prefix: String, _ p: Parameters) { self.init(prefix, p.layout) { p[$0] } }
 
+    /// Numbers that lie elsewhere, or over ranks: `values` is asked for each range as it is written.
     package init(
       _ prefix: String, _ layout: ParameterLayout,
       values: @escaping (Range<Int>) throws -> UnsafeBufferPointer<Float>
@@ -316,6 +323,7 @@ package struct Safetensors: Sendable {
     private let tensors: [(name: String, parameter: Parameter, content: Content)]
     private let metadata: [String: String]
 
+    /// `metadata`: texts that stand beside the numbers; a hash of everything is added to them.
     package init(_ contents: [Content], metadata: [String: String] = [:]) {
       self.metadata = metadata
       tensors = contents.flatMap { content in
@@ -324,6 +332,7 @@ package struct Safetensors: Sendable {
     }
 
     /// Asks for all numbers in the file's order, a piece at a time. Where contents lie over ranks, all ranks ask.
+    /// Throws what `take` and the contents throw.
     package func forEachPiece(_ take: (UnsafeRawBufferPointer) throws -> Void) throws {
       for tensor in tensors {
         let range = tensor.parameter.range

@@ -27,6 +27,7 @@ package struct Size: Hashable, Sendable, CustomStringConvertible {
 }
 
 extension Size: Codable {
+  /// From a list of three sides, [z, y, x]. Throws a `DecodingError` where there are more or fewer.
   package init(from decoder: any Decoder) throws {
     let sides = try decoder.singleValueContainer().decode([Int].self)
     guard sides.count == 3 else {

@@ -38,8 +38,10 @@ package struct Volume: Sendable {
   /// A copy of the values in memory order.
   package var array: [Float] { Array(UnsafeBufferPointer(start: base, count: shape.count)) }
 
+  /// Sets every value.
   package func fill(_ value: Float) { base.update(repeating: value, count: shape.count) }
 
+  /// Takes all values of a volume of the same shape.
   package func copy(from other: Volume) {
     precondition(other.shape == shape, "a copy of \(other.shape) into \(shape)")
     base.update(from: other.base, count: shape.count)
@@ -54,6 +56,7 @@ package struct LabelVolume: Equatable, Sendable {
   package let size: Size
   package var classes: [UInt8]
 
+  /// `classes`: a class index a voxel, in memory order.
   package init(_ size: Size, _ classes: [UInt8]) {
     precondition(classes.count == size.voxels, "\(classes.count) labels for \(size)")
     self.size = size

@@ -21,6 +21,7 @@ package struct WorkspacePlan {
     return requests.count - 1
   }
 
+  /// Asks for a volume that holds its values from the first moment of `time` to its last; gives its place in the plan.
   package mutating func reserve(_ shape: Shape, _ time: ClosedRange<Int>) -> Int {
     reserve(shape, during: [time])
   }

@@ -9,6 +9,7 @@ import Networks
 ///
 /// Source: U-HVED's code; Dorent et al., MICCAI 2019.
 package final class FusionStep: TrainingProgram {
+  /// Weights of the loss's terms, and what the optimiser is set to.
   package struct Settings: Equatable {
     /// Of ½ Σ w², the mean over the kernels.
     var decay: Double
@@ -31,6 +32,7 @@ package final class FusionStep: TrainingProgram {
     /// Writes standard normal numbers into the map of a level; U-HVED only.
     let noise: (_ level: Int, Volume) -> Void
 
+    /// `present`: in the order of `Modality`, at least one. `noise` fills [z, y, x, C] of a level, 0 the finest.
     package init(present: [Bool], noise: @escaping (_ level: Int, Volume) -> Void) {
       self.present = present
       self.noise = noise
@@ -41,6 +43,7 @@ package final class FusionStep: TrainingProgram {
   package struct Draws {
     let draw: (SlotCase, Batch, Workers) -> Draw
 
+    /// `draw` must follow from seed, step and slot alone.
     package init(draw: @escaping (SlotCase, Batch, Workers) -> Draw) {
       self.draw = draw
     }
@@ -74,6 +77,7 @@ package final class FusionStep: TrainingProgram {
   /// The losses of decoders are computed in turn with their gradients.
   package var lossesComeLate: Bool { true }
 
+  /// `size`: of a window, for which memory is made.
   package init(
     _ network: FusionNetwork, _ p: ParameterVector, _ settings: Settings, size: Size, draw: Draws,
     _ layout: BatchLayout, _ workers: Workers
@@ -221,6 +225,7 @@ extension Term {
 }
 
 extension FusionStep {
+  /// What its steps tell beside their loss.
   package static func terms(_ fusion: FusionNetwork.Fusion) -> [Term] {
     [.crossEntropyOfClasses, .dice] + (fusion == .gaussians ? [.reconstruction, .divergence] : [])
   }

@@ -8,6 +8,7 @@ import Networks
 ///
 /// Source: HAD-Net, section 2 and published code. The order of the parts is `SlotStep`'s.
 package final class DistillationStep: TrainingProgram {
+  /// Weights of the losses, the gate, and what both optimisers are set to.
   package struct Settings: Equatable, Sendable {
     /// Weight λ of the adversarial term in the student's loss.
     var lambda: Float

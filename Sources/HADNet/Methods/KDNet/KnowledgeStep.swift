@@ -10,6 +10,7 @@ import Networks
 /// total = λ · (CE + Dice against the softened teacher) + (1 − λ) · (CE + Dice against the truth) + α · latent divergence.
 /// Source: Hu et al., MICCAI 2020, on HAD-Net's networks.
 package final class KnowledgeStep: TrainingProgram {
+  /// Weights of the loss's terms, and what the optimiser is set to.
   package struct Settings: Equatable, Sendable {
     var temperature: Float
     /// λ, the share of the softened teacher.
