@@ -8,7 +8,7 @@ CASES = 48
 SECONDS = 60
 KILLS = 20
 
-.PHONY: demo test test-fast fuzz soak build format lint clean clean-demo help dependencies
+.PHONY: demo test test-fast fuzz docs soak build format lint clean clean-demo help dependencies
 
 demo: build  ## the main job on a synthetic data set, 2 ranks, a few minutes; ends with a table
 	@test -e demo/data || { rm -rf demo/data.part && \
@@ -30,6 +30,14 @@ test-fast: dependencies  ## builds and runs the unit tests: all but those that s
 fuzz: dependencies  ## SECONDS=60 of mutated inputs for every parser; SEED=n for the same ones again
 	HADNET_FUZZ=1 swift build -c debug --scratch-path .build-fuzz --product Fuzz
 	scripts/fuzz $(SECONDS) $(SEED)
+
+docs: dependencies  ## builds the rooms' documentation into .build/docs; a warning is an error
+	@# libnifti's headers, which the tool that reads the rooms does not look for by itself.
+	CPATH=/usr/include/nifti HADNET_DOCS=1 swift package $(FLAGS) --allow-writing-to-directory .build/docs generate-documentation \
+	  $(patsubst %.docc,--target %,$(notdir $(wildcard Sources/*/*.docc Sources/HADNet/*/*.docc))) \
+	  --enable-experimental-combined-documentation --symbol-graph-minimum-access-level package \
+	  --warnings-as-errors --output-path .build/docs
+	@echo "To read it: python3 -m http.server --directory .build/docs, then http://localhost:8000/documentation"
 
 soak: build  ## interrupts a tiny study KILLS=20 times, goes on, compares the bits; SEED=n repeats the choices
 	scripts/soak $(KILLS) $(SEED)

@@ -143,6 +143,11 @@ for target in package.targets where target.type != .system && target.name != "CM
   target.swiftSettings = settings(of: target)
 }
 
+// `make docs`: the plugin that builds the pages. Who only builds the program need not fetch it.
+if Context.environment["HADNET_DOCS"] != nil {
+  package.dependencies.append(.package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.5.0"))
+}
+
 // `make fuzz`: libFuzzer over all that reads files. Its `main` and ours are both there; ours comes first.
 if Context.environment["HADNET_FUZZ"] != nil {
   let sanitizers = "-sanitize=fuzzer,address"

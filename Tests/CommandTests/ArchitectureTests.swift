@@ -2,16 +2,28 @@ import Foundation
 import Testing
 
 extension Commands {
-  /// ARCHITECTURE.md's list of rooms against Package.swift: what may use what.
+  /// ARCHITECTURE.md's list of rooms against Package.swift and the rooms' own pages: what may use what. And what other rooms
+  /// see says what it is.
   @Suite struct ArchitectureTests {
     /// The page's rooms in order, with those that each uses.
     private static func listed() throws -> [(room: String, uses: [String])] {
       let page = try text("\(Program.root)/ARCHITECTURE.md")
-      let entry = /- \*\*(?<room>[A-Za-z\-]+)\*\* [^*]*?Uses: (?<uses>[^.]+)\./
-      return page.matches(of: entry).map { match in
-        let uses = match.uses.split(whereSeparator: { $0 == "," || $0.isWhitespace }).map(String.init)
-        return (String(match.room), uses == ["nothing"] ? [] : uses)
-      }
+      let entry = /- \*\*(?<room>[A-Za-z\-]+)\*\* [^*]*?(?<uses>Uses: [^.]+)\./
+      return page.matches(of: entry).map { (String($0.room), uses(String($0.uses))) }
+    }
+
+    /// The rooms of a sentence "Uses: Terminal, Files."
+    private static func uses(_ text: String) -> [String] {
+      guard let sentence = text.firstMatch(of: /Uses: (?<rooms>[^.]+)/) else { return [] }
+      let rooms = sentence.rooms.split(whereSeparator: { $0 == "," || $0.isWhitespace }).map(String.init)
+      return rooms == ["nothing"] ? [] : rooms
+    }
+
+    /// All files below Sources whose names end so.
+    private static func sources(_ ending: String) throws -> [String] {
+      let root = "\(Program.root)/Sources"
+      let all = try #require(FileManager.default.enumerator(atPath: root)).compactMap { $0 as? String }
+      return all.filter { $0.hasSuffix(ending) }.sorted().map { "\(root)/\($0)" }
     }
 
     /// The targets that each target depends on, as the package manager reads them.
@@ -52,6 +64,28 @@ extension Commands {
       for (name, uses) in rooms {
         let found = Set(try #require(targets[name], "no target \(name)")).intersection(names)
         #expect(found == Set(uses), "\(name): \(found.sorted()), the page says \(uses.sorted())")
+      }
+    }
+
+    @Test func eachRoomHasItsPage() throws {
+      let pages = try ArchitectureTests.sources(".docc")
+      for (room, uses) in try ArchitectureTests.listed() {
+        let page = try #require(pages.first { $0.hasSuffix("/\(room)/\(room).docc") }, "\(room) has no page")
+        #expect(ArchitectureTests.uses(try text("\(page)/\(room).md")) == uses, "\(room)")
+      }
+    }
+
+    @Test func typesThatOtherRoomsSeeSayWhatTheyAre() throws {
+      let declaration =
+        /\s*(@\w+ )*(package|public) (final |indirect )?(struct|class|enum|protocol|actor|typealias) .*/
+      for file in try ArchitectureTests.sources(".swift") {
+        let lines = try text(file).split(separator: "\n", omittingEmptySubsequences: false)
+        for (i, line) in lines.enumerated() where line.wholeMatch(of: declaration) != nil {
+          let above = lines[..<i].last { line in
+            !["@", "// "].contains { line.trimmingCharacters(in: .whitespaces).hasPrefix($0) }
+          }
+          #expect(above?.contains("///") ?? false, "\(file):\(i + 1) \(line)")
+        }
       }
     }
   }

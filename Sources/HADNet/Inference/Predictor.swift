@@ -16,7 +16,6 @@ package final class Predictor {
     func checkMemory(for prepared: PreparedCase) throws(Fault)
   }
 
-  /// The model's parameters are frozen with it.
   package init(_ model: Model, _ workers: Workers) {
     self.model = model
     switch model.network {

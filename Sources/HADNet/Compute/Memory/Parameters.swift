@@ -19,6 +19,7 @@ package struct ParameterLayout: Sendable {
 
   package init() {}
 
+  /// Puts a tensor behind those that are there; `extents` in the published order, e.g. [out, in, z, y, x].
   package mutating func add(_ name: String, _ extents: Int...) -> Parameter {
     let size = extents.reduce(1, *)
     let parameter = Parameter(name: name, extents: extents, range: count..<(count + size))
@@ -27,6 +28,7 @@ package struct ParameterLayout: Sendable {
     return parameter
   }
 
+  /// The tensor of that name; nil: there is none.
   package subscript(name: String) -> Parameter? { parameters.first { $0.name == name } }
 }
 
@@ -43,10 +45,12 @@ package class Parameters: @unchecked Sendable {
 
   package final var count: Int { buffer.count }
 
+  /// The numbers of a range of the layout.
   package final subscript(range: Range<Int>) -> UnsafeBufferPointer<Float> {
     UnsafeBufferPointer(rebasing: buffer.values[range])
   }
 
+  /// A tensor's numbers, in its published order.
   // Of a vector, the subscript that can be written through is meant.
   @_disfavoredOverload
   package final subscript(parameter: Parameter) -> UnsafeBufferPointer<Float> { self[parameter.range] }
@@ -61,6 +65,7 @@ package class Parameters: @unchecked Sendable {
 /// Numbers that may be written: parameters that learn, gradients and an optimiser's moments all have this form, so that
 /// zeroing, reducing, updating and saving are each one loop over one allocation.
 package final class ParameterVector: Parameters, @unchecked Sendable {
+  /// `layout.count` numbers, all 0.
   package init(zeros layout: ParameterLayout) { super.init(layout, Buffer(zeros: layout.count)) }
 
   /// A vector of its own with the numbers of `other`.
@@ -71,10 +76,12 @@ package final class ParameterVector: Parameters, @unchecked Sendable {
 
   package var values: UnsafeMutableBufferPointer<Float> { buffer.values }
 
+  /// A tensor's numbers, in its published order.
   package subscript(parameter: Parameter) -> UnsafeMutableBufferPointer<Float> {
     UnsafeMutableBufferPointer(rebasing: values[parameter.range])
   }
 
+  /// Sets every number.
   package func fill(_ value: Float, _ workers: Workers) {
     let pieces = Pieces(count, least: 1 << 16, limit: 64)
     workers.forEach(pieces.count) { piece, _ in
@@ -82,6 +89,7 @@ package final class ParameterVector: Parameters, @unchecked Sendable {
     }
   }
 
+  /// Takes all numbers of parameters of as many.
   package func copy(from other: Parameters) {
     precondition(other.count == count, "\(other.count) parameters into \(count)")
     buffer.base.update(from: other.buffer.base, count: count)
