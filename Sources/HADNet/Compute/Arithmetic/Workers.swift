@@ -84,3 +84,14 @@ package struct Pieces: Sendable {
   /// The things of a piece, 0..<`count`; together the pieces are 0..<`total`.
   package subscript(piece: Int) -> Range<Int> { total * piece / count..<total * (piece + 1) / count }
 }
+
+/// How a worker's scratch memory is cut into regions, one behind the other, each of whole cache lines.
+struct Regions {
+  private(set) var count = 0
+
+  /// The offset of a region of `floats`.
+  mutating func add(_ floats: Int) -> Int {
+    defer { count += (floats + 15) / 16 * 16 }
+    return count
+  }
+}

@@ -62,6 +62,7 @@ package struct GaussianFusion {
     var partial = [Double](repeating: 0, count: 2 * pieces.count)
     partial.withUnsafeMutableBufferPointer { partial in
       nonisolated(unsafe) let partial = partial
+      // A long body, since sums and gradients share all that is made of the subsets.
       forEach(first, workers) { block, piece in
         let (t, u) = block.precisions()
         var inverse = InlineArray<16, Lanes>(repeating: one), mean = InlineArray<16, Lanes>(repeating: .zero)

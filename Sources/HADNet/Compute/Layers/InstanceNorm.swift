@@ -58,8 +58,8 @@ package struct InstanceNorm: Sendable {
 
   /// Σ x and Σ x² per channel.
   private func moments(_ x: Volume, _ workers: Workers) -> Moments {
-    let rows = Rows(x, workers)
-    let (sums, squares) = rows.sums(x, x, workers) { value, _, _ in (value, value * value) }
+    let row = PeriodicRow(x, workers)
+    let (sums, squares) = row.sums(x, x, workers) { value, _, _ in (value, value * value) }
     return Moments(sums: sums, squares: squares)
   }
 
@@ -69,15 +69,15 @@ package struct InstanceNorm: Sendable {
     into dp: ParameterVector?, _ workers: Workers
   ) {
     precondition(gradient.shape == x.shape, "instance norm: gradient \(gradient.shape) of \(x.shape)")
-    let n = Float(x.shape.voxels), channels = x.channels, rows = Rows(x, workers),
+    let n = Float(x.shape.voxels), channels = x.channels, row = PeriodicRow(x, workers),
       leak = Lanes(repeating: slope)
-    let scale = rows.pattern(0, norm.scale), shift = rows.pattern(1, norm.shift)
-    let mean = rows.pattern(2, norm.mean), rstd = rows.pattern(3, norm.rstd)
+    let scale = row.pattern(0, norm.scale), shift = row.pattern(1, norm.shift)
+    let mean = row.pattern(2, norm.mean), rstd = row.pattern(3, norm.rstd)
     @inline(__always) func normGradient(_ g: Lanes, _ v: Lanes, _ i: Int) -> Lanes {
       let y = load(shift + i).addingProduct(load(scale + i), v)
       return (g * leak).replacing(with: g, where: y .> 0)
     }
-    let (products, totals) = rows.sums(gradient, x, workers) { g, v, i in
+    let (products, totals) = row.sums(gradient, x, workers) { g, v, i in
       let dn = normGradient(g, v, i)
       return (dn * ((v - load(mean + i)) * load(rstd + i)), dn)
     }
@@ -87,9 +87,9 @@ package struct InstanceNorm: Sendable {
         dp[bias][first + c] += Float(totals[c])
       }
     }
-    let a = rows.pattern(4, (0..<channels).map { norm.rstd[$0] * Float(products[$0]) / n })
-    let b = rows.pattern(5, totals.map { Float($0) / n })
-    rows.update(gradient, x, workers) { g, v, i in
+    let a = row.pattern(4, (0..<channels).map { norm.rstd[$0] * Float(products[$0]) / n })
+    let b = row.pattern(5, totals.map { Float($0) / n })
+    row.update(gradient, x, workers) { g, v, i in
       load(scale + i) * (normGradient(g, v, i) - load(b + i) - (v - load(mean + i)) * load(a + i))
     }
   }
@@ -97,7 +97,7 @@ package struct InstanceNorm: Sendable {
 
 /// A volume as one long row of vectors, for passes whose factors differ by channel: factors repeat with a period of
 /// whole voxels and whole vectors.
-private struct Rows {
+private struct PeriodicRow {
   private let channels, period: Int
   private let periods, rest: Int
   private let pieces: Pieces
@@ -116,9 +116,9 @@ private struct Rows {
 
   /// `values`, one a channel, repeated along a period.
   func pattern(_ place: Int, _ values: [Float]) -> UnsafePointer<Float> {
-    let row = patterns + place * period
-    for i in 0..<period { row[i] = values[i % channels] }
-    return UnsafePointer(row)
+    let pattern = patterns + place * period
+    for i in 0..<period { pattern[i] = values[i % channels] }
+    return UnsafePointer(pattern)
   }
 
   /// Two sums per channel over all voxels of `term(x, y, i)`, i the place in the period; 0 for x = y = 0. Short sums of

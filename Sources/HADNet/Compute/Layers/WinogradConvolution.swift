@@ -57,9 +57,15 @@ enum WinogradConvolution: ConvolutionKernel {
     let largest: Size
     var count: Int { z.count * y.count * x.count }
 
-    subscript(block: Int) -> (z: Range<Int>, y: Range<Int>, x: Range<Int>) {
-      (z[block / (x.count * y.count)], y[block / x.count % y.count], x[block % x.count])
+    subscript(block: Int) -> Block {
+      Block(z: z[block / (x.count * y.count)], y: y[block / x.count % y.count], x: x[block % x.count])
     }
+  }
+
+  /// The tiles of a block along each axis.
+  struct Block {
+    let z, y, x: Range<Int>
+    var count: Int { z.count * y.count * x.count }
   }
 
   // MARK: Weights
@@ -321,8 +327,8 @@ enum WinogradConvolution: ConvolutionKernel {
   static func convolve(
     _ reader: TileReader, _ weights: Weights, into target: Target, moments: Bool = false, _ workers: Workers
   ) -> Moments? {
-    let size = reader.size, pitch = reader.pitch, k = reader.count
-    precondition(k == weights.rows, "\(k) channels for \(weights.rows) rows of weights")
+    let size = reader.size, pitch = reader.pitch
+    precondition(reader.count == weights.rows, "\(reader.count) channels for \(weights.rows) rows of weights")
     // OpenBLAS has fast kernels for products of at most a million multiplications.
     let blocks = Blocks(
       size,
@@ -330,84 +336,37 @@ enum WinogradConvolution: ConvolutionKernel {
         ? Blocks.mostOfNarrow : pitch <= 64 ? 32 : max(8, min(48, 1_000_000 / (panel * pitch))))
     // With few blocks the panels are dealt too; each then transforms its input again.
     let groups = blocks.count >= 8 ? 1 : weights.panels
-    let most = blocks.largest, tiles = most.voxels
-    let rowVoxels = 4 * most.x + 2, rowCount = rowVoxels * pitch + lanes, planeRows = 4 * most.y + 2
-    let zPlane = planeRows * rowCount
-    let inputPoint = tiles * pitch + 16, outputPoint = tiles * panel + 16
-    let counts = [
-      (4 * most.z + 2) * rowCount, most.z * 6 * zPlane, 6 * rowCount, 2 * plane * inputPoint,
-      2 * plane * outputPoint,
-      48 * lanes, 2 * weights.paddedColumns,
-      target.kept == nil ? 0 : tiles * 64 * weights.paddedColumns,
-    ].map { ($0 + 15) / 16 * 16 }
-    let scratch = workers.scratch(counts.reduce(0, +))
+    let own = target.kept == nil ? 0 : 64 * weights.paddedColumns
+    let regions = ConvolutionRegions(blocks.largest, pitch: pitch, columns: weights.paddedColumns, own: own)
+    let scratch = workers.scratch(regions.count)
     var sums = [Double](repeating: 0, count: moments ? blocks.count * 2 * weights.columns : 0)
     sums.withUnsafeMutableBufferPointer { sums in
       nonisolated(unsafe) let sums = sums
       workers.forEach(blocks.count * groups) { item, worker in
-        let block = blocks[item / groups]
+        let block = blocks[item / groups], memory = scratch[worker]
         let group = item % groups
         let panels = groups == 1 ? 0..<weights.panels : group..<group + 1
-        let rows = scratch[worker], stage = rows + counts[0], lines = stage + counts[1]
-        let v = lines + counts[2], m = v + counts[3], back = m + counts[4], channelSums = back + counts[5]
-        let own = channelSums + counts[6]
-        let bx = block.x.count, by = block.y.count, bz = block.z.count
-        let count = bx * by * bz, width = (4 * bx + 2) * pitch
-
-        // Read, activate, and transform along z.
-        for line in 0..<4 * by + 2 {
-          for j in 0..<4 * bz + 2 {
-            reader.write(
-              z: 4 * block.z.lowerBound + j - 1, y: 4 * block.y.lowerBound + line - 1,
-              x: 4 * block.x.lowerBound - 1, width: 4 * bx + 2, into: rows + j * rowCount)
-          }
-          for i in 0..<bz {
-            TileTransform.input(
-              rows + 4 * i * rowCount, rowCount, stage + i * 6 * zPlane + line * rowCount, zPlane,
-              count: width)
-          }
-        }
-        let place = Place(target, own, block, weights)
+        regions.input.read(block, reader, memory)
+        let output = BlockOutput(target, memory + regions.own, block, weights)
         for (step, pair) in pairs.enumerated() {
-          for (slice, zeta) in [pair.0, pair.1].enumerated() {
-            let slices = v + slice * plane * inputPoint
-            for i in 0..<bz {
-              for ty in 0..<by {
-                TileTransform.input(
-                  stage + (i * 6 + zeta) * zPlane + 4 * ty * rowCount, rowCount, lines, rowCount, count: width
-                )
-                for eta in 0..<6 {
-                  for tx in 0..<bx {
-                    TileTransform.input(
-                      lines + eta * rowCount + 4 * tx * pitch, pitch,
-                      slices + eta * 6 * inputPoint + ((i * by + ty) * bx + tx) * pitch, inputPoint,
-                      count: pitch)
-                  }
-                }
-              }
-            }
-          }
+          let v = memory + regions.v
+          regions.input.transform(pair.0, of: block, pitch, memory, into: v)
+          regions.input.transform(pair.1, of: block, pitch, memory, into: v + plane * regions.input.point)
           for p in panels {
-            let n = weights.width(p)
-            for slice in 0..<2 {
-              let zeta = slice == 0 ? pair.0 : pair.1
-              for point in 0..<plane {
-                Gemm.product(
-                  m: count, n: n, k: k, v + (slice * plane + point) * inputPoint, pitch,
-                  weights.panelStart(zeta * plane + point, p), n, beta: 0,
-                  m + (slice * plane + point) * outputPoint, n)
-              }
-            }
-            place.add(step: step, m, outputPoint, panel: p, width: n, back: back)
+            multiply(block.count, reader.count, pair, weights, panel: p, regions, memory)
+            output.add(
+              step: step, memory + regions.m, regions.outputPoint, panel: p, width: weights.width(p),
+              back: memory + regions.back)
           }
         }
-        place.finish(panels)
+        output.finish(panels)
         if moments {
           let columns = weights.columns
           for p in panels {
             let first = p * panel, end = min(first + panel, columns)
-            place.sums(
-              first..<end, into: sums.baseAddress! + item / groups * 2 * columns, columns, channelSums)
+            output.sums(
+              first..<end, into: sums.baseAddress! + item / groups * 2 * columns, columns,
+              memory + regions.sums)
           }
         }
       }
@@ -420,8 +379,107 @@ enum WinogradConvolution: ConvolutionKernel {
     return Moments(sums: Array(total[0..<weights.columns]), squares: Array(total[weights.columns...]))
   }
 
+  /// M = V · U for the 72 points of two z-points and a panel of columns; `rows` channels of `tiles` tiles.
+  private static func multiply(
+    _ tiles: Int, _ rows: Int, _ pair: (Int, Int), _ weights: Weights, panel p: Int,
+    _ regions: ConvolutionRegions, _ memory: UnsafeMutablePointer<Float>
+  ) {
+    let n = weights.width(p), pitch = regions.input.pitch
+    for slice in 0..<2 {
+      let zeta = slice == 0 ? pair.0 : pair.1
+      for point in 0..<plane {
+        let place = slice * plane + point
+        Gemm.product(
+          m: tiles, n: n, k: rows, memory + regions.v + place * regions.input.point, pitch,
+          weights.panelStart(zeta * plane + point, p), n, beta: 0,
+          memory + regions.m + place * regions.outputPoint, n)
+      }
+    }
+  }
+
+  /// A worker's memory for a block of a convolution: offsets of its regions.
+  private struct ConvolutionRegions {
+    let input: InputTransform
+    /// Floats from one point to the next in M.
+    let outputPoint: Int
+    /// V and M of two z-points; what comes back from them; Σ and Σ² of a plane; the block's own output, if channels are
+    /// spread later.
+    let v, m, back, sums, own: Int
+    let count: Int
+
+    /// For blocks of at most `most` tiles; `columns` in whole vectors, and the `own` floats of a tile.
+    init(_ most: Size, pitch: Int, columns: Int, own ownOfTile: Int) {
+      var regions = Regions()
+      input = InputTransform(most, pitch: pitch, in: &regions)
+      outputPoint = most.voxels * panel + 16
+      v = regions.add(2 * plane * input.point)
+      m = regions.add(2 * plane * outputPoint)
+      back = regions.add(48 * lanes)
+      sums = regions.add(2 * columns)
+      own = regions.add(most.voxels * ownOfTile)
+      count = regions.count
+    }
+  }
+
+  /// How a block's input is read and transformed, and where: its rows of voxels, what they give along z, [tile, ζ, y, x],
+  /// and of a z-point along y.
+  private struct InputTransform {
+    /// Floats of a voxel, of a row, of a plane of rows, and from one point to the next in V.
+    let pitch, row, rowsOfPlane, point: Int
+    private let rows, stage, lines: Int
+
+    init(_ most: Size, pitch: Int, in regions: inout Regions) {
+      self.pitch = pitch
+      row = (4 * most.x + 2) * pitch + lanes
+      rowsOfPlane = (4 * most.y + 2) * row
+      point = most.voxels * pitch + 16
+      rows = regions.add((4 * most.z + 2) * row)
+      stage = regions.add(most.z * 6 * rowsOfPlane)
+      lines = regions.add(6 * row)
+    }
+
+    /// Reads and activates the rows, and transforms them along z.
+    func read(_ block: Block, _ reader: TileReader, _ memory: UnsafeMutablePointer<Float>) {
+      let rows = memory + rows, stage = memory + stage
+      let bx = block.x.count, by = block.y.count, bz = block.z.count, width = (4 * bx + 2) * reader.pitch
+      for line in 0..<4 * by + 2 {
+        for j in 0..<4 * bz + 2 {
+          reader.write(
+            z: 4 * block.z.lowerBound + j - 1, y: 4 * block.y.lowerBound + line - 1,
+            x: 4 * block.x.lowerBound - 1, width: 4 * bx + 2, into: rows + j * row)
+        }
+        for i in 0..<bz {
+          TileTransform.input(
+            rows + 4 * i * row, row, stage + i * 6 * rowsOfPlane + line * row, rowsOfPlane, count: width)
+        }
+      }
+    }
+
+    /// Transforms a z-point along y and x, for voxels of `pitch` floats: [36 points][tile][pitch].
+    func transform(
+      _ zeta: Int, of block: Block, _ pitch: Int, _ memory: UnsafeMutablePointer<Float>,
+      into v: UnsafeMutablePointer<Float>
+    ) {
+      let stage = memory + stage, lines = memory + lines
+      let bx = block.x.count, by = block.y.count, width = (4 * bx + 2) * pitch
+      for i in 0..<block.z.count {
+        for ty in 0..<by {
+          TileTransform.input(
+            stage + (i * 6 + zeta) * rowsOfPlane + 4 * ty * row, row, lines, row, count: width)
+          for eta in 0..<6 {
+            for tx in 0..<bx {
+              TileTransform.input(
+                lines + eta * row + 4 * tx * pitch, pitch,
+                v + eta * 6 * point + ((i * by + ty) * bx + tx) * pitch, point, count: pitch)
+            }
+          }
+        }
+      }
+    }
+  }
+
   /// A block's part of the output.
-  private struct Place {
+  private struct BlockOutput {
     let target: Target
     let z, y, x: Range<Int>
     let columns: Int
@@ -435,12 +493,10 @@ enum WinogradConvolution: ConvolutionKernel {
     let isOwn: Bool
 
     init(
-      _ target: Target, _ own: UnsafeMutablePointer<Float>,
-      _ block: (z: Range<Int>, y: Range<Int>, x: Range<Int>),
-      _ weights: Weights
+      _ target: Target, _ own: UnsafeMutablePointer<Float>, _ block: Block, _ weights: Weights
     ) {
       self.target = target
-      (z, y, x) = block
+      (z, y, x) = (block.z, block.y, block.x)
       columns = weights.columns
       side = target.halved ? 2 : 4
       firstZ = z.lowerBound * side
@@ -650,117 +706,55 @@ enum WinogradConvolution: ConvolutionKernel {
     _ layer: Convolution, _ dy: Volume, _ sources: [LayerInput], first: Int, into dp: ParameterVector,
     _ workers: Workers
   ) {
-    let foldings = (0..<64).map { folded($0) }
-    let filterTaps = layer.kernel == 3 ? 27 : 64, filterStep = layer.inputs * filterTaps
     let dw = dp[layer.weight].baseAddress!  // a layer has weights
-    var offsets: [Int] = [], first = first
-    for source in sources {
-      offsets += TileReader.kept(source).map { (first + $0) * filterTaps }
-      first += source.channels
-    }
-    let rows = offsets.count, columns = dy.channels
-    guard rows > 0 else { return }
-    let rowPanels = Pieces(rows, least: 1, limit: (rows + panel - 1) / panel)
-    let columnPanels = Pieces(columns, least: 1, limit: (columns + panel - 1) / panel)
-    let panels = rowPanels.count * columnPanels.count
-    let readers = (0..<rowPanels.count).map { TileReader(sources, rowPanels[$0]) }
-    let gradients = (0..<columnPanels.count).map { TileReader([LayerInput(dy)], columnPanels[$0]) }
-    let size = dy.size
+    let filters = GradientFilters(layer, sources, first: first, columns: dy.channels)
+    guard !filters.offsets.isEmpty else { return }
+    let readers = (0..<filters.rows.count).map { TileReader(sources, filters.rows[$0]) }
+    let gradients = (0..<filters.columns.count).map { TileReader([LayerInput(dy)], filters.columns[$0]) }
+    let size = dy.size, panels = filters.panels
+    // There is a panel of rows and one of columns.
     let xPitch = readers.map(\.pitch).max()!, gPitch = gradients.map(\.pitch).max()!
     let blocks = Blocks(
       size, most: Blocks.isNarrow(size, max(xPitch, gPitch)) ? Blocks.mostOfNarrow : 32)
-    let most = blocks.largest, tiles = most.voxels
     // Each piece has sums of its own, which are written and read once more: few of them where blocks are few.
     let pieces = Pieces(blocks.count, least: 4, limit: max(1, min(16, max(4, blocks.count / 10)) / panels))
-    let xRow = (4 * most.x + 2) * xPitch + lanes, xPlane = (4 * most.y + 2) * xRow
-    let gRow = 4 * most.x * gPitch + lanes, gPlane = 4 * most.y * gRow
-    let xPoint = tiles * xPitch + 16, gPoint = tiles * gPitch + 16
-    let counts = [
-      (4 * most.z + 2) * xRow, most.z * 6 * xPlane, 6 * xRow, plane * xPoint, 4 * gRow, most.z * 6 * gPlane,
-      6 * gRow,
-      plane * gPoint, points * gPitch + (108 + 54 + 27) * lanes,
-    ].map { ($0 + 15) / 16 * 16 }
-    let scratch = workers.scratch(counts.reduce(0, +))
+    let regions = GradientRegions(blocks.largest, pitch: xPitch, gradientPitch: gPitch)
+    let scratch = workers.scratch(regions.count)
     // [point, row, column]: a product writes one stretch of memory.
     let sumPoint = xPitch * gPitch + 16, sumCount = points * sumPoint
     let sums = workers.sharedScratch(panels * pieces.count * sumCount)
     workers.forEach(panels * pieces.count) { item, worker in
-      let piece = item / panels, reader = readers[item % panels / columnPanels.count]
-      let gradient = gradients[item % panels % columnPanels.count]
-      let rowsX = scratch[worker], stageX = rowsX + counts[0], linesX = stageX + counts[1]
-      let v = linesX + counts[2], rowsG = v + counts[3], stageG = rowsG + counts[4]
-      let linesG = stageG + counts[5], d = linesG + counts[6]
+      let piece = pieces[item / panels], reader = readers[filters.rowPanel(item % panels)]
+      let gradient = gradients[filters.columnPanel(item % panels)]
+      let memory = scratch[worker], v = memory + regions.v, d = memory + regions.d
       let sum = sums + item * sumCount
-      for index in pieces[piece] {
+      for index in piece {
         let block = blocks[index]
-        let bx = block.x.count, by = block.y.count, bz = block.z.count, count = bx * by * bz
-        let widthX = (4 * bx + 2) * reader.pitch, widthG = 4 * bx * gradient.pitch
-        for line in 0..<4 * by + 2 {
-          for j in 0..<4 * bz + 2 {
-            reader.write(
-              z: 4 * block.z.lowerBound + j - 1, y: 4 * block.y.lowerBound + line - 1,
-              x: 4 * block.x.lowerBound - 1, width: 4 * bx + 2, into: rowsX + j * xRow)
-          }
-          for i in 0..<bz {
-            TileTransform.input(
-              rowsX + 4 * i * xRow, xRow, stageX + i * 6 * xPlane + line * xRow, xPlane, count: widthX)
-          }
-        }
-        for (i, tz) in block.z.enumerated() {
-          let x = 4 * block.x.lowerBound
-          for line in 0..<4 * by {
-            let y = 4 * block.y.lowerBound + line, to = stageG + i * 6 * gPlane + line * gRow
-            if 4 * tz + 3 < size.z, let row = gradient.stored(z: 4 * tz, y: y, x: x, width: 4 * bx) {
-              TileTransform.gradient(row, size.y * size.x * gradient.pitch, to, gPlane, count: widthG)
-              continue
-            }
-            for j in 0..<4 {
-              gradient.write(z: 4 * tz + j, y: y, x: x, width: 4 * bx, into: rowsG + j * gRow)
-            }
-            TileTransform.gradient(rowsG, gRow, to, gPlane, count: widthG)
-          }
-        }
+        regions.input.read(block, reader, memory)
+        regions.gradient.read(block, gradient, memory)
         for zeta in 0..<6 {
-          for i in 0..<bz {
-            for ty in 0..<by {
-              let tile = (i * by + ty) * bx
-              TileTransform.input(
-                stageX + (i * 6 + zeta) * xPlane + 4 * ty * xRow, xRow, linesX, xRow, count: widthX)
-              TileTransform.gradient(
-                stageG + (i * 6 + zeta) * gPlane + 4 * ty * gRow, gRow, linesG, gRow, count: widthG)
-              for eta in 0..<6 {
-                for tx in 0..<bx {
-                  TileTransform.input(
-                    linesX + eta * xRow + 4 * tx * reader.pitch, reader.pitch,
-                    v + eta * 6 * xPoint + (tile + tx) * reader.pitch, xPoint, count: reader.pitch)
-                  TileTransform.gradient(
-                    linesG + eta * gRow + 4 * tx * gradient.pitch, gradient.pitch,
-                    d + eta * 6 * gPoint + (tile + tx) * gradient.pitch, gPoint, count: gradient.pitch)
-                }
-              }
-            }
-          }
+          regions.input.transform(zeta, of: block, reader.pitch, memory, into: v)
+          regions.gradient.transform(zeta, of: block, gradient.pitch, memory, into: d)
           for point in 0..<plane {
             Gemm.product(
-              m: reader.count, n: gradient.pitch, k: count, v + point * xPoint, reader.pitch,
-              transposedA: true,
-              d + point * gPoint, gradient.pitch, beta: index > pieces[piece].lowerBound ? 1 : 0,
-              sum + (zeta * plane + point) * sumPoint, gradient.pitch)
+              m: reader.count, n: gradient.pitch, k: block.count, v + point * regions.input.point,
+              reader.pitch, transposedA: true, d + point * regions.gradient.point, gradient.pitch,
+              beta: index > piece.lowerBound ? 1 : 0, sum + (zeta * plane + point) * sumPoint,
+              gradient.pitch)
           }
         }
       }
     }
     // Pieces in order, then back to the taps.
     let items = (0..<panels).flatMap { p in
-      (0..<rowPanels[p / columnPanels.count].count).map { (panel: p, row: $0) }
+      filters.rows[filters.rowPanel(p)].indices.map { (panel: p, row: $0) }
     }
     workers.forEach(items.count) { item, worker in
       let p = items[item].panel, row = items[item].row
-      let inputs = rowPanels[p / columnPanels.count], outputs = columnPanels[p % columnPanels.count]
-      let pitch = gradients[p % columnPanels.count].pitch
-      let total = scratch[worker], one = total + points * gPitch, two = one + 108 * lanes,
-        taps = two + 54 * lanes
-      let at = sums + p * sumCount + row * pitch
+      let pitch = gradients[filters.columnPanel(p)].pitch
+      let total = scratch[worker] + regions.total
+      let first = filters.rows[filters.rowPanel(p)].lowerBound
+      let at = sums + p * sumCount + (row - first) * pitch
       for point in 0..<points {
         for i in stride(from: 0, to: pitch, by: lanes) {
           let from = at + point * sumPoint + i
@@ -769,10 +763,49 @@ enum WinogradConvolution: ConvolutionKernel {
           store(value, total + point * pitch + i)
         }
       }
+      filters.add(total, pitch, scratch[worker] + regions.taps, row, filters.columnPanel(p), to: dw)
+    }
+  }
+
+  /// Which filters of a layer a weight gradient is of, and in which panels of at most 64 rows and columns it is summed up.
+  private struct GradientFilters {
+    /// Where the filters of a row begin.
+    let offsets: [Int]
+    let rows, columns: Pieces
+    /// Taps of a filter as they are stored, and floats from an output's filters to the next one's.
+    private let taps, step: Int
+    private let foldings: [Int]
+
+    init(_ layer: Convolution, _ sources: [LayerInput], first: Int, columns count: Int) {
+      let taps = layer.kernel == 3 ? 27 : 64
+      var offsets: [Int] = [], first = first
+      for source in sources {
+        offsets += TileReader.kept(source).map { (first + $0) * taps }
+        first += source.channels
+      }
+      self.offsets = offsets
+      self.taps = taps
+      step = layer.inputs * taps
+      foldings = (0..<64).map { folded($0) }
+      rows = Pieces(offsets.count, least: 1, limit: (offsets.count + panel - 1) / panel)
+      columns = Pieces(count, least: 1, limit: (count + panel - 1) / panel)
+    }
+
+    var panels: Int { rows.count * columns.count }
+    func rowPanel(_ panel: Int) -> Int { panel / columns.count }
+    func columnPanel(_ panel: Int) -> Int { panel % columns.count }
+
+    /// Transforms a row's sums, [point, pitch], back to the taps along each axis, and adds them to its filters.
+    func add(
+      _ sums: UnsafePointer<Float>, _ pitch: Int, _ memory: UnsafeMutablePointer<Float>, _ row: Int,
+      _ columnPanel: Int, to dw: UnsafeMutablePointer<Float>
+    ) {
+      let outputs = columns[columnPanel]
+      let one = memory, two = one + 108 * lanes, folded = two + 54 * lanes
       for column in stride(from: 0, to: outputs.count, by: lanes) {
         for line in 0..<36 {
           TileTransform.filterGradient(
-            total + line * 6 * pitch + column, pitch, one + line * 3 * lanes, lanes)
+            sums + line * 6 * pitch + column, pitch, one + line * 3 * lanes, lanes)
         }
         for z in 0..<6 {
           for x in 0..<3 {
@@ -781,15 +814,90 @@ enum WinogradConvolution: ConvolutionKernel {
           }
         }
         for i in 0..<9 {
-          TileTransform.filterGradient(two + i * lanes, 9 * lanes, taps + i * lanes, 9 * lanes)
+          TileTransform.filterGradient(two + i * lanes, 9 * lanes, folded + i * lanes, 9 * lanes)
         }
         let some = min(lanes, outputs.count - column)
-        let to = dw + (outputs.lowerBound + column) * filterStep + offsets[inputs.lowerBound + row]
-        if filterTaps == 27 {
-          FilterLanes.add(taps, 27, to: to, filterStep, filters: some)
+        let to = dw + (outputs.lowerBound + column) * step + offsets[row]
+        if taps == 27 {
+          FilterLanes.add(folded, 27, to: to, step, filters: some)
         } else {
           for lane in 0..<some {
-            for tap in 0..<64 { to[lane * filterStep + tap] += taps[foldings[tap] * lanes + lane] }
+            for tap in 0..<64 { to[lane * step + tap] += folded[foldings[tap] * lanes + lane] }
+          }
+        }
+      }
+    }
+  }
+
+  /// A worker's memory for a block of a weight gradient: offsets of its regions.
+  private struct GradientRegions {
+    let input: InputTransform
+    let gradient: GradientTransform
+    /// V and D of a z-point; a row's sums of all pieces, and its taps on their way back.
+    let v, d, total, taps: Int
+    let count: Int
+
+    init(_ most: Size, pitch: Int, gradientPitch: Int) {
+      var regions = Regions()
+      input = InputTransform(most, pitch: pitch, in: &regions)
+      gradient = GradientTransform(most, pitch: gradientPitch, in: &regions)
+      v = regions.add(plane * input.point)
+      d = regions.add(plane * gradient.point)
+      total = regions.add(points * gradientPitch)
+      taps = regions.add((108 + 54 + 27) * lanes)
+      count = regions.count
+    }
+  }
+
+  /// As `InputTransform`, of the output's gradient, whose tiles do not overlap.
+  private struct GradientTransform {
+    let row, rowsOfPlane, point: Int
+    private let rows, stage, lines: Int
+
+    init(_ most: Size, pitch: Int, in regions: inout Regions) {
+      row = 4 * most.x * pitch + lanes
+      rowsOfPlane = 4 * most.y * row
+      point = most.voxels * pitch + 16
+      rows = regions.add(4 * row)
+      stage = regions.add(most.z * 6 * rowsOfPlane)
+      lines = regions.add(6 * row)
+    }
+
+    func read(_ block: Block, _ reader: TileReader, _ memory: UnsafeMutablePointer<Float>) {
+      let rows = memory + rows, stage = memory + stage
+      let size = reader.size, x = 4 * block.x.lowerBound, bx = block.x.count, width = 4 * bx * reader.pitch
+      for (i, tz) in block.z.enumerated() {
+        for line in 0..<4 * block.y.count {
+          let y = 4 * block.y.lowerBound + line, to = stage + i * 6 * rowsOfPlane + line * row
+          if 4 * tz + 3 < size.z, let stored = reader.stored(z: 4 * tz, y: y, x: x, width: 4 * bx) {
+            TileTransform.gradient(
+              stored, size.y * size.x * reader.pitch, to, rowsOfPlane, count: width)
+            continue
+          }
+          for j in 0..<4 {
+            reader.write(z: 4 * tz + j, y: y, x: x, width: 4 * bx, into: rows + j * row)
+          }
+          TileTransform.gradient(rows, row, to, rowsOfPlane, count: width)
+        }
+      }
+    }
+
+    func transform(
+      _ zeta: Int, of block: Block, _ pitch: Int, _ memory: UnsafeMutablePointer<Float>,
+      into d: UnsafeMutablePointer<Float>
+    ) {
+      let stage = memory + stage, lines = memory + lines
+      let bx = block.x.count, by = block.y.count, width = 4 * bx * pitch
+      for i in 0..<block.z.count {
+        for ty in 0..<by {
+          TileTransform.gradient(
+            stage + (i * 6 + zeta) * rowsOfPlane + 4 * ty * row, row, lines, row, count: width)
+          for eta in 0..<6 {
+            for tx in 0..<bx {
+              TileTransform.gradient(
+                lines + eta * row + 4 * tx * pitch, pitch,
+                d + eta * 6 * point + ((i * by + ty) * bx + tx) * pitch, point, count: pitch)
+            }
           }
         }
       }
