@@ -17,7 +17,7 @@ let strict: [SwiftSetting] = [
 ]
 
 // Targets in which every place that is not memory-safe is marked.
-let memorySafe: Set = ["Collective"]
+let memorySafe: Set = ["Collective", "Compute"]
 
 func settings(of target: Target) -> [SwiftSetting] {
   strict + (memorySafe.contains(target.name) ? [.strictMemorySafety()] : [])

@@ -15,6 +15,15 @@ import Testing
     #expect(strangers.load(ordering: .relaxed) == 0)
   }
 
+  @Test(arguments: [1, 3]) func eachItemHasSumsOfItsOwn(count: Int) {
+    let sums = Workers(count).sums(5, width: 2) { item, sums in
+      for n in 0...item { sums[0] += Double(n) }
+      sums[1] -= 1
+    }
+    #expect(sums == [0, -1, 1, -1, 3, -1, 6, -1, 10, -1])
+    #expect(Workers(count).sums(0) { _, _ in }.isEmpty)
+  }
+
   /// The least normal number times a half is no normal number: 0 where such are flushed, as result and as operand.
   @Test(arguments: [1, 2, 3]) func denormalsAreZeroOnEveryWorker(count: Int) {
     let least = Float.leastNormalMagnitude, half = Mutex(Float(0.5)), scale = half.withLock { $0 }

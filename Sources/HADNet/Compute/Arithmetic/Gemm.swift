@@ -1,3 +1,5 @@
+// OpenBLAS follows pointers as far as m, n, k and the distances of rows say: whoever calls has such matrices there.
+
 import CMachine
 import COpenBLAS
 import Files
@@ -10,7 +12,7 @@ enum Gemm {
     _ b: UnsafePointer<Float>, _ ldb: Int, transposedB: Bool = false, beta: Float,
     _ c: UnsafeMutablePointer<Float>, _ ldc: Int
   ) {
-    cblas_sgemm(
+    unsafe cblas_sgemm(
       CblasRowMajor, transposedA ? CblasTrans : CblasNoTrans,
       transposedB ? CblasTrans : CblasNoTrans, Int32(m), Int32(n), Int32(k), 1,
       a, Int32(lda), b, Int32(ldb), beta, c, Int32(ldc))
@@ -21,7 +23,7 @@ enum Gemm {
 package enum BLAS {
   /// E.g. `OpenBLAS 0.3.21 SkylakeX`: the kernel it chose for this CPU decides the last bits.
   package static var name: String { "\(version) \(core)" }
-  package static var core: String { String(cString: openblas_get_corename()) }
+  package static var core: String { unsafe String(cString: openblas_get_corename()) }
   /// The core type that suits this CPU better than the one OpenBLAS runs, if that has kernels without AVX2: an OpenBLAS
   /// older than the CPU does not know it and falls back to the oldest.
   package static var betterCore: String? {
@@ -33,7 +35,7 @@ package enum BLAS {
     return cmachine_cpu_runs_skylakex() != 0 ? "SkylakeX" : "Haswell"
   }
   package static var version: String {
-    let words = String(cString: openblas_get_config()).split(separator: " ")
+    let words = unsafe String(cString: openblas_get_config()).split(separator: " ")
     return words.prefix(2).joined(separator: " ")
   }
 }
@@ -67,18 +69,18 @@ extension BLAS {
       }
     }
     let results = Buffer(zeros: rounds * n * n)
-    a.withUnsafeBufferPointer { a in
-      b.withUnsafeBufferPointer { b in
+    unsafe a.withUnsafeBufferPointer { a in
+      unsafe b.withUnsafeBufferPointer { b in
         guard let a = a.baseAddress, let b = b.baseAddress else { return }
-        nonisolated(unsafe) let (left, right) = (a, b)
+        nonisolated(unsafe) let (left, right) = unsafe (a, b)
         workers.forEach(rounds) { round, _ in
-          Gemm.product(m: n, n: n, k: n, left, n, right, n, beta: 0, results.base + round * n * n, n)
+          unsafe Gemm.product(m: n, n: n, k: n, left, n, right, n, beta: 0, results.base + round * n * n, n)
         }
       }
     }
     var worst = 0.0
     for i in 0..<rounds * n * n {
-      worst = max(worst, abs(Double(results.base[i]) - expected[i % (n * n)]) / Double(n).squareRoot())
+      worst = unsafe max(worst, abs(Double(results.base[i]) - expected[i % (n * n)]) / Double(n).squareRoot())
     }
     return worst
   }

@@ -1,3 +1,6 @@
+// How kernels read and write memory. Whoever calls these has eight floats there, or `count` of them, or for
+// filters, eight of `taps` floats each, `step` apart.
+
 import CMachine
 
 /// What kernels compute with: eight floats, one AVX2 or two NEON registers.
@@ -6,28 +9,30 @@ import CMachine
 
 /// Eight values from `p` on, which need not be aligned.
 @inlinable @inline(__always)
-package func load(_ p: UnsafePointer<Float>) -> Lanes { UnsafeRawPointer(p).loadUnaligned(as: Lanes.self) }
+package func load(_ p: UnsafePointer<Float>) -> Lanes {
+  unsafe UnsafeRawPointer(p).loadUnaligned(as: Lanes.self)
+}
 
 /// Writes eight values from `p` on, which need not be aligned.
 @inlinable @inline(__always)
 package func store(_ v: Lanes, _ p: UnsafeMutablePointer<Float>) {
-  UnsafeMutableRawPointer(p).storeBytes(of: v, as: Lanes.self)
+  unsafe UnsafeMutableRawPointer(p).storeBytes(of: v, as: Lanes.self)
 }
 
 /// The first `count` of eight values, and 0 behind them.
 @inlinable @inline(__always)
 package func load(_ p: UnsafePointer<Float>, _ count: Int) -> Lanes {
-  guard count < lanes else { return load(p) }
+  guard count < lanes else { return unsafe load(p) }
   var v = Lanes()
-  for lane in 0..<count { v[lane] = p[lane] }
+  for lane in 0..<count { v[lane] = unsafe p[lane] }
   return v
 }
 
 /// Writes the first `count` of eight values.
 @inlinable @inline(__always)
 package func store(_ v: Lanes, _ p: UnsafeMutablePointer<Float>, _ count: Int) {
-  guard count < lanes else { return store(v, p) }
-  for lane in 0..<count { p[lane] = v[lane] }
+  guard count < lanes else { return unsafe store(v, p) }
+  for lane in 0..<count { unsafe p[lane] = v[lane] }
 }
 
 /// √x of each value, rounded correctly, so the same bits on every CPU.
@@ -45,19 +50,19 @@ package func clamped(_ x: Lanes, _ bound: Float) -> Lanes {
 @inlinable @inline(__always)
 package func copyValues(_ from: UnsafePointer<Float>, into to: UnsafeMutablePointer<Float>, _ count: Int) {
   var i = 0
-  let source = UnsafeRawPointer(from), target = UnsafeMutableRawPointer(to)
+  let source = unsafe UnsafeRawPointer(from), target = UnsafeMutableRawPointer(to)
   while i + 8 <= count {
-    let v = source.loadUnaligned(fromByteOffset: 4 * i, as: SIMD8<Float>.self)
-    target.storeBytes(of: v, toByteOffset: 4 * i, as: SIMD8<Float>.self)
+    let v = unsafe source.loadUnaligned(fromByteOffset: 4 * i, as: SIMD8<Float>.self)
+    unsafe target.storeBytes(of: v, toByteOffset: 4 * i, as: SIMD8<Float>.self)
     i += 8
   }
   if i + 4 <= count {
-    let v = source.loadUnaligned(fromByteOffset: 4 * i, as: SIMD4<Float>.self)
-    target.storeBytes(of: v, toByteOffset: 4 * i, as: SIMD4<Float>.self)
+    let v = unsafe source.loadUnaligned(fromByteOffset: 4 * i, as: SIMD4<Float>.self)
+    unsafe target.storeBytes(of: v, toByteOffset: 4 * i, as: SIMD4<Float>.self)
     i += 4
   }
   while i < count {
-    to[i] = from[i]
+    unsafe to[i] = from[i]
     i += 1
   }
 }
@@ -102,29 +107,31 @@ enum FilterLanes {
   ) {
     guard filters == lanes else {
       for tap in 0..<taps {
-        for lane in 0..<lanes { lanesOut[tap * lanes + lane] = lane < filters ? from[lane * step + tap] : 0 }
+        for lane in 0..<lanes {
+          unsafe lanesOut[tap * lanes + lane] = lane < filters ? from[lane * step + tap] : 0
+        }
       }
       return
     }
     var tap = 0
     while tap < taps {
       // The last eight taps may overlap those before.
-      let first = min(tap, taps - lanes), x = from + first
-      let c = transpose(
+      let first = min(tap, taps - lanes), x = unsafe from + first
+      let c = unsafe transpose(
         (
           load(x), load(x + step), load(x + 2 * step), load(x + 3 * step), load(x + 4 * step),
           load(x + 5 * step),
           load(x + 6 * step), load(x + 7 * step)
         ))
-      let to = lanesOut + first * lanes
-      store(c.0, to)
-      store(c.1, to + 8)
-      store(c.2, to + 16)
-      store(c.3, to + 24)
-      store(c.4, to + 32)
-      store(c.5, to + 40)
-      store(c.6, to + 48)
-      store(c.7, to + 56)
+      let to = unsafe lanesOut + first * lanes
+      unsafe store(c.0, to)
+      unsafe store(c.1, to + 8)
+      unsafe store(c.2, to + 16)
+      unsafe store(c.3, to + 24)
+      unsafe store(c.4, to + 32)
+      unsafe store(c.5, to + 40)
+      unsafe store(c.6, to + 48)
+      unsafe store(c.7, to + 56)
       tap &+= lanes
     }
   }
@@ -137,27 +144,27 @@ enum FilterLanes {
   ) {
     guard filters == lanes else {
       for lane in 0..<filters {
-        for tap in 0..<taps { filter[lane * step + tap] = lanesIn[tap * lanes + lane] }
+        for tap in 0..<taps { unsafe filter[lane * step + tap] = lanesIn[tap * lanes + lane] }
       }
       return
     }
     var tap = 0
     while tap < taps {
       // The last eight taps may overlap those before.
-      let first = min(tap, taps - lanes), x = lanesIn + first * lanes, y = filter + first
-      let c = transpose(
+      let first = min(tap, taps - lanes), x = unsafe lanesIn + first * lanes, y = unsafe filter + first
+      let c = unsafe transpose(
         (
           load(x), load(x + 8), load(x + 16), load(x + 24), load(x + 32), load(x + 40), load(x + 48),
           load(x + 56)
         ))
-      store(c.0, y)
-      store(c.1, y + step)
-      store(c.2, y + 2 * step)
-      store(c.3, y + 3 * step)
-      store(c.4, y + 4 * step)
-      store(c.5, y + 5 * step)
-      store(c.6, y + 6 * step)
-      store(c.7, y + 7 * step)
+      unsafe store(c.0, y)
+      unsafe store(c.1, y + step)
+      unsafe store(c.2, y + 2 * step)
+      unsafe store(c.3, y + 3 * step)
+      unsafe store(c.4, y + 4 * step)
+      unsafe store(c.5, y + 5 * step)
+      unsafe store(c.6, y + 6 * step)
+      unsafe store(c.7, y + 7 * step)
       tap &+= lanes
     }
   }
@@ -170,30 +177,30 @@ enum FilterLanes {
   ) {
     guard filters == lanes else {
       for lane in 0..<filters {
-        for tap in 0..<taps { filter[lane * step + tap] += lanesIn[tap * lanes + lane] }
+        for tap in 0..<taps { unsafe filter[lane * step + tap] += lanesIn[tap * lanes + lane] }
       }
       return
     }
     var tap = 0
     while tap + lanes <= taps {
-      let x = lanesIn + tap * lanes, y = filter + tap
-      let c = transpose(
+      let x = unsafe lanesIn + tap * lanes, y = unsafe filter + tap
+      let c = unsafe transpose(
         (
           load(x), load(x + 8), load(x + 16), load(x + 24), load(x + 32), load(x + 40), load(x + 48),
           load(x + 56)
         ))
-      store(load(y) + c.0, y)
-      store(load(y + step) + c.1, y + step)
-      store(load(y + 2 * step) + c.2, y + 2 * step)
-      store(load(y + 3 * step) + c.3, y + 3 * step)
-      store(load(y + 4 * step) + c.4, y + 4 * step)
-      store(load(y + 5 * step) + c.5, y + 5 * step)
-      store(load(y + 6 * step) + c.6, y + 6 * step)
-      store(load(y + 7 * step) + c.7, y + 7 * step)
+      unsafe store(load(y) + c.0, y)
+      unsafe store(load(y + step) + c.1, y + step)
+      unsafe store(load(y + 2 * step) + c.2, y + 2 * step)
+      unsafe store(load(y + 3 * step) + c.3, y + 3 * step)
+      unsafe store(load(y + 4 * step) + c.4, y + 4 * step)
+      unsafe store(load(y + 5 * step) + c.5, y + 5 * step)
+      unsafe store(load(y + 6 * step) + c.6, y + 6 * step)
+      unsafe store(load(y + 7 * step) + c.7, y + 7 * step)
       tap &+= lanes
     }
     while tap < taps {
-      for lane in 0..<lanes { filter[lane * step + tap] += lanesIn[tap * lanes + lane] }
+      for lane in 0..<lanes { unsafe filter[lane * step + tap] += lanesIn[tap * lanes + lane] }
       tap &+= 1
     }
   }

@@ -1,3 +1,6 @@
+// Each `unsafe` here writes one of `count` numbers, which the caller has room for, or takes the bits of eight
+// numbers as eight others of the same size.
+
 /// Fields of standard normal numbers, the same whoever computes which part.
 extension Philox {
   /// Numbers that are made together.
@@ -7,15 +10,15 @@ extension Philox {
   package func fillNormal(_ target: UnsafeMutablePointer<Float>, count: Int, _ workers: Workers) {
     let size = Philox.group, groups = (count + size - 1) / size
     let pieces = Pieces(groups, least: 256, limit: 256)
-    nonisolated(unsafe) let target = target
+    nonisolated(unsafe) let target = unsafe target
     workers.forEach(pieces.count) { piece, _ in
       for group in pieces[piece] {
-        let (a, b) = pairs(group), to = target + group * size
+        let (a, b) = pairs(group), to = unsafe target + group * size
         if group * size + size <= count {
-          store(a, to)
-          store(b, to + lanes)
+          unsafe store(a, to)
+          unsafe store(b, to + lanes)
         } else {
-          for i in 0..<count - group * size { to[i] = i < lanes ? a[i] : b[i - lanes] }
+          for i in 0..<count - group * size { unsafe to[i] = i < lanes ? a[i] : b[i - lanes] }
         }
       }
     }
@@ -50,6 +53,6 @@ extension Philox {
 
   @inline(__always)
   private func fraction(_ mantissa: SIMD8<UInt32>) -> Lanes {
-    unsafeBitCast(mantissa | SIMD8(repeating: 0x3F80_0000), to: Lanes.self) - Lanes(repeating: 1)
+    unsafe unsafeBitCast(mantissa | SIMD8(repeating: 0x3F80_0000), to: Lanes.self) - Lanes(repeating: 1)
   }
 }

@@ -1,3 +1,6 @@
+// Each `unsafe` here hands out memory of at least as many floats as are asked for, or a body to threads that end
+// before the call does.
+
 import CMachine
 import COpenBLAS
 import Dispatch
@@ -46,23 +49,39 @@ package final class Workers: @unchecked Sendable {
         while true {
           let turn = next.wrappingAdd(1, ordering: .relaxed).oldValue
           if turn >= items { return }
-          body(deal?(turn, items) ?? turn, worker)
+          unsafe body(deal?(turn, items) ?? turn, worker)
         }
       }
     }
+  }
+
+  /// `width` sums of each item, [item, width], from 0 on: `body` has an item's.
+  package func sums(
+    _ items: Int, width: Int = 1, _ body: (_ item: Int, _ sums: inout MutableSpan<Double>) -> Void
+  ) -> [Double] {
+    var all = [Double](repeating: 0, count: items * width)
+    unsafe all.withUnsafeMutableBufferPointer { all in
+      // Items' sums are disjoint.
+      nonisolated(unsafe) let all = unsafe all
+      forEach(items) { item, _ in
+        var own = unsafe all.extracting(item * width..<(item + 1) * width).mutableSpan
+        body(item, &own)
+      }
+    }
+    return all
   }
 
   /// Scratch memory of at least `floats` values for each worker, contents undefined; valid until the next call.
   /// Only the thread that starts parallel regions may ask, before the region.
   func scratch(_ floats: Int) -> [UnsafeMutablePointer<Float>] {
     for worker in 0..<count where scratch[worker].count < floats { scratch[worker] = Buffer(zeros: floats) }
-    return scratch.map(\.base)
+    return unsafe scratch.map(\.base)
   }
 
   /// Scratch memory that all workers share (`place` 0, 1 or 2), contents undefined; valid until the next call for
   /// the same place.
   func sharedScratch(_ floats: Int, place: Int = 0) -> UnsafeMutablePointer<Float> {
-    sharedBuffer(floats, place: place).base
+    unsafe sharedBuffer(floats, place: place).base
   }
 
   func sharedBuffer(_ floats: Int, place: Int) -> Buffer {

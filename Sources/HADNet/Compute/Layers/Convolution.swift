@@ -1,3 +1,6 @@
+// Each `unsafe` here stays within a channel's place of a volume, or in `start`, which has all outputs in whole
+// vectors.
+
 /// A three-dimensional convolution with a cubic kernel and zero padding, over the channels of one or more
 /// sources side by side (a concatenation that is never written).
 ///
@@ -101,16 +104,16 @@ package struct Convolution: Sendable {
       // What the first kernel starts from; whole vectors.
       let start = Buffer(zeros: outputs + lanes)
       for term in samples[0].terms {
-        if let bias = term.layer.bias { for c in 0..<outputs { start.base[c] += p[bias][c] } }
+        if let bias = term.layer.bias { for c in 0..<outputs { unsafe start.base[c] += p[bias][c] } }
       }
       let inputs = samples.map { sum in sum.terms.flatMap { $0.layer.inputs($0.sources, sum.y) } }
       return withExtendedLifetime(start) {
-        var result: [Moments?] = [], bias: UnsafePointer<Float>? = UnsafePointer(start.base)
+        var result: [Moments?] = [], bias: UnsafePointer<Float>? = unsafe UnsafePointer(start.base)
         for part in sums(parts(inputs[0])) {
-          result = part.kernel.forward(
+          result = unsafe part.kernel.forward(
             zip(inputs, samples).map { inputs, sum in (part.places.map { inputs[$0] }, sum.y) }, p,
             bias: bias, moments: moments, workers)
-          bias = nil
+          unsafe bias = nil
         }
         return result
       }
@@ -185,7 +188,7 @@ package struct Convolution: Sendable {
       }
       guard biasMatters, let bias else { return }
       for sample in samples {
-        for (c, sum) in channelSums(sample.dy, workers).enumerated() { dp[bias][c] += Float(sum) }
+        for (c, sum) in channelSums(sample.dy, workers).enumerated() { unsafe dp[bias][c] += Float(sum) }
       }
     }
   }
@@ -233,15 +236,15 @@ func channelSums(_ x: Volume, _ workers: Workers) -> [Double] {
   let channels = x.channels, rows = x.size.z * x.size.y, width = x.size.x
   let pieces = Pieces(rows, least: 16, limit: 64)
   var partial = [Double](repeating: 0, count: pieces.count * channels)
-  partial.withUnsafeMutableBufferPointer { partial in
+  unsafe partial.withUnsafeMutableBufferPointer { partial in
     let partial = partial.baseAddress!  // there is at least one piece of at least one channel
     workers.forEach(pieces.count) { piece, _ in
-      let sums = partial + piece * channels
+      let sums = unsafe partial + piece * channels
       for row in pieces[piece] {
-        var v = x.base + row * width * channels
+        var v = unsafe x.base + row * width * channels
         for _ in 0..<width {
-          for c in 0..<channels { sums[c] += Double(v[c]) }
-          v += channels
+          for c in 0..<channels { unsafe sums[c] += Double(v[c]) }
+          unsafe v += channels
         }
       }
     }

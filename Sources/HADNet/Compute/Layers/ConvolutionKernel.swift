@@ -1,3 +1,5 @@
+// A kernel's bias has all outputs, in whole vectors.
+
 /// A way to compute convolutions: a row of the table `Convolution.kernels`, through which all of them are called.
 ///
 /// A further kernel is a type that has all of this, in a file of its own, and its row.
@@ -111,7 +113,7 @@ extension SourceKernel {
   ) -> [Moments?] {
     for (inputs, y) in samples {
       for (i, input) in inputs.enumerated() {
-        forward(
+        unsafe forward(
           input.layer, input.source, first: input.first, p, into: y, bias: i == 0 ? bias : nil, workers)
       }
     }

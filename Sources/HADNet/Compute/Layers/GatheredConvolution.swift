@@ -1,3 +1,6 @@
+// Pointers, since rows of matrices are copied together from everywhere. Each `unsafe` here stays within a volume's
+// voxels, a layer's taps, or the scratch memory that is asked for beside it.
+
 /// The direct path: the taps of a tile of voxels are gathered into the rows of a matrix, and one product a z-plane
 /// of the kernel does the arithmetic. Any kernel, stride, padding and number of channels.
 ///
@@ -43,8 +46,8 @@ enum GatheredConvolution: SourceKernel {
     bias: UnsafePointer<Float>?, _ workers: Workers
   ) {
     let channels = first..<first + source.channels
-    let packed = packed(layer, channels, p, transposed: false, mask: nil, workers)
-    convolve(
+    let packed = unsafe packed(layer, channels, p, transposed: false, mask: nil, workers)
+    unsafe convolve(
       source, packed, kernel: layer.kernel, stride: layer.stride, padding: layer.padding,
       bias: bias, into: y, halved: false, adding: bias == nil, workers)
   }
@@ -62,8 +65,8 @@ enum GatheredConvolution: SourceKernel {
       return stridedDataGradient(
         layer, dy, p, channels, mask, upsampled: upsampled, into: dx, adding: adding, workers)
     }
-    let packed = packed(layer, channels, p, transposed: true, mask: mask, workers)
-    convolve(
+    let packed = unsafe packed(layer, channels, p, transposed: true, mask: mask, workers)
+    unsafe convolve(
       LayerInput(dy), packed, kernel: layer.kernel, stride: 1, padding: layer.kernel - 1 - layer.padding,
       bias: nil,
       into: dx, halved: upsampled, adding: adding, workers)
@@ -85,8 +88,8 @@ enum GatheredConvolution: SourceKernel {
     let stageCount = ((tiling.most - 1) * stride + kernel) * stageRow
     let gatherCount = tiling.most * out.x * plane
     let resultCount = halved ? tiling.most * out.x * outputs : 0
-    let scratch = workers.scratch(stageCount + gatherCount + resultCount)
-    let rows = RowStage(
+    let scratch = unsafe workers.scratch(stageCount + gatherCount + resultCount)
+    let rows = unsafe RowStage(
       source, pattern: workers.sharedScratch(RowStage.patternCount(source), place: 1))
 
     workers.forEach(tiling.items) { item, worker in
@@ -94,29 +97,30 @@ enum GatheredConvolution: SourceKernel {
       let group = halved ? 4 : 1
       let first = tile.lowerBound * group, count = tile.count * group
       let columns = tiling.columns(item, of: outputs)
-      let stage = scratch[worker], gathered = stage + stageCount, result = gathered + gatherCount
+      let stage = unsafe scratch[worker], gathered = unsafe stage + stageCount,
+        result = unsafe gathered + gatherCount
       let m = count * out.x
-      let target = halved ? result : y.base + first * out.x * outputs + columns.lowerBound
+      let target = unsafe halved ? result : y.base + first * out.x * outputs + columns.lowerBound
       let stride4 = halved ? columns.count : outputs
-      if let bias {
+      if let bias = unsafe bias {
         for voxel in 0..<m {
-          let value = target + voxel * stride4
+          let value = unsafe target + voxel * stride4
           for c in 0..<columns.count {
-            value[c] = (adding ? value[c] : 0) + bias[columns.lowerBound + c]
+            unsafe value[c] = (adding ? value[c] : 0) + bias[columns.lowerBound + c]
           }
         }
       }
       for kz in 0..<kernel {
-        gather(
+        unsafe gather(
           rows, first, count, out, kz: kz, kernel: kernel, stride: stride, padding: padding, paired: halved,
           stage: stage, stageRow: stageRow, into: gathered)
-        Gemm.product(
+        unsafe Gemm.product(
           m: m, n: columns.count, k: plane, gathered, plane,
           packed + kz * plane * outputs + columns.lowerBound,
           outputs, beta: kz > 0 || bias != nil || (adding && !halved) ? 1 : 0, target, stride4)
       }
       if halved {
-        sumPairs(result, tile, out, columns, into: y, adding: adding)
+        unsafe sumPairs(result, tile, out, columns, into: y, adding: adding)
       }
     }
   }
@@ -148,16 +152,16 @@ enum GatheredConvolution: SourceKernel {
         together += 1
       }
       for line in 0..<((together - 1) * stride + kernel) {
-        source.write(
+        unsafe source.write(
           z: z * stride - padding + kz, y: y * stride - padding + line, left: padding, right: right,
           into: stage + line * stageRow)
       }
       for i in 0..<together {
-        let target = gathered + (row + i) * out.x * plane
+        let target = unsafe gathered + (row + i) * out.x * plane
         for ky in 0..<kernel {
-          let from = stage + (i * stride + ky) * stageRow
+          let from = unsafe stage + (i * stride + ky) * stageRow
           for x in 0..<out.x {
-            copyValues(from + x * stride * channels, into: target + x * plane + ky * run, run)
+            unsafe copyValues(from + x * stride * channels, into: target + x * plane + ky * run, run)
           }
         }
       }
@@ -173,13 +177,14 @@ enum GatheredConvolution: SourceKernel {
     let n = columns.count, half = out.x / 2
     for (i, four) in tile.enumerated() {
       for x in 0..<half {
-        let target = y.base + (four * half + x) * y.channels + columns.lowerBound
-        let a = result + (4 * i * out.x + 2 * x) * n
+        let target = unsafe y.base + (four * half + x) * y.channels + columns.lowerBound
+        let a = unsafe result + (4 * i * out.x + 2 * x) * n
         let line = out.x * n
         for c in 0..<n {
-          let top = (a[c] + a[n + c]) + (a[line + c] + a[line + n + c])
-          let bottom = (a[2 * line + c] + a[2 * line + n + c]) + (a[3 * line + c] + a[3 * line + n + c])
-          target[c] = (adding ? target[c] : 0) + (top + bottom)
+          let top = unsafe (a[c] + a[n + c]) + (a[line + c] + a[line + n + c])
+          let bottom =
+            unsafe (a[2 * line + c] + a[2 * line + n + c]) + (a[3 * line + c] + a[3 * line + n + c])
+          unsafe target[c] = (adding ? target[c] : 0) + (top + bottom)
         }
       }
     }
@@ -198,16 +203,17 @@ enum GatheredConvolution: SourceKernel {
     precondition(layer.kernel == 4 && layer.stride == 2 && layer.padding == 1, "\(layer.weight.name)")
     let full = upsampled ? dx.size.doubled : dx.size
     let half = Size((full.z + 1) / 2, (full.y + 1) / 2, (full.x + 1) / 2)
-    let packed = packed(layer, channels, p, transposed: true, mask: mask, workers)
+    let packed = unsafe packed(layer, channels, p, transposed: true, mask: mask, workers)
     let out = layer.outputs, n = channels.count
     let tiling = Tiling(rows: half.z * half.y, width: half.x, group: 1, columns: n)
     let k = 8 * out
     let gatherCount = tiling.most * half.x * k, resultCount = tiling.most * half.x * n
     let weightCount = k * tiling.panel
-    let scratch = workers.scratch(gatherCount + resultCount + weightCount)
+    let scratch = unsafe workers.scratch(gatherCount + resultCount + weightCount)
     workers.forEach(tiling.items) { item, worker in
       let tile = tiling.rows[item / tiling.panels], columns = tiling.columns(item, of: n)
-      let gathered = scratch[worker], result = gathered + gatherCount, weights = result + resultCount
+      let gathered = unsafe scratch[worker], result = unsafe gathered + gatherCount,
+        weights = unsafe result + resultCount
       let m = tile.count * half.x
       for parity in 0..<8 {
         let z = parityTaps[parity >> 2], y = parityTaps[parity >> 1 & 1], x = parityTaps[parity & 1]
@@ -218,11 +224,11 @@ enum GatheredConvolution: SourceKernel {
               // `packed` has mirrored taps.
               let from = ((3 - tz.tap) * 4 + 3 - ty.tap) * 4 + 3 - tx.tap
               for o in 0..<out {
-                copyValues(
+                unsafe copyValues(
                   packed + (from * out + o) * n + columns.lowerBound,
                   into: weights + (tap * out + o) * columns.count, columns.count)
               }
-              gatherDy(
+              unsafe gatherDy(
                 dy, tile, half, z: tz.offset, y: ty.offset, x: tx.offset, into: gathered + tap * out, k)
               tap += 1
             }
@@ -230,18 +236,18 @@ enum GatheredConvolution: SourceKernel {
         }
         // Upsampling's gradient is the sum over the parities: let the products add up.
         let sums = upsampled && parity > 0
-        Gemm.product(
+        unsafe Gemm.product(
           m: m, n: columns.count, k: k, gathered, k, weights, columns.count, beta: sums ? 1 : 0, result,
           columns.count)
         if !upsampled {
-          scatter(result, tile, half, parity, columns, into: dx, adding: adding)
+          unsafe scatter(result, tile, half, parity, columns, into: dx, adding: adding)
         }
       }
       if upsampled {
-        let target = dx.base + tile.lowerBound * half.x * n + columns.lowerBound
+        let target = unsafe dx.base + tile.lowerBound * half.x * n + columns.lowerBound
         for voxel in 0..<m {
-          let to = target + voxel * n, from = result + voxel * columns.count
-          for c in 0..<columns.count { to[c] = (adding ? to[c] : 0) + from[c] }
+          let to = unsafe target + voxel * n, from = unsafe result + voxel * columns.count
+          for c in 0..<columns.count { unsafe to[c] = (adding ? to[c] : 0) + from[c] }
         }
       }
     }
@@ -256,12 +262,13 @@ enum GatheredConvolution: SourceKernel {
       let z = row / half.y + dz, y = row % half.y + dy1
       let inside = z >= 0 && z < dy.size.z && y >= 0 && y < dy.size.y
       for x in 0..<half.x {
-        let target = gathered + (i * half.x + x) * k
+        let target = unsafe gathered + (i * half.x + x) * k
         let from = x + dx
         if inside && from >= 0 && from < dy.size.x {
-          copyValues(dy.base + ((z * dy.size.y + y) * dy.size.x + from) * channels, into: target, channels)
+          unsafe copyValues(
+            dy.base + ((z * dy.size.y + y) * dy.size.x + from) * channels, into: target, channels)
         } else {
-          target.update(repeating: 0, count: channels)
+          unsafe target.update(repeating: 0, count: channels)
         }
       }
     }
@@ -277,9 +284,10 @@ enum GatheredConvolution: SourceKernel {
       for x in 0..<half.x {
         let to = 2 * x + parity & 1
         guard to < dx.size.x else { continue }
-        let target = dx.base + ((z * dx.size.y + y) * dx.size.x + to) * dx.channels + columns.lowerBound
-        let from = result + (i * half.x + x) * columns.count
-        for c in 0..<columns.count { target[c] = (adding ? target[c] : 0) + from[c] }
+        let target =
+          unsafe dx.base + ((z * dx.size.y + y) * dx.size.x + to) * dx.channels + columns.lowerBound
+        let from = unsafe result + (i * half.x + x) * columns.count
+        for c in 0..<columns.count { unsafe target[c] = (adding ? target[c] : 0) + from[c] }
       }
     }
   }
@@ -294,20 +302,21 @@ enum GatheredConvolution: SourceKernel {
   ) {
     let kernel = layer.kernel, stride = layer.stride, padding = layer.padding, taps = kernel * kernel * kernel
     let outputs = layer.outputs, n = channels.count, size = dx.size, plane = kernel * kernel * n
-    let w = p[layer.weight], packed = workers.sharedScratch(outputs * taps * n)
+    let w = unsafe p[layer.weight], packed = unsafe workers.sharedScratch(outputs * taps * n)
     // [out, tap, channel]
     workers.forEach(outputs) { o, _ in
       for c in 0..<n {
         let from = (o * layer.inputs + channels.lowerBound + c) * taps, factor = mask?[c] ?? 1
-        for tap in 0..<taps { packed[(o * taps + tap) * n + c] = w[from + tap] * factor }
+        for tap in 0..<taps { unsafe packed[(o * taps + tap) * n + c] = w[from + tap] * factor }
       }
     }
     let slabs = Pieces(size.z, least: 8, limit: 64), width = dy.size.x
-    let scratch = workers.scratch(width * kernel * plane)
+    let scratch = unsafe workers.scratch(width * kernel * plane)
     workers.forEach(slabs.count) { item, worker in
-      let slab = slabs[item], row = scratch[worker], line = size.x * n
+      let slab = slabs[item], row = unsafe scratch[worker], line = size.x * n
       if !adding {
-        (dx.base + slab.lowerBound * size.y * line).update(repeating: 0, count: slab.count * size.y * line)
+        unsafe (dx.base + slab.lowerBound * size.y * line).update(
+          repeating: 0, count: slab.count * size.y * line)
       }
       let first = max(0, (slab.lowerBound + padding - kernel + stride) / stride)
       let last = min(dy.size.z - 1, (slab.upperBound - 1 + padding) / stride)
@@ -320,7 +329,7 @@ enum GatheredConvolution: SourceKernel {
           // OpenBLAS has fast kernels for products of at most a million multiplications.
           let part = max(16, min(columns, 1_000_000 / (width * outputs) / 16 * 16))
           for column in Swift.stride(from: 0, to: columns, by: part) {
-            Gemm.product(
+            unsafe Gemm.product(
               m: width, n: min(part, columns - column), k: outputs,
               dy.base + (z * dy.size.y + y) * width * outputs, outputs, packed + low * plane + column,
               taps * n,
@@ -329,13 +338,13 @@ enum GatheredConvolution: SourceKernel {
           for i in 0..<kz.count * kernel {
             let dz = z * stride - padding + low + i / kernel, dyLine = y * stride - padding + i % kernel
             guard dyLine >= 0, dyLine < size.y else { continue }
-            let target = dx.base + (dz * size.y + dyLine) * line
+            let target = unsafe dx.base + (dz * size.y + dyLine) * line
             for x in 0..<width {
               let start = x * stride - padding
-              let from = row + x * columns + i * kernel * n
+              let from = unsafe row + x * columns + i * kernel * n
               let kx = max(0, -start)..<max(max(0, -start), min(kernel, size.x - start))
-              let to = target + start * n
-              for j in kx.lowerBound * n..<kx.upperBound * n { to[j] += from[j] }
+              let to = unsafe target + start * n
+              for j in kx.lowerBound * n..<kx.upperBound * n { unsafe to[j] += from[j] }
             }
           }
         }
@@ -359,43 +368,46 @@ enum GatheredConvolution: SourceKernel {
     let pieces = Pieces(rows, least: tileRows, limit: weights <= 1 << 18 ? 8 : 1)
     let right = max(0, (out.x - 1) * layer.stride + kernel - layer.padding - source.size.x)
     let stageRow = (layer.padding + source.size.x + right) * inputs
-    let scratch = workers.scratch(stageRow + tileRows * out.x * run)
-    let sums = workers.sharedScratch(pieces.count * weights)
-    let stage = RowStage(source, pattern: workers.sharedScratch(RowStage.patternCount(source), place: 1))
+    let scratch = unsafe workers.scratch(stageRow + tileRows * out.x * run)
+    let sums = unsafe workers.sharedScratch(pieces.count * weights)
+    let stage = unsafe RowStage(
+      source, pattern: workers.sharedScratch(RowStage.patternCount(source), place: 1))
     workers.forEach(kernel * kernel * pieces.count) { item, worker in
       let tap = item / pieces.count, piece = item % pieces.count
       let kz = tap / kernel, ky = tap % kernel
-      let target = sums + (piece * kernel * kernel + tap) * run * outputs
-      let line = scratch[worker], gathered = line + stageRow
+      let target = unsafe sums + (piece * kernel * kernel + tap) * run * outputs
+      let line = unsafe scratch[worker], gathered = unsafe line + stageRow
       let all = pieces[piece]
       var first = all.lowerBound
       while first < all.upperBound {
         let count = min(tileRows, all.upperBound - first)
         for row in 0..<count {
           let z = (first + row) / out.y, y = (first + row) % out.y
-          stage.write(
+          unsafe stage.write(
             z: z * layer.stride - layer.padding + kz, y: y * layer.stride - layer.padding + ky,
             left: layer.padding, right: right, into: line)
-          let matrix = gathered + row * out.x * run
+          let matrix = unsafe gathered + row * out.x * run
           for x in 0..<out.x {
-            copyValues(line + x * layer.stride * inputs, into: matrix + x * run, run)
+            unsafe copyValues(line + x * layer.stride * inputs, into: matrix + x * run, run)
           }
         }
-        Gemm.product(
+        unsafe Gemm.product(
           m: run, n: outputs, k: count * out.x, gathered, run, transposedA: true,
           dy.base + first * out.x * outputs, outputs, beta: first > all.lowerBound ? 1 : 0, target, outputs)
         first += count
       }
     }
     // [kz, ky, kx, in, out] of each piece → the published [out, in, kz, ky, kx].
-    let dw = dp[layer.weight], taps = kernel * kernel * kernel
+    let dw = unsafe dp[layer.weight], taps = kernel * kernel * kernel
     workers.forEach(outputs) { o, _ in
       for c in 0..<inputs {
         let to = (o * layer.inputs + channels.lowerBound + c) * taps
         for tap in 0..<taps {
           var sum: Float = 0
-          for piece in 0..<pieces.count { sum += sums[piece * weights + (tap * inputs + c) * outputs + o] }
-          dw[to + tap] += sum
+          for piece in 0..<pieces.count {
+            unsafe sum += sums[piece * weights + (tap * inputs + c) * outputs + o]
+          }
+          unsafe dw[to + tap] += sum
         }
       }
     }
@@ -409,26 +421,26 @@ enum GatheredConvolution: SourceKernel {
     _ layer: Convolution, _ channels: Range<Int>, _ p: Parameters, transposed: Bool, mask: [Float]?,
     _ workers: Workers
   ) -> UnsafePointer<Float> {
-    let w = p[layer.weight], taps = layer.kernel * layer.kernel * layer.kernel
+    let w = unsafe p[layer.weight], taps = layer.kernel * layer.kernel * layer.kernel
     let inputs = channels.count, outputs = layer.outputs
-    let packed = workers.sharedScratch(taps * inputs * outputs)
+    let packed = unsafe workers.sharedScratch(taps * inputs * outputs)
     workers.forEach(transposed ? outputs : inputs) { slice, _ in
       if transposed {
         let o = slice
         for c in 0..<inputs {
           let from = (o * layer.inputs + channels.lowerBound + c) * taps, factor = mask?[c] ?? 1
           for tap in 0..<taps {
-            packed[((taps - 1 - tap) * outputs + o) * inputs + c] = w[from + tap] * factor
+            unsafe packed[((taps - 1 - tap) * outputs + o) * inputs + c] = w[from + tap] * factor
           }
         }
       } else {
         let c = slice
         for o in 0..<outputs {
           let from = (o * layer.inputs + channels.lowerBound + c) * taps
-          for tap in 0..<taps { packed[(tap * inputs + c) * outputs + o] = w[from + tap] }
+          for tap in 0..<taps { unsafe packed[(tap * inputs + c) * outputs + o] = w[from + tap] }
         }
       }
     }
-    return UnsafePointer(packed)
+    return unsafe UnsafePointer(packed)
   }
 }

@@ -1,3 +1,6 @@
+// Pointers, since vectors reach across voxels. Each `unsafe` here stays within the voxels and channels of maps
+// whose shapes are those of the fusion. Types that hold a pointer are `@safe`: whoever follows it writes `unsafe`.
+
 /// U-HVED's fusion: each sequence's map holds the mean µ and the log variance ℓ of a Gaussian a voxel and channel; those
 /// of the sequences that are there are multiplied with a standard normal prior, and a sample of the product goes on.
 ///
@@ -60,8 +63,8 @@ package struct GaussianFusion {
     let perPrior = weight / Float(15 * all), perInter = weight / Float(14 * all)
     let pieces = pieces
     var partial = [Double](repeating: 0, count: 2 * pieces.count)
-    partial.withUnsafeMutableBufferPointer { partial in
-      nonisolated(unsafe) let partial = partial
+    unsafe partial.withUnsafeMutableBufferPointer { partial in
+      nonisolated(unsafe) let partial = unsafe partial
       // A long body, since sums and gradients share all that is made of the subsets.
       forEach(first, workers) { block, piece in
         let (t, u) = block.precisions()
@@ -95,8 +98,8 @@ package struct GaussianFusion {
         }
         let lanes = block.filled
         for lane in 0..<lanes {
-          partial[2 * piece] += Double(inter[lane])
-          partial[2 * piece + 1] += Double(prior[lane])
+          unsafe partial[2 * piece] += Double(inter[lane])
+          unsafe partial[2 * piece + 1] += Double(prior[lane])
         }
         guard let gradients else { return }
 
@@ -157,14 +160,14 @@ package struct GaussianFusion {
   @inline(__always)
   private func forEach(_ target: Volume, _ workers: Workers, _ body: (Block, _ piece: Int) -> Void) {
     let channels = channels, all = first.shape.voxels * channels, pieces = pieces
-    var bases = InlineArray<4, UnsafeMutablePointer<Float>?>(repeating: nil)
-    for i in 0..<4 { bases[i] = maps[i]?.base }
-    nonisolated(unsafe) let sources = bases
+    var bases = unsafe InlineArray<4, UnsafeMutablePointer<Float>?>(repeating: nil)
+    for i in 0..<4 { unsafe bases[i] = maps[i]?.base }
+    nonisolated(unsafe) let sources = unsafe bases
     workers.measure(.fusion) {
       workers.forEach(pieces.count) { piece, _ in
         for group in pieces[piece] {
           let start = group * lanes
-          body(
+          unsafe body(
             Block(
               bases: sources, start: start, filled: min(lanes, all - start), channels: channels), piece)
         }
@@ -173,23 +176,23 @@ package struct GaussianFusion {
   }
 
   /// Eight neighbouring numbers of maps of C channels, seen across voxels where C is below eight.
-  private struct Block {
+  @safe private struct Block {
     let bases: InlineArray<4, UnsafeMutablePointer<Float>?>
     let start, filled, channels: Int
 
     /// Of a volume [z, y, x, C].
     @inline(__always)
     func values(_ volume: Volume) -> Lanes {
-      if filled == lanes { return load(volume.base + start) }
+      if filled == lanes { return unsafe load(volume.base + start) }
       var value = Lanes.zero
-      for lane in 0..<filled { value[lane] = volume.base[start + lane] }
+      for lane in 0..<filled { value[lane] = unsafe volume.base[start + lane] }
       return value
     }
 
     @inline(__always)
     func put(_ value: Lanes, into volume: Volume) {
-      if filled == lanes { return store(value, volume.base + start) }
-      for lane in 0..<filled { volume.base[start + lane] = value[lane] }
+      if filled == lanes { return unsafe store(value, volume.base + start) }
+      for lane in 0..<filled { unsafe volume.base[start + lane] = value[lane] }
     }
 
     /// Of a half of a map [z, y, x, 2C]: 0 means, 1 log variances.
@@ -197,18 +200,18 @@ package struct GaussianFusion {
     private func values(_ base: UnsafePointer<Float>, half: Int) -> Lanes {
       if channels % lanes == 0 {
         let voxel = start / channels, c = start % channels
-        return load(base + voxel * 2 * channels + half * channels + c)
+        return unsafe load(base + voxel * 2 * channels + half * channels + c)
       }
       if channels == 4 && filled == lanes {
         // Two voxels.
-        let a = load(base + 2 * start), b = load(base + 2 * start + lanes)
+        let a = unsafe load(base + 2 * start), b = unsafe load(base + 2 * start + lanes)
         return half == 0
           ? Lanes(lowHalf: a.lowHalf, highHalf: b.lowHalf) : Lanes(lowHalf: a.highHalf, highHalf: b.highHalf)
       }
       var value = Lanes.zero
       for lane in 0..<filled {
         let voxel = (start + lane) / channels, c = (start + lane) % channels
-        value[lane] = base[voxel * 2 * channels + half * channels + c]
+        value[lane] = unsafe base[voxel * 2 * channels + half * channels + c]
       }
       return value
     }
@@ -217,30 +220,30 @@ package struct GaussianFusion {
     @inline(__always)
     func put(means: Lanes, logVariances: Lanes, into map: Volume) {
       if channels % lanes == 0 {
-        let voxel = start / channels, to = map.base + voxel * 2 * channels + start % channels
-        store(means, to)
-        return store(logVariances, to + channels)
+        let voxel = start / channels, to = unsafe map.base + voxel * 2 * channels + start % channels
+        unsafe store(means, to)
+        return unsafe store(logVariances, to + channels)
       }
       if channels == 4 && filled == lanes {
         // Two voxels.
-        store(Lanes(lowHalf: means.lowHalf, highHalf: logVariances.lowHalf), map.base + 2 * start)
-        return store(
+        unsafe store(Lanes(lowHalf: means.lowHalf, highHalf: logVariances.lowHalf), map.base + 2 * start)
+        return unsafe store(
           Lanes(lowHalf: means.highHalf, highHalf: logVariances.highHalf), map.base + 2 * start + lanes)
       }
       for lane in 0..<filled {
         let voxel = (start + lane) / channels, c = (start + lane) % channels
-        map.base[voxel * 2 * channels + c] = means[lane]
-        map.base[voxel * 2 * channels + channels + c] = logVariances[lane]
+        unsafe map.base[voxel * 2 * channels + c] = means[lane]
+        unsafe map.base[voxel * 2 * channels + channels + c] = logVariances[lane]
       }
     }
 
     /// Of one sequence: its precision and mean; 0 where it was not computed.
     @inline(__always)
     private func precision(_ i: Int) -> (t: Lanes, mean: Lanes) {
-      guard let base = bases[i] else { return (.zero, .zero) }
-      let l = clamped(values(base, half: 1), GaussianFusion.limit)
+      guard let base = unsafe bases[i] else { return (.zero, .zero) }
+      let l = unsafe clamped(values(base, half: 1), GaussianFusion.limit)
       let t = Lanes(repeating: 1) / (Transcendental.exp(l) + Lanes(repeating: GaussianFusion.epsilon))
-      return (t, values(base, half: 0))
+      return unsafe (t, values(base, half: 0))
     }
 
     @inline(__always)
@@ -265,8 +268,8 @@ package struct GaussianFusion {
     /// ∂t/∂ℓ = −exp(ℓ) t² within the clip, 0 beyond.
     @inline(__always)
     func slope(_ i: Int, _ t: Lanes) -> Lanes {
-      guard let base = bases[i] else { return .zero }
-      let l = values(base, half: 1), limit = Lanes(repeating: GaussianFusion.limit)
+      guard let base = unsafe bases[i] else { return .zero }
+      let l = unsafe values(base, half: 1), limit = Lanes(repeating: GaussianFusion.limit)
       let slope = -(Transcendental.exp(l) * t * t)
       return slope.replacing(with: Lanes.zero, where: (l .< -limit) .| (l .> limit))
     }

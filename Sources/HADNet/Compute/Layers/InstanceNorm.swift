@@ -1,3 +1,7 @@
+// Pointers, since vectors reach across voxels. Each `unsafe` here stays within a volume's periods and rest, a
+// pattern's period, or a worker's lines of one period each. Types that hold a pointer are `@safe`: whoever follows
+// it writes `unsafe`.
+
 /// What a norm makes of one case: y = scale · x + shift per channel, with the moments that backward needs.
 package struct Norm: Sendable {
   let scale, shift: [Float]
@@ -46,8 +50,8 @@ package struct InstanceNorm: Sendable {
       let mean = sums[c] / n
       let variance = max(0, squares[c] / n - mean * mean)
       let rstd = 1 / (variance + epsilon).squareRoot()
-      let gamma = weight.map { Double(p[$0][first + c]) } ?? 1
-      let beta = bias.map { Double(p[$0][first + c]) } ?? 0
+      let gamma = weight.map { unsafe Double(p[$0][first + c]) } ?? 1
+      let beta = bias.map { unsafe Double(p[$0][first + c]) } ?? 0
       scale.append(Float(gamma * rstd))
       shift.append(Float(beta - mean * gamma * rstd))
       means.append(Float(mean))
@@ -71,33 +75,33 @@ package struct InstanceNorm: Sendable {
     precondition(gradient.shape == x.shape, "instance norm: gradient \(gradient.shape) of \(x.shape)")
     let n = Float(x.shape.voxels), channels = x.channels, row = PeriodicRow(x, workers),
       leak = Lanes(repeating: slope)
-    let scale = row.pattern(0, norm.scale), shift = row.pattern(1, norm.shift)
-    let mean = row.pattern(2, norm.mean), rstd = row.pattern(3, norm.rstd)
+    let scale = unsafe row.pattern(0, norm.scale), shift = unsafe row.pattern(1, norm.shift)
+    let mean = unsafe row.pattern(2, norm.mean), rstd = unsafe row.pattern(3, norm.rstd)
     @inline(__always) func normGradient(_ g: Lanes, _ v: Lanes, _ i: Int) -> Lanes {
-      let y = load(shift + i).addingProduct(load(scale + i), v)
+      let y = unsafe load(shift + i).addingProduct(load(scale + i), v)
       return (g * leak).replacing(with: g, where: y .> 0)
     }
     let (products, totals) = row.sums(gradient, x, workers) { g, v, i in
       let dn = normGradient(g, v, i)
-      return (dn * ((v - load(mean + i)) * load(rstd + i)), dn)
+      return unsafe (dn * ((v - load(mean + i)) * load(rstd + i)), dn)
     }
     if let dp, let weight, let bias {
       for c in 0..<channels {
-        dp[weight][first + c] += Float(products[c])
-        dp[bias][first + c] += Float(totals[c])
+        unsafe dp[weight][first + c] += Float(products[c])
+        unsafe dp[bias][first + c] += Float(totals[c])
       }
     }
-    let a = row.pattern(4, (0..<channels).map { norm.rstd[$0] * Float(products[$0]) / n })
-    let b = row.pattern(5, totals.map { Float($0) / n })
+    let a = unsafe row.pattern(4, (0..<channels).map { norm.rstd[$0] * Float(products[$0]) / n })
+    let b = unsafe row.pattern(5, totals.map { Float($0) / n })
     row.update(gradient, x, workers) { g, v, i in
-      load(scale + i) * (normGradient(g, v, i) - load(b + i) - (v - load(mean + i)) * load(a + i))
+      unsafe load(scale + i) * (normGradient(g, v, i) - load(b + i) - (v - load(mean + i)) * load(a + i))
     }
   }
 }
 
 /// A volume as one long row of vectors, for passes whose factors differ by channel: factors repeat with a period of
 /// whole voxels and whole vectors.
-private struct PeriodicRow {
+@safe private struct PeriodicRow {
   private let channels, period: Int
   private let periods, rest: Int
   private let pieces: Pieces
@@ -111,14 +115,14 @@ private struct PeriodicRow {
     periods = x.shape.count / period
     rest = x.shape.count % period
     pieces = Pieces(periods, least: max(1, 4096 / period), limit: 64)
-    patterns = workers.sharedScratch(6 * period, place: 1)
+    unsafe patterns = workers.sharedScratch(6 * period, place: 1)
   }
 
   /// `values`, one a channel, repeated along a period.
   func pattern(_ place: Int, _ values: [Float]) -> UnsafePointer<Float> {
-    let pattern = patterns + place * period
-    for i in 0..<period { pattern[i] = values[i % channels] }
-    return UnsafePointer(pattern)
+    let pattern = unsafe patterns + place * period
+    for i in 0..<period { unsafe pattern[i] = values[i % channels] }
+    return unsafe UnsafePointer(pattern)
   }
 
   /// Two sums per channel over all voxels of `term(x, y, i)`, i the place in the period; 0 for x = y = 0. Short sums of
@@ -127,43 +131,43 @@ private struct PeriodicRow {
   func sums(
     _ x: Volume, _ y: Volume, _ workers: Workers, _ term: (Lanes, Lanes, _ i: Int) -> (Lanes, Lanes)
   ) -> ([Double], [Double]) {
-    let scratch = workers.scratch(4 * period), long = pieces.count + 1
+    let scratch = unsafe workers.scratch(4 * period), long = pieces.count + 1
     var partial = [Double](repeating: 0, count: long * 2 * channels)
-    partial.withUnsafeMutableBufferPointer { partial in
+    unsafe partial.withUnsafeMutableBufferPointer { partial in
       // There is at least one piece of at least one channel.
       nonisolated(unsafe) let partial = partial.baseAddress!
       func collect(_ line: UnsafeMutablePointer<Float>, into sums: UnsafeMutablePointer<Double>) {
         for i in 0..<period {
-          sums[i % channels] += Double(line[i])
-          sums[channels + i % channels] += Double(line[period + i])
+          unsafe sums[i % channels] += Double(line[i])
+          unsafe sums[channels + i % channels] += Double(line[period + i])
         }
-        line.update(repeating: 0, count: 2 * period)
+        unsafe line.update(repeating: 0, count: 2 * period)
       }
       func add(_ v: UnsafePointer<Float>, _ w: UnsafePointer<Float>, to line: UnsafeMutablePointer<Float>) {
         var i = 0
         while i < period {
-          let (one, two) = term(load(v + i), load(w + i), i)
-          store(load(line + i) + one, line + i)
-          store(load(line + period + i) + two, line + period + i)
+          let (one, two) = unsafe term(load(v + i), load(w + i), i)
+          unsafe store(load(line + i) + one, line + i)
+          unsafe store(load(line + period + i) + two, line + period + i)
           i &+= lanes
         }
       }
       workers.forEach(pieces.count) { piece, worker in
-        let line = scratch[worker], sums = partial + piece * 2 * channels
-        line.update(repeating: 0, count: 2 * period)
+        let line = unsafe scratch[worker], sums = unsafe partial + piece * 2 * channels
+        unsafe line.update(repeating: 0, count: 2 * period)
         for (n, index) in pieces[piece].enumerated() {
-          add(x.base + index * period, y.base + index * period, to: line)
-          if n % 64 == 63 { collect(line, into: sums) }
+          unsafe add(x.base + index * period, y.base + index * period, to: line)
+          if n % 64 == 63 { unsafe collect(line, into: sums) }
         }
-        collect(line, into: sums)
+        unsafe collect(line, into: sums)
       }
       // The last voxels that fill no period, with zeros behind.
-      let line = scratch[0], v = line + 2 * period, w = v + period
-      line.update(repeating: 0, count: 4 * period)
-      v.update(from: x.base + periods * period, count: rest)
-      w.update(from: y.base + periods * period, count: rest)
-      add(v, w, to: line)
-      collect(line, into: partial + pieces.count * 2 * channels)
+      let line = unsafe scratch[0], v = unsafe line + 2 * period, w = unsafe v + period
+      unsafe line.update(repeating: 0, count: 4 * period)
+      unsafe v.update(from: x.base + periods * period, count: rest)
+      unsafe w.update(from: y.base + periods * period, count: rest)
+      unsafe add(v, w, to: line)
+      unsafe collect(line, into: partial + pieces.count * 2 * channels)
     }
     var sums = [Double](repeating: 0, count: channels), more = sums
     for piece in 0..<long {
@@ -178,23 +182,23 @@ private struct PeriodicRow {
   /// x = `term(x, y, i)`.
   @inline(__always)
   func update(_ x: Volume, _ y: Volume, _ workers: Workers, _ term: (Lanes, Lanes, _ i: Int) -> Lanes) {
-    let scratch = workers.scratch(2 * period)
+    let scratch = unsafe workers.scratch(2 * period)
     func write(_ v: UnsafeMutablePointer<Float>, _ w: UnsafePointer<Float>) {
       var i = 0
       while i < period {
-        store(term(load(v + i), load(w + i), i), v + i)
+        unsafe store(term(load(v + i), load(w + i), i), v + i)
         i &+= lanes
       }
     }
     workers.forEach(pieces.count) { piece, _ in
-      for index in pieces[piece] { write(x.base + index * period, y.base + index * period) }
+      for index in pieces[piece] { unsafe write(x.base + index * period, y.base + index * period) }
     }
-    let v = scratch[0], w = v + period
-    v.update(from: x.base + periods * period, count: rest)
-    w.update(from: y.base + periods * period, count: rest)
-    (v + rest).update(repeating: 0, count: period - rest)
-    (w + rest).update(repeating: 0, count: period - rest)
-    write(v, w)
-    (x.base + periods * period).update(from: v, count: rest)
+    let v = unsafe scratch[0], w = unsafe v + period
+    unsafe v.update(from: x.base + periods * period, count: rest)
+    unsafe w.update(from: y.base + periods * period, count: rest)
+    unsafe (v + rest).update(repeating: 0, count: period - rest)
+    unsafe (w + rest).update(repeating: 0, count: period - rest)
+    unsafe write(v, w)
+    unsafe (x.base + periods * period).update(from: v, count: rest)
   }
 }

@@ -1,3 +1,7 @@
+// Pointers, since rows are read in whole vectors and written where a kernel wants them. Each `unsafe` here stays
+// within a row of the stored volume, or of the length that `RowStage` says. Types that hold a pointer are `@safe`:
+// whoever follows it writes `unsafe`.
+
 /// What a convolution reads: a volume as it is stored, seen through normalisation, leaky ReLU, channel dropout
 /// and nearest upsampling. None of these is ever written to memory; the reader applies them.
 ///
@@ -58,7 +62,7 @@ package struct LayerInput: Sendable {
 
   /// A stored voxel's value of a channel as it is read.
   package func value(_ voxel: Int, _ c: Int) -> Float {
-    let stored = volume.base[voxel * channels + c]
+    let stored = unsafe volume.base[voxel * channels + c]
     guard let scale, let shift else { return stored }
     let value = scale[c] * stored + shift[c]
     return max(value, slope * value)
@@ -69,7 +73,7 @@ package struct LayerInput: Sendable {
 }
 
 /// Rows of a source, activated and with a border of zeros, as a kernel wants them.
-struct RowStage {
+@safe struct RowStage {
   let base: UnsafeMutablePointer<Float>
   let size: Size
   let channels, stored: Int
@@ -81,7 +85,7 @@ struct RowStage {
   /// `pattern` has room for 2 · (stored row) values: scale and shift repeated along a row, so that activating a
   /// row is one flat loop for any number of channels.
   init(_ source: LayerInput, pattern: UnsafeMutablePointer<Float>) {
-    base = source.volume.base
+    unsafe base = source.volume.base
     size = source.size
     storedSize = source.volume.size
     channels = source.channels
@@ -91,15 +95,15 @@ struct RowStage {
     if let scale = source.scale, let shift = source.shift {
       for x in 0..<storedSize.x {
         for c in 0..<channels {
-          pattern[x * channels + c] = scale[c]
-          pattern[stored + x * channels + c] = shift[c]
+          unsafe pattern[x * channels + c] = scale[c]
+          unsafe pattern[stored + x * channels + c] = shift[c]
         }
       }
-      self.scale = pattern
-      self.shift = pattern + stored
+      unsafe self.scale = pattern
+      unsafe self.shift = pattern + stored
     } else {
-      scale = nil
-      shift = nil
+      unsafe scale = nil
+      unsafe shift = nil
     }
   }
 
@@ -110,43 +114,43 @@ struct RowStage {
   func write(z: Int, y: Int, left: Int, right: Int, into row: UnsafeMutablePointer<Float>) {
     let length = size.x * channels
     guard z >= 0, z < size.z, y >= 0, y < size.y else {
-      row.update(repeating: 0, count: (left + right) * channels + length)
+      unsafe row.update(repeating: 0, count: (left + right) * channels + length)
       return
     }
-    row.update(repeating: 0, count: left * channels)
-    let inner = row + left * channels
-    (inner + length).update(repeating: 0, count: right * channels)
+    unsafe row.update(repeating: 0, count: left * channels)
+    let inner = unsafe row + left * channels
+    unsafe (inner + length).update(repeating: 0, count: right * channels)
     if upsampled {
-      let from = base + ((z / 2) * storedSize.y + y / 2) * stored
+      let from = unsafe base + ((z / 2) * storedSize.y + y / 2) * stored
       // The activated half row lies in the second half of the row; doubling it from the front never overtakes.
-      let half = inner + (length - stored)
-      activate(from, into: half)
+      let half = unsafe inner + (length - stored)
+      unsafe activate(from, into: half)
       for x in 0..<storedSize.x {
-        let voxel = half + x * channels, first = inner + 2 * x * channels
+        let voxel = unsafe half + x * channels, first = unsafe inner + 2 * x * channels
         if x < storedSize.x - 1 {
-          copyValues(voxel, into: first, channels)
-          copyValues(first, into: first + channels, channels)
+          unsafe copyValues(voxel, into: first, channels)
+          unsafe copyValues(first, into: first + channels, channels)
         } else {
           // The last voxel is already in its second place.
-          copyValues(voxel, into: first, channels)
+          unsafe copyValues(voxel, into: first, channels)
         }
       }
     } else {
-      activate(base + (z * storedSize.y + y) * stored, into: inner)
+      unsafe activate(base + (z * storedSize.y + y) * stored, into: inner)
     }
   }
 
   private func activate(_ from: UnsafePointer<Float>, into row: UnsafeMutablePointer<Float>) {
-    guard let scale, let shift else {
-      row.update(from: from, count: stored)
+    guard let scale = unsafe scale, let shift = unsafe shift else {
+      unsafe row.update(from: from, count: stored)
       return
     }
     if slope == 1 {
-      for i in 0..<stored { row[i] = scale[i] * from[i] + shift[i] }
+      for i in 0..<stored { unsafe row[i] = scale[i] * from[i] + shift[i] }
     } else {
       for i in 0..<stored {
-        let v = scale[i] * from[i] + shift[i], w = slope * v
-        row[i] = v > w ? v : w
+        let v = unsafe scale[i] * from[i] + shift[i], w = slope * v
+        unsafe row[i] = v > w ? v : w
       }
     }
   }

@@ -1,3 +1,6 @@
+// Pointers, since rows are read and written in whole vectors. Each `unsafe` here stays within a row of a volume, or
+// within a worker's line of that length.
+
 /// Separable linear resizing of a volume. Output index i of an axis reads position i · (in / out), linear between
 /// ⌊position⌋ and the voxel above it, or the last: anchored at the corner, not at the centre, so that doubling gives
 /// out[2i] = in[i], out[2i + 1] = (in[i] + in[i + 1]) / 2.
@@ -34,28 +37,25 @@ package enum LinearResize {
     let channels = x.channels, from = x.size, to = y.size, stored = from.x * channels
     let zs = Axis(from: from.z, to: to.z), ys = Axis(from: from.y, to: to.y),
       xs = Axis(from: from.x, to: to.x)
-    let scratch = workers.scratch(stored + lanes), pieces = Pieces(to.z * to.y, least: 4, limit: 256)
+    let scratch = unsafe workers.scratch(stored + lanes), pieces = Pieces(to.z * to.y, least: 4, limit: 256)
     workers.measure(.stretch) {
       workers.forEach(pieces.count) { piece, worker in
-        let line = scratch[worker]
+        let line = unsafe scratch[worker]
         for row in pieces[piece] {
           let z = row / to.y, y0 = row % to.y
-          func source(_ z: Int, _ y: Int) -> UnsafePointer<Float> {
-            UnsafePointer(x.base + (z * from.y + y) * stored)
-          }
           let az = zs.share[z], ay = ys.share[y0]
           let rows = [
-            (source(zs.lower[z], ys.lower[y0]), (1 - az) * (1 - ay)),
-            (source(zs.lower[z], ys.upper[y0]), (1 - az) * ay),
-            (source(zs.upper[z], ys.lower[y0]), az * (1 - ay)),
-            (source(zs.upper[z], ys.upper[y0]), az * ay),
+            (zs.lower[z], ys.lower[y0], (1 - az) * (1 - ay)), (zs.lower[z], ys.upper[y0], (1 - az) * ay),
+            (zs.upper[z], ys.lower[y0], az * (1 - ay)), (zs.upper[z], ys.upper[y0], az * ay),
           ]
-          line.update(repeating: 0, count: stored)
-          for (from, weight) in rows where weight != 0 { add(from, weight, to: line, stored) }
-          let target = y.base + row * to.x * channels
+          unsafe line.update(repeating: 0, count: stored)
+          for (z, y, weight) in rows where weight != 0 {
+            unsafe add(x.base + (z * from.y + y) * stored, weight, to: line, stored)
+          }
+          let target = unsafe y.base + row * to.x * channels
           for x in 0..<to.x {
-            let low = line + xs.lower[x] * channels, high = line + xs.upper[x] * channels
-            blend(low, high, xs.share[x], into: target + x * channels, channels)
+            let low = unsafe line + xs.lower[x] * channels, high = unsafe line + xs.upper[x] * channels
+            unsafe blend(low, high, xs.share[x], into: target + x * channels, channels)
           }
         }
       }
@@ -71,22 +71,22 @@ package enum LinearResize {
       return (0..<from).map(axis.readers)
     }
     let zs = readers(size.z, to.z), ys = readers(size.y, to.y), xs = readers(size.x, to.x)
-    let scratch = workers.scratch(long + lanes), pieces = Pieces(size.z * size.y, least: 2, limit: 256)
+    let scratch = unsafe workers.scratch(long + lanes), pieces = Pieces(size.z * size.y, least: 2, limit: 256)
     workers.measure(.stretch) {
       workers.forEach(pieces.count) { piece, worker in
-        let line = scratch[worker]
+        let line = unsafe scratch[worker]
         for row in pieces[piece] {
-          line.update(repeating: 0, count: long)
+          unsafe line.update(repeating: 0, count: long)
           for z in zs[row / size.y] {
             for y in ys[row % size.y] {
-              add(dy.base + (z.output * to.y + y.output) * long, z.weight * y.weight, to: line, long)
+              unsafe add(dy.base + (z.output * to.y + y.output) * long, z.weight * y.weight, to: line, long)
             }
           }
-          let target = dx.base + row * size.x * channels
-          if !adding { target.update(repeating: 0, count: size.x * channels) }
+          let target = unsafe dx.base + row * size.x * channels
+          if !adding { unsafe target.update(repeating: 0, count: size.x * channels) }
           for x in 0..<size.x {
             for reader in xs[x] {
-              add(line + reader.output * channels, reader.weight, to: target + x * channels, channels)
+              unsafe add(line + reader.output * channels, reader.weight, to: target + x * channels, channels)
             }
           }
         }
@@ -102,11 +102,11 @@ package enum LinearResize {
     let factor = Lanes(repeating: weight)
     var i = 0
     while i &+ lanes <= count {
-      store(load(y + i).addingProduct(factor, load(x + i)), y + i)
+      unsafe store(load(y + i).addingProduct(factor, load(x + i)), y + i)
       i &+= lanes
     }
     while i < count {
-      y[i] = y[i].addingProduct(weight, x[i])
+      unsafe y[i] = y[i].addingProduct(weight, x[i])
       i &+= 1
     }
   }
@@ -120,12 +120,12 @@ package enum LinearResize {
     let factor = Lanes(repeating: share)
     var i = 0
     while i &+ lanes <= count {
-      let a = load(low + i)
-      store(a.addingProduct(factor, load(high + i) - a), y + i)
+      let a = unsafe load(low + i)
+      unsafe store(a.addingProduct(factor, load(high + i) - a), y + i)
       i &+= lanes
     }
     while i < count {
-      y[i] = low[i].addingProduct(share, high[i] - low[i])
+      unsafe y[i] = low[i].addingProduct(share, high[i] - low[i])
       i &+= 1
     }
   }

@@ -1,3 +1,6 @@
+// Each `unsafe` here stays within a voxel of maps that have one shape, or of the fused one, with twice the
+// channels.
+
 /// U-HeMIS's fusion of any number of sequences: the mean of their maps, and beside it their biased variance.
 ///
 /// Source: Havaei et al. 2016, as in U-HVED's code.
@@ -10,18 +13,18 @@ package enum MomentFusion {
     workers.measure(.fusion) {
       workers.forEach(pieces.count) { piece, _ in
         for voxel in pieces[piece] {
-          let to = y.base + voxel * 2 * channels, at = voxel * channels
+          let to = unsafe y.base + voxel * 2 * channels, at = voxel * channels
           for c in 0..<channels {
             var sum: Float = 0
-            for map in maps { sum += map.base[at + c] }
+            for map in maps { unsafe sum += map.base[at + c] }
             let mean = sum * share
             var squares: Float = 0
             for map in maps {
-              let difference = map.base[at + c] - mean
+              let difference = unsafe map.base[at + c] - mean
               squares += difference * difference
             }
-            to[c] = mean
-            to[channels + c] = squares * share
+            unsafe to[c] = mean
+            unsafe to[channels + c] = squares * share
           }
         }
       }
@@ -37,12 +40,12 @@ package enum MomentFusion {
     workers.measure(.fusion) {
       workers.forEach(pieces.count) { piece, _ in
         for voxel in pieces[piece] {
-          let at = voxel * channels, mean = y.base + 2 * at, gradient = dy.base + 2 * at
+          let at = voxel * channels, mean = unsafe y.base + 2 * at, gradient = unsafe dy.base + 2 * at
           for (map, dMap) in zip(maps, dMaps) {
             for c in 0..<channels {
-              let difference = map.base[at + c] - mean[c]
-              dMap.base[at + c] =
-                share * (gradient[c] + 2 * gradient[channels + c] * difference)
+              let difference = unsafe map.base[at + c] - mean[c]
+              unsafe dMap.base[at + c] =
+                unsafe share * (gradient[c] + 2 * gradient[channels + c] * difference)
             }
           }
         }

@@ -1,3 +1,7 @@
+// Pointers, since a voxel is one vector. Each `unsafe` here stays within a voxel of a volume; what is behind the
+// last one is room that every buffer has. Types that hold a pointer are `@safe`: whoever follows it writes
+// `unsafe`.
+
 /// Convolutions of 1³ with at most eight channels on both sides: a small matrix for each voxel, read and written once.
 enum PointwiseConvolution: SourceKernel {
   static let name = "pointwise"
@@ -11,8 +15,8 @@ enum PointwiseConvolution: SourceKernel {
     _ layer: Convolution, _ source: LayerInput, first: Int, _ p: Parameters, into y: Volume,
     bias: UnsafePointer<Float>?, _ workers: Workers
   ) {
-    let w = p[layer.weight]
-    multiply(source, into: y, start: bias, workers) { o, i in w[o * layer.inputs + first + i] }
+    let w = unsafe p[layer.weight]
+    unsafe multiply(source, into: y, start: bias, workers) { o, i in unsafe w[o * layer.inputs + first + i] }
   }
 
   static func dataGradient(
@@ -20,10 +24,11 @@ enum PointwiseConvolution: SourceKernel {
     into dx: Volume, adding: Bool, _ workers: Workers
   ) {
     precondition(!upsampled, "\(layer.weight.name): no pointwise kernel reads upsampled")
-    let w = p[layer.weight], zeros = Buffer(zeros: lanes)
+    let w = unsafe p[layer.weight], zeros = Buffer(zeros: lanes)
     withExtendedLifetime(zeros) {
-      multiply(LayerInput(dy), into: dx, start: adding ? nil : UnsafePointer(zeros.base), workers) { i, o in
-        w[o * layer.inputs + first + i] * (mask?[i] ?? 1)
+      unsafe multiply(LayerInput(dy), into: dx, start: adding ? nil : UnsafePointer(zeros.base), workers) {
+        i, o in
+        unsafe w[o * layer.inputs + first + i] * (mask?[i] ?? 1)
       }
     }
   }
@@ -37,18 +42,19 @@ enum PointwiseConvolution: SourceKernel {
     var columns = InlineArray<8, Lanes>(repeating: .zero)
     for i in 0..<inputs { for o in 0..<outputs { columns[i][o] = weight(o, i) } }
     var first = Lanes.zero
-    if let start { for o in 0..<outputs { first[o] = start[o] } }
+    if let start = unsafe start { for o in 0..<outputs { first[o] = unsafe start[o] } }
     let w = columns, begin = first
-    let adds = start == nil, reader = Reader(source), pieces = Pieces(y.shape.voxels, least: 4096, limit: 256)
+    let adds = unsafe start == nil, reader = Reader(source),
+      pieces = Pieces(y.shape.voxels, least: 4096, limit: 256)
     workers.forEach(pieces.count) { piece, _ in
       for voxel in pieces[piece] {
-        let x = reader.values(voxel), to = y.base + voxel * outputs
+        let x = reader.values(voxel), to = unsafe y.base + voxel * outputs
         var sum = begin
         for i in 0..<inputs { sum = sum.addingProduct(w[i], Lanes(repeating: x[i])) }
         if outputs == lanes {
-          store(adds ? load(to) + sum : sum, to)
+          unsafe store(adds ? load(to) + sum : sum, to)
         } else {
-          for o in 0..<outputs { to[o] = adds ? to[o] + sum[o] : sum[o] }
+          for o in 0..<outputs { unsafe to[o] = adds ? to[o] + sum[o] : sum[o] }
         }
       }
     }
@@ -58,17 +64,17 @@ enum PointwiseConvolution: SourceKernel {
     _ layer: Convolution, _ dy: Volume, _ source: LayerInput, first: Int, into dp: ParameterVector,
     _ workers: Workers
   ) {
-    let inputs = source.channels, outputs = dy.channels, dw = dp[layer.weight]
+    let inputs = source.channels, outputs = dy.channels, dw = unsafe dp[layer.weight]
     let x = Reader(source), g = Reader(LayerInput(dy))
     let pieces = Pieces(dy.shape.voxels, least: 4096, limit: 64), width = lanes * lanes
     var partial = [Double](repeating: 0, count: pieces.count * width)
-    partial.withUnsafeMutableBufferPointer { partial in
-      nonisolated(unsafe) let partial = partial
+    unsafe partial.withUnsafeMutableBufferPointer { partial in
+      nonisolated(unsafe) let partial = unsafe partial
       workers.forEach(pieces.count) { piece, _ in
         var sums = InlineArray<8, Lanes>(repeating: .zero)
         func flush() {
           for i in 0..<inputs {
-            for o in 0..<outputs { partial[piece * width + i * lanes + o] += Double(sums[i][o]) }
+            for o in 0..<outputs { unsafe partial[piece * width + i * lanes + o] += Double(sums[i][o]) }
             sums[i] = .zero
           }
         }
@@ -84,20 +90,20 @@ enum PointwiseConvolution: SourceKernel {
     for o in 0..<outputs {
       for i in 0..<inputs {
         let sum = (0..<pieces.count).reduce(0.0) { $0 + partial[$1 * width + i * lanes + o] }
-        dw[o * layer.inputs + first + i] += Float(sum)
+        unsafe dw[o * layer.inputs + first + i] += Float(sum)
       }
     }
   }
 
   /// A voxel's channels as they are read, 0 behind the last.
-  private struct Reader: @unchecked Sendable {
+  @safe private struct Reader: @unchecked Sendable {
     private let base: UnsafeMutablePointer<Float>
     private let channels: Int
     private let scale, shift, slope: Lanes
     private let isActivated: Bool
 
     init(_ source: LayerInput) {
-      base = source.volume.base
+      unsafe base = source.volume.base
       channels = source.channels
       isActivated = source.scale != nil
       var scale = Lanes(repeating: 1), shift = Lanes.zero
@@ -109,15 +115,15 @@ enum PointwiseConvolution: SourceKernel {
 
     @inline(__always)
     func values(_ voxel: Int) -> Lanes {
-      let from = base + voxel * channels
+      let from = unsafe base + voxel * channels
       var value = Lanes.zero
       if channels == lanes {
-        value = load(from)
+        value = unsafe load(from)
       } else if channels == 4 {
-        value = Lanes(
+        value = unsafe Lanes(
           lowHalf: UnsafeRawPointer(from).loadUnaligned(as: SIMD4<Float>.self), highHalf: .zero)
       } else {
-        for c in 0..<channels { value[c] = from[c] }
+        for c in 0..<channels { value[c] = unsafe from[c] }
       }
       guard isActivated else { return value }
       let n = shift.addingProduct(value, scale), m = n * slope

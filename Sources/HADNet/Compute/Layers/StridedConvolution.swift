@@ -1,3 +1,7 @@
+// Pointers, since transforms read and write vectors at 64 points at once. Each `unsafe` here stays within the
+// points of a group of tiles, a block of filters, or a tile's voxels inside the volume; what a loop needs is asked
+// for before it.
+
 /// 4³ convolutions of stride 2 and padding 1 by Winograd's F(3, 2) along each axis, over the eight parities: 512
 /// products for 27 outputs instead of 1,728.
 ///
@@ -66,44 +70,46 @@ enum StridedConvolution: ConvolutionKernel {
     _ readers: [[TileReader]], _ group: Range<Int>, _ tiles: Size, chunkStep: Int, pointStep: Int,
     into v: UnsafeMutablePointer<Float>, _ workers: Workers
   ) {
-    let scratch = workers.scratch(512 * 64 + lanes)
+    let scratch = unsafe workers.scratch(512 * 64 + lanes)
     let parts = readers[0].count
     workers.forEach(group.count * parts) { item, worker in
       let tile = item / parts, (sample, tz, ty, tx) = place(group.lowerBound + tile, tiles)
       let reader = readers[sample][item % parts], pitch = reader.pitch, line = 8 * pitch
-      let stage = scratch[worker]
+      let stage = unsafe scratch[worker]
       for z in 0..<8 {
         for y in 0..<8 {
-          let row = stage + (z * 8 + y) * line
-          reader.write(z: 6 * tz + z - 1, y: 6 * ty + y - 1, x: 6 * tx - 1, width: 8, into: row)
+          let row = unsafe stage + (z * 8 + y) * line
+          unsafe reader.write(z: 6 * tz + z - 1, y: 6 * ty + y - 1, x: 6 * tx - 1, width: 8, into: row)
           if reader.count < pitch {
             for x in 0..<8 {
-              (row + x * pitch + reader.count).update(repeating: 0, count: pitch - reader.count)
+              unsafe (row + x * pitch + reader.count).update(repeating: 0, count: pitch - reader.count)
             }
           }
         }
       }
       // Neighbouring voxels have different parities: a parity's four are two voxels apart.
-      for parity in 0..<2 { StridedTransform.input(stage + parity * 8 * line, 16 * line, count: 8 * line) }
+      for parity in 0..<2 {
+        unsafe StridedTransform.input(stage + parity * 8 * line, 16 * line, count: 8 * line)
+      }
       for z in 0..<8 {
         for parity in 0..<2 {
-          StridedTransform.input(stage + (z * 8 + parity) * line, 2 * line, count: line)
+          unsafe StridedTransform.input(stage + (z * 8 + parity) * line, 2 * line, count: line)
         }
       }
       for c in stride(from: 0, to: pitch, by: lanes) {
-        let out = v + (item % parts * (64 / lanes) + c / lanes) * chunkStep + tile * rows
+        let out = unsafe v + (item % parts * (64 / lanes) + c / lanes) * chunkStep + tile * rows
         for z in 0..<8 {
           for y in 0..<8 {
-            let row = stage + (z * 8 + y) * line + c
+            let row = unsafe stage + (z * 8 + y) * line + c
             let point = (z / 2 * 4 + y / 2) * 4, parity = z % 2 * 4 + y % 2 * 2
             for px in 0..<2 {
-              let x0 = load(row + px * pitch), x1 = load(row + (2 + px) * pitch)
-              let x2 = load(row + (4 + px) * pitch), x3 = load(row + (6 + px) * pitch)
-              let to = out + point * pointStep + (parity + px) * lanes
-              store(x0 - x2, to)
-              store(x1 + x2, to + pointStep)
-              store(x2 - x1, to + 2 * pointStep)
-              store(x3 - x1, to + 3 * pointStep)
+              let x0 = unsafe load(row + px * pitch), x1 = unsafe load(row + (2 + px) * pitch)
+              let x2 = unsafe load(row + (4 + px) * pitch), x3 = unsafe load(row + (6 + px) * pitch)
+              let to = unsafe out + point * pointStep + (parity + px) * lanes
+              unsafe store(x0 - x2, to)
+              unsafe store(x1 + x2, to + pointStep)
+              unsafe store(x2 - x1, to + 2 * pointStep)
+              unsafe store(x3 - x1, to + 3 * pointStep)
             }
           }
         }
@@ -118,32 +124,32 @@ enum StridedConvolution: ConvolutionKernel {
     pointStep: Int,
     into d: UnsafeMutablePointer<Float>, _ workers: Workers
   ) {
-    let scratch = workers.scratch(64 * panel + lanes)
+    let scratch = unsafe workers.scratch(64 * panel + lanes)
     let parts = readers[0].count
     workers.forEach(group.count * parts) { item, worker in
       let tile = item / parts, (sample, tz, ty, tx) = place(group.lowerBound + tile, tiles)
       let reader = readers[sample][item % parts], pitch = reader.pitch, line = 4 * pitch
-      let stage = scratch[worker], side = asInput ? 4 : 3, border = asInput ? 1 : 0
+      let stage = unsafe scratch[worker], side = asInput ? 4 : 3, border = asInput ? 1 : 0
       for z in 0..<side {
         for y in 0..<side {
-          reader.write(
+          unsafe reader.write(
             z: 3 * tz + z - border, y: 3 * ty + y - border, x: 3 * tx - border, width: side,
             into: stage + (z * 4 + y) * line)
         }
       }
       if asInput {
-        StridedTransform.input(stage, 4 * line, count: 4 * line)
-        for z in 0..<4 { StridedTransform.input(stage + z * 4 * line, line, count: line) }
-        for row in 0..<16 { StridedTransform.input(stage + row * line, pitch, count: pitch) }
+        unsafe StridedTransform.input(stage, 4 * line, count: 4 * line)
+        for z in 0..<4 { unsafe StridedTransform.input(stage + z * 4 * line, line, count: line) }
+        for row in 0..<16 { unsafe StridedTransform.input(stage + row * line, pitch, count: pitch) }
       } else {
-        for y in 0..<3 { StridedTransform.gradient(stage + y * line, 4 * line, count: 3 * pitch) }
-        for z in 0..<4 { StridedTransform.gradient(stage + z * 4 * line, line, count: 3 * pitch) }
-        for row in 0..<16 { StridedTransform.gradient(stage + row * line, pitch, count: pitch) }
+        for y in 0..<3 { unsafe StridedTransform.gradient(stage + y * line, 4 * line, count: 3 * pitch) }
+        for z in 0..<4 { unsafe StridedTransform.gradient(stage + z * 4 * line, line, count: 3 * pitch) }
+        for row in 0..<16 { unsafe StridedTransform.gradient(stage + row * line, pitch, count: pitch) }
       }
-      let out = d + item % parts * panelStep + tile * panel
+      let out = unsafe d + item % parts * panelStep + tile * panel
       for point in 0..<points {
-        let from = stage + point * pitch, to = out + point * pointStep
-        for c in stride(from: 0, to: pitch, by: lanes) { store(load(from + c), to + c) }
+        let from = unsafe stage + point * pitch, to = unsafe out + point * pointStep
+        for c in stride(from: 0, to: pitch, by: lanes) { unsafe store(load(from + c), to + c) }
       }
     }
   }
@@ -169,15 +175,15 @@ enum StridedConvolution: ConvolutionKernel {
         let some = min(lanes, wide - column)
         let o = outputs.lowerBound + (byOutput ? column : row),
           c = inputs.lowerBound + (byOutput ? row : column)
-        FilterLanes.read(
+        unsafe FilterLanes.read(
           w + o * outStep + c * 64, byOutput ? outStep : 64, filters: some, taps: 64, into: taps)
         for parity in 0..<8 {
           let kz = axis[parity >> 2], ky = axis[parity >> 1 & 1], kx = axis[parity & 1]
           let offset: Int = byOutput ? (parity * lanes + row) * panel + column : row * rows + parity * lanes
-          let at = u + offset
+          let at = unsafe u + offset
           @inline(__always) func tap(_ z: Int, _ y: Int, _ x: Int) -> Lanes {
             let index: Int = (z * 4 + y) * 4 + x
-            return load(taps + index * lanes)
+            return unsafe load(taps + index * lanes)
           }
           @inline(__always) func plane(_ z: Int, _ y: Int) -> (Lanes, Lanes, Lanes, Lanes) {
             StridedTransform.filter(tap(z, y, kx.0), tap(z, y, kx.1))
@@ -186,11 +192,11 @@ enum StridedConvolution: ConvolutionKernel {
           @inline(__always) func spread(_ a: Lanes, _ b: Lanes, _ c: Lanes, _ d: Lanes, _ x: Int) {
             let near = StridedTransform.filter(a, b), far = StridedTransform.filter(c, d)
             @inline(__always) func line(_ near: Lanes, _ far: Lanes, _ y: Int) {
-              let v = StridedTransform.filter(near, far), to = at + (y * 4 + x) * filterPoint
-              store(v.0, to)
-              store(v.1, to + 16 * filterPoint)
-              store(v.2, to + 32 * filterPoint)
-              store(v.3, to + 48 * filterPoint)
+              let v = StridedTransform.filter(near, far), to = unsafe at + (y * 4 + x) * filterPoint
+              unsafe store(v.0, to)
+              unsafe store(v.1, to + 16 * filterPoint)
+              unsafe store(v.2, to + 32 * filterPoint)
+              unsafe store(v.3, to + 48 * filterPoint)
             }
             line(near.0, far.0, 0)
             line(near.1, far.1, 1)
@@ -215,30 +221,31 @@ enum StridedConvolution: ConvolutionKernel {
     let layer = samples[0].inputs[0].layer, first = samples[0].inputs[0].first
     let inputs = samples[0].inputs.reduce(0) { $0 + $1.source.channels }, outputs = layer.outputs
     let size = samples[0].y.size
-    let w = UnsafePointer(p[layer.weight].baseAddress!)  // a layer has weights
+    let w = unsafe UnsafePointer(p[layer.weight].baseAddress!)  // a layer has weights
     let tiles = tiles(size), chunks = (inputs + channels - 1) / channels
     let readers = readers(samples.map { $0.inputs.map(\.source) }, inputs)
     let groups = groups(samples.count * tiles.voxels, channels: inputs)
     let panels = (outputs + panel - 1) / panel
     for index in 0..<groups.count {
       let group = groups[index], pointStep = group.count * rows + 16, chunkStep = points * pointStep
-      let v = workers.sharedScratch(readers[0].count * 8 * chunkStep)
-      transformInput(readers, group, tiles, chunkStep: chunkStep, pointStep: pointStep, into: v, workers)
+      let v = unsafe workers.sharedScratch(readers[0].count * 8 * chunkStep)
+      unsafe transformInput(
+        readers, group, tiles, chunkStep: chunkStep, pointStep: pointStep, into: v, workers)
       let parts = Pieces(group.count, least: 1, limit: (group.count + 127) / 128)
       let most = (group.count + parts.count - 1) / parts.count
       let mStep = most * panel + 16
-      let scratch = workers.scratch(points * (filterPoint + mStep) + 64 * lanes + 64 * lanes)
+      let scratch = unsafe workers.scratch(points * (filterPoint + mStep) + 64 * lanes + 64 * lanes)
       workers.forEach(panels * parts.count) { item, worker in
         let part = parts[item % parts.count], first64 = item / parts.count * panel
         let outs = first64..<min(first64 + panel, outputs)
         let n = (outs.count + lanes - 1) / lanes * lanes
-        let u = scratch[worker], m = u + points * filterPoint, taps = m + points * mStep
+        let u = unsafe scratch[worker], m = unsafe u + points * filterPoint, taps = unsafe m + points * mStep
         for chunk in 0..<chunks {
           let ins = first + chunk * channels..<first + min((chunk + 1) * channels, inputs)
-          if ins.count < channels { u.update(repeating: 0, count: points * filterPoint) }
-          transformFilters(layer, w, outs, ins, byOutput: true, into: u, taps: taps)
+          if ins.count < channels { unsafe u.update(repeating: 0, count: points * filterPoint) }
+          unsafe transformFilters(layer, w, outs, ins, byOutput: true, into: u, taps: taps)
           for point in 0..<points {
-            Gemm.product(
+            unsafe Gemm.product(
               m: part.count, n: n, k: rows,
               v + chunk * chunkStep + point * pointStep + part.lowerBound * rows, rows,
               u + point * filterPoint, panel, beta: chunk == 0 ? 0 : 1, m + point * mStep, panel)
@@ -249,18 +256,19 @@ enum StridedConvolution: ConvolutionKernel {
           let y = samples[sample].y
           let nz = min(3, size.z - 3 * tz), ny = min(3, size.y - 3 * ty), nx = min(3, size.x - 3 * tx)
           for c in stride(from: 0, to: n, by: lanes) {
-            inverse(m + t * panel + c, mStep, taps)
+            unsafe inverse(m + t * panel + c, mStep, taps)
             let some = min(lanes, outs.count - c), out = first64 + c
             for z in 0..<nz {
               for y1 in 0..<ny {
                 let voxel: Int = ((3 * tz + z) * y.size.y + 3 * ty + y1) * y.size.x + 3 * tx
-                let row = y.base + voxel * outputs + out
+                let row = unsafe y.base + voxel * outputs + out
                 for x in 0..<nx {
-                  let value = load(taps + ((z * 3 + y1) * 3 + x) * lanes), to = row + x * outputs
+                  let value = unsafe load(taps + ((z * 3 + y1) * 3 + x) * lanes),
+                    to = unsafe row + x * outputs
                   if some == lanes {
-                    store((bias.map { load($0 + out) } ?? load(to)) + value, to)
+                    unsafe store((bias.map { unsafe load($0 + out) } ?? load(to)) + value, to)
                   } else {
-                    for lane in 0..<some { to[lane] = (bias?[out + lane] ?? to[lane]) + value[lane] }
+                    for lane in 0..<some { unsafe to[lane] = (bias?[out + lane] ?? to[lane]) + value[lane] }
                   }
                 }
               }
@@ -276,33 +284,33 @@ enum StridedConvolution: ConvolutionKernel {
   @inline(__always)
   private static func inverse(_ m: UnsafePointer<Float>, _ step: Int, _ out: UnsafeMutablePointer<Float>) {
     // [ζ, η, x] behind the outputs' place, [ζ, y, x] over it.
-    let lines = out + 64 * lanes
+    let lines = unsafe out + 64 * lanes
     for zeta in 0..<4 {
       for eta in 0..<4 {
-        let from = m + (zeta * 4 + eta) * 4 * step
-        let (a, b, c) = StridedTransform.output(
+        let from = unsafe m + (zeta * 4 + eta) * 4 * step
+        let (a, b, c) = unsafe StridedTransform.output(
           load(from), load(from + step), load(from + 2 * step), load(from + 3 * step))
-        store(a, lines + eta * 3 * lanes)
-        store(b, lines + (eta * 3 + 1) * lanes)
-        store(c, lines + (eta * 3 + 2) * lanes)
+        unsafe store(a, lines + eta * 3 * lanes)
+        unsafe store(b, lines + (eta * 3 + 1) * lanes)
+        unsafe store(c, lines + (eta * 3 + 2) * lanes)
       }
       for x in 0..<3 {
-        let from = lines + x * lanes
-        let (a, b, c) = StridedTransform.output(
+        let from = unsafe lines + x * lanes
+        let (a, b, c) = unsafe StridedTransform.output(
           load(from), load(from + 3 * lanes), load(from + 6 * lanes), load(from + 9 * lanes))
-        let to = out + (zeta * 9 + x) * lanes
-        store(a, to)
-        store(b, to + 3 * lanes)
-        store(c, to + 6 * lanes)
+        let to = unsafe out + (zeta * 9 + x) * lanes
+        unsafe store(a, to)
+        unsafe store(b, to + 3 * lanes)
+        unsafe store(c, to + 6 * lanes)
       }
     }
     for i in 0..<9 {
-      let from = out + i * lanes
-      let (a, b, c) = StridedTransform.output(
+      let from = unsafe out + i * lanes
+      let (a, b, c) = unsafe StridedTransform.output(
         load(from), load(from + 9 * lanes), load(from + 18 * lanes), load(from + 27 * lanes))
-      store(a, from)
-      store(b, from + 9 * lanes)
-      store(c, from + 18 * lanes)
+      unsafe store(a, from)
+      unsafe store(b, from + 9 * lanes)
+      unsafe store(c, from + 18 * lanes)
     }
   }
 
@@ -326,15 +334,15 @@ enum StridedConvolution: ConvolutionKernel {
   private static func halve(_ full: Volume, into dx: Volume, adding: Bool, _ workers: Workers) {
     let row = full.size.x * dx.channels
     workers.forEach(dx.size.z * dx.size.y) { item, _ in
-      let from = full.base + (2 * (item / dx.size.y) * full.size.y + 2 * (item % dx.size.y)) * row
-      let to = dx.base + item * dx.size.x * dx.channels
+      let from = unsafe full.base + (2 * (item / dx.size.y) * full.size.y + 2 * (item % dx.size.y)) * row
+      let to = unsafe dx.base + item * dx.size.x * dx.channels
       for i in 0..<dx.size.x * dx.channels {
-        let at = from + i / dx.channels * 2 * dx.channels + i % dx.channels
+        let at = unsafe from + i / dx.channels * 2 * dx.channels + i % dx.channels
         var sum: Float = 0
         for corner in 0..<8 {
-          sum += at[(corner >> 2 * full.size.y + corner >> 1 & 1) * row + (corner & 1) * dx.channels]
+          unsafe sum += at[(corner >> 2 * full.size.y + corner >> 1 & 1) * row + (corner & 1) * dx.channels]
         }
-        to[i] = (adding ? to[i] : 0) + sum
+        unsafe to[i] = (adding ? to[i] : 0) + sum
       }
     }
   }
@@ -345,7 +353,7 @@ enum StridedConvolution: ConvolutionKernel {
   ) {
     let inputs = samples[0].dx.channels, size = samples[0].dx.size
     let factors = (mask ?? [Float](repeating: 1, count: inputs)) + [Float](repeating: 0, count: lanes)
-    let w = UnsafePointer(p[layer.weight].baseAddress!), outputs = layer.outputs
+    let w = unsafe UnsafePointer(p[layer.weight].baseAddress!), outputs = layer.outputs
     // A tile gives voxels 6t − 1 … 6t + 4 along an axis.
     let tiles = Size(size.z / 6 + 1, size.y / 6 + 1, size.x / 6 + 1)
     let readers = readers(samples.map { [LayerInput($0.dy)] }, outputs)
@@ -353,44 +361,46 @@ enum StridedConvolution: ConvolutionKernel {
     let groups = groups(samples.count * tiles.voxels, channels: outputs / 8)
     for index in 0..<groups.count {
       let group = groups[index], pointStep = group.count * panel + 16, panelStep = points * pointStep
-      let v = workers.sharedScratch(readers[0].count * panelStep)
-      transformGradient(
+      let v = unsafe workers.sharedScratch(readers[0].count * panelStep)
+      unsafe transformGradient(
         readers, group, tiles, asInput: true, panelStep: panelStep, pointStep: pointStep, into: v, workers)
       let parts = Pieces(group.count, least: 1, limit: (group.count + 127) / 128)
       let most = (group.count + parts.count - 1) / parts.count, mStep = most * rows + 16
-      let scratch = workers.scratch(points * (filterPoint + mStep) + 128 * lanes)
+      let scratch = unsafe workers.scratch(points * (filterPoint + mStep) + 128 * lanes)
       workers.forEach(blocks * parts.count) { item, worker in
         let part = parts[item % parts.count], block = item / parts.count
         let ins = first + block * channels..<first + min((block + 1) * channels, inputs)
-        let u = scratch[worker], m = u + points * filterPoint, taps = m + points * mStep
+        let u = unsafe scratch[worker], m = unsafe u + points * filterPoint, taps = unsafe m + points * mStep
         for (i, reader) in readers[0].enumerated() {
-          transformFilters(
+          unsafe transformFilters(
             layer, w, i * panel..<i * panel + reader.count, ins, byOutput: false, into: u, taps: taps)
           for point in 0..<points {
-            Gemm.product(
+            unsafe Gemm.product(
               m: part.count, n: rows, k: reader.count,
               v + i * panelStep + point * pointStep + part.lowerBound * panel,
               panel, u + point * filterPoint, rows, beta: i == 0 ? 0 : 1, m + point * mStep, rows)
           }
         }
-        let factor = factors.withUnsafeBufferPointer { load($0.baseAddress! + block * channels) }
+        let factor = unsafe factors.withUnsafeBufferPointer {
+          unsafe load($0.baseAddress! + block * channels)
+        }
         for t in 0..<part.count {
           let (sample, tz, ty, tx) = place(group.lowerBound + part.lowerBound + t, tiles)
           let dx = samples[sample].dx
           for parity in 0..<8 {
-            inverse(m + t * rows + parity * lanes, mStep, taps)
+            unsafe inverse(m + t * rows + parity * lanes, mStep, taps)
             let z0: Int = 6 * tz - 1 + parity >> 2
             let y0: Int = 6 * ty - 1 + (parity >> 1 & 1)
             let x0: Int = 6 * tx - 1 + (parity & 1)
             for i in 0..<27 {
               let z = z0 + 2 * (i / 9), y = y0 + 2 * (i / 3 % 3), x = x0 + 2 * (i % 3)
               guard z >= 0, z < size.z, y >= 0, y < size.y, x >= 0, x < size.x else { continue }
-              let to = dx.base + ((z * size.y + y) * size.x + x) * inputs + block * channels
-              let value = load(taps + i * lanes) * factor
+              let to = unsafe dx.base + ((z * size.y + y) * size.x + x) * inputs + block * channels
+              let value = unsafe load(taps + i * lanes) * factor
               if ins.count == lanes {
-                store(adding ? load(to) + value : value, to)
+                unsafe store(adding ? load(to) + value : value, to)
               } else {
-                for lane in 0..<ins.count { to[lane] = (adding ? to[lane] : 0) + value[lane] }
+                for lane in 0..<ins.count { unsafe to[lane] = (adding ? to[lane] : 0) + value[lane] }
               }
             }
           }
@@ -406,26 +416,26 @@ enum StridedConvolution: ConvolutionKernel {
   ) {
     let layer = samples[0].inputs[0].layer, first = samples[0].inputs[0].first
     let inputs = samples[0].inputs.reduce(0) { $0 + $1.source.channels }, outputs = layer.outputs
-    let dw = dp[layer.weight].baseAddress!  // a layer has weights
+    let dw = unsafe dp[layer.weight].baseAddress!  // a layer has weights
     let tiles = tiles(samples[0].dy.size), chunks = (inputs + channels - 1) / channels
     let readers = readers(samples.map { $0.inputs.map(\.source) }, inputs)
     let allGradients = self.readers(samples.map { [LayerInput($0.dy)] }, outputs), gradients = allGradients[0]
     let groups = groups(samples.count * tiles.voxels, channels: inputs)
     for index in 0..<groups.count {
       let group = groups[index], pointStep = group.count * rows + 16, step = points * pointStep
-      let v = workers.sharedScratch((readers[0].count * 8 + gradients.count) * step),
-        d = v + readers[0].count * 8 * step
-      transformInput(readers, group, tiles, chunkStep: step, pointStep: pointStep, into: v, workers)
-      transformGradient(
+      let v = unsafe workers.sharedScratch((readers[0].count * 8 + gradients.count) * step),
+        d = unsafe v + readers[0].count * 8 * step
+      unsafe transformInput(readers, group, tiles, chunkStep: step, pointStep: pointStep, into: v, workers)
+      unsafe transformGradient(
         allGradients, group, tiles, asInput: false, panelStep: step, pointStep: pointStep, into: d, workers)
-      let scratch = workers.scratch(points * filterPoint + 64 * lanes)
+      let scratch = unsafe workers.scratch(points * filterPoint + 64 * lanes)
       workers.forEach(chunks * gradients.count) { item, worker in
         let i = item % gradients.count, chunk = item / gradients.count
         let ins = first + chunk * channels..<first + min((chunk + 1) * channels, inputs)
-        let u = scratch[worker], taps = u + points * filterPoint
+        let u = unsafe scratch[worker], taps = unsafe u + points * filterPoint
         let n = gradients[i].pitch
         for point in 0..<points {
-          Gemm.product(
+          unsafe Gemm.product(
             m: rows, n: n, k: group.count, v + chunk * step + point * pointStep, rows, transposedA: true,
             d + i * step + point * pointStep, panel, beta: 0, u + point * filterPoint, panel)
         }
@@ -434,9 +444,9 @@ enum StridedConvolution: ConvolutionKernel {
             for parity in 0..<8 {
               let kz = forwardTaps[parity >> 2], ky = forwardTaps[parity >> 1 & 1],
                 kx = forwardTaps[parity & 1]
-              filterGradient(u + (parity * lanes + c) * panel + o, kz, ky, kx, into: taps)
+              unsafe filterGradient(u + (parity * lanes + c) * panel + o, kz, ky, kx, into: taps)
             }
-            FilterLanes.add(
+            unsafe FilterLanes.add(
               taps, 64, to: dw + ((i * panel + o) * layer.inputs + ins.lowerBound + c) * 64,
               layer.inputs * 64,
               filters: min(lanes, gradients[i].count - o))
@@ -453,8 +463,8 @@ enum StridedConvolution: ConvolutionKernel {
     into taps: UnsafeMutablePointer<Float>
   ) {
     @inline(__always) func along(_ z: Int, _ y: Int) -> (Lanes, Lanes) {
-      let from = u + (z * 4 + y) * 4 * filterPoint
-      return StridedTransform.filterGradient(
+      let from = unsafe u + (z * 4 + y) * 4 * filterPoint
+      return unsafe StridedTransform.filterGradient(
         load(from), load(from + filterPoint), load(from + 2 * filterPoint), load(from + 3 * filterPoint))
     }
     @inline(__always) func plane(_ z: Int) -> ((Lanes, Lanes), (Lanes, Lanes)) {
@@ -467,8 +477,8 @@ enum StridedConvolution: ConvolutionKernel {
     let a = plane(0), b = plane(1), c = plane(2), d = plane(3)
     @inline(__always) func finish(_ a: Lanes, _ b: Lanes, _ c: Lanes, _ d: Lanes, _ y: Int, _ x: Int) {
       let v = StridedTransform.filterGradient(a, b, c, d)
-      store(v.0, taps + ((kz.0 * 4 + y) * 4 + x) * lanes)
-      store(v.1, taps + ((kz.1 * 4 + y) * 4 + x) * lanes)
+      unsafe store(v.0, taps + ((kz.0 * 4 + y) * 4 + x) * lanes)
+      unsafe store(v.1, taps + ((kz.1 * 4 + y) * 4 + x) * lanes)
     }
     finish(a.0.0, b.0.0, c.0.0, d.0.0, ky.0, kx.0)
     finish(a.0.1, b.0.1, c.0.1, d.0.1, ky.1, kx.0)

@@ -1,3 +1,5 @@
+// Whoever calls these has `count` floats, in whole vectors, at each of the places.
+
 /// The one-dimensional transforms of Winograd's F(3, 2), points 0, ±1, ∞: three outputs of a two-tap filter from four
 /// products. A 4³ convolution of stride 2 is eight of 2³, one a parity of the input's voxels, side by side.
 enum StridedTransform {
@@ -7,12 +9,12 @@ enum StridedTransform {
     let s2 = 2 * step, s3 = 3 * step
     var i = 0
     while i < count {
-      let v = x + i
-      let x0 = load(v), x1 = load(v + step), x2 = load(v + s2), x3 = load(v + s3)
-      store(x0 - x2, v)
-      store(x1 + x2, v + step)
-      store(x2 - x1, v + s2)
-      store(x3 - x1, v + s3)
+      let v = unsafe x + i
+      let x0 = unsafe load(v), x1 = unsafe load(v + step), x2 = unsafe load(v + s2), x3 = unsafe load(v + s3)
+      unsafe store(x0 - x2, v)
+      unsafe store(x1 + x2, v + step)
+      unsafe store(x2 - x1, v + s2)
+      unsafe store(x3 - x1, v + s3)
       i &+= lanes
     }
   }
@@ -23,12 +25,12 @@ enum StridedTransform {
     let s2 = 2 * step, s3 = 3 * step
     var i = 0
     while i < count {
-      let v = x + i
-      let g0 = load(v), g1 = load(v + step), g2 = load(v + s2)
+      let v = unsafe x + i
+      let g0 = unsafe load(v), g1 = unsafe load(v + step), g2 = unsafe load(v + s2)
       let even = g0 + g2
-      store(even + g1, v + step)
-      store(even - g1, v + s2)
-      store(g2, v + s3)
+      unsafe store(even + g1, v + step)
+      unsafe store(even - g1, v + s2)
+      unsafe store(g2, v + s3)
       i &+= lanes
     }
   }

@@ -1,14 +1,18 @@
+// Pointers, since rows are read in whole vectors and written where a transform wants them. Each `unsafe` here stays
+// within a row of a stored volume, or within `width` voxels of `pitch` floats and a vector behind them. Types that
+// hold a pointer are `@safe`: whoever follows it writes `unsafe`.
+
 import CMachine
 
 /// Sources side by side as tile transforms read them: activated, channels that dropout zeroes left out, zeros outside
 /// the volume. A voxel is `pitch` floats, of which the first `count` are channels.
-final class TileReader: @unchecked Sendable {
+@safe final class TileReader: @unchecked Sendable {
   /// Channels that lie side by side both where they are stored and where they are read.
   private struct Run {
     let from, to, count: Int
   }
 
-  private struct Part {
+  @safe private struct Part {
     let base: UnsafePointer<Float>
     let depth, height, width, channels: Int
     /// 1: each voxel is read twice along each axis.
@@ -48,42 +52,43 @@ final class TileReader: @unchecked Sendable {
       }
       if runs.isEmpty { continue }
       let stored = source.volume.size
-      parts.append(
+      unsafe parts.append(
         Part(
           base: UnsafePointer(source.volume.base), depth: stored.z, height: stored.y, width: stored.x,
           channels: source.channels, halving: source.upsampled ? 1 : 0, slope: source.slope,
           runs: TileReader.copy(runs), scale: source.scale.map(TileReader.padded),
           shift: source.shift.map(TileReader.padded)))
     }
-    self.parts = TileReader.copy(parts)
+    unsafe self.parts = TileReader.copy(parts)
     count = range.count
     let pitch = (range.count + lanes - 1) / lanes * lanes
     self.pitch = pitch
     staysWithinVoxels = parts.allSatisfy { part in
-      part.runs.allSatisfy { $0.to + ($0.count + lanes - 1) / lanes * lanes <= pitch }
+      unsafe part.runs.allSatisfy { $0.to + ($0.count + lanes - 1) / lanes * lanes <= pitch }
     }
   }
 
   deinit {
-    for part in parts {
-      part.runs.deallocate()
-      part.scale?.deallocate()
-      part.shift?.deallocate()
+    for i in unsafe parts.indices {
+      let part = unsafe parts[i]
+      unsafe part.runs.deallocate()
+      unsafe part.scale?.deallocate()
+      unsafe part.shift?.deallocate()
     }
-    parts.deallocate()
+    unsafe parts.deallocate()
   }
 
   private static func copy<Element>(_ values: [Element]) -> UnsafeMutableBufferPointer<Element> {
     let copy = UnsafeMutableBufferPointer<Element>.allocate(capacity: values.count)
-    _ = copy.initialize(from: values)
-    return copy
+    _ = unsafe copy.initialize(from: values)
+    return unsafe copy
   }
 
   private static func padded(_ values: [Float]) -> UnsafeMutablePointer<Float> {
     let copy = UnsafeMutablePointer<Float>.allocate(capacity: values.count + lanes)
-    copy.initialize(repeating: 0, count: values.count + lanes)
-    copy.update(from: values, count: values.count)
-    return copy
+    unsafe copy.initialize(repeating: 0, count: values.count + lanes)
+    unsafe copy.update(from: values, count: values.count)
+    return unsafe copy
   }
 
   /// The channels of a source that dropout leaves, in order.
@@ -96,84 +101,93 @@ final class TileReader: @unchecked Sendable {
 
   /// Where the voxels x ..< x + width of row (z, y) lie as `write` would write them; nil if they do not.
   func stored(z: Int, y: Int, x: Int, width: Int) -> UnsafePointer<Float>? {
-    guard parts.count == 1, parts[0].channels == pitch, parts[0].runs.count == 1, parts[0].scale == nil,
-      parts[0].halving == 0, z >= 0, z < size.z, y >= 0, y < size.y, x >= 0, x + width <= size.x
+    guard unsafe parts.count == 1, unsafe parts[0].channels == pitch, unsafe parts[0].runs.count == 1,
+      unsafe parts[0].scale == nil, unsafe parts[0].halving == 0, z >= 0, z < size.z, y >= 0, y < size.y,
+      x >= 0, x + width <= size.x
     else { return nil }
-    return parts[0].base + ((z * size.y + y) * size.x + x) * pitch
+    return unsafe parts[0].base + ((z * size.y + y) * size.x + x) * pitch
   }
 
   /// Writes the voxels x ..< x + width of row (z, y); `row` has room for a vector more.
   func write(z: Int, y: Int, x: Int, width: Int, into row: UnsafeMutablePointer<Float>) {
     let first = max(x, 0), end = min(x + width, size.x)
     guard z >= 0, z < size.z, y >= 0, y < size.y, first < end else {
-      row.update(repeating: 0, count: width * pitch)
+      unsafe row.update(repeating: 0, count: width * pitch)
       return
     }
-    row.update(repeating: 0, count: (first - x) * pitch)
-    if parts.count == 1, parts[0].runs.count == 1, parts[0].runs[0].count % (2 * lanes) == 0 {
-      writeWhole(z: z, y: y, first, end, into: row + (first - x) * pitch)
-      (row + (end - x) * pitch).update(repeating: 0, count: (x + width - end) * pitch)
+    unsafe row.update(repeating: 0, count: (first - x) * pitch)
+    if unsafe parts.count == 1, unsafe parts[0].runs.count == 1,
+      unsafe parts[0].runs[0].count % (2 * lanes) == 0
+    {
+      unsafe writeWhole(z: z, y: y, first, end, into: row + (first - x) * pitch)
+      unsafe (row + (end - x) * pitch).update(repeating: 0, count: (x + width - end) * pitch)
       return
     }
     if staysWithinVoxels {
-      writeRuns(z: z, y: y, first, end, into: row + (first - x) * pitch)
-      (row + (end - x) * pitch).update(repeating: 0, count: (x + width - end) * pitch)
+      unsafe writeRuns(z: z, y: y, first, end, into: row + (first - x) * pitch)
+      unsafe (row + (end - x) * pitch).update(repeating: 0, count: (x + width - end) * pitch)
       return
     }
     // A run is written in whole vectors: what it writes too much, the next run or voxel writes over.
     for voxel in first..<end {
-      let to = row + (voxel - x) * pitch
-      for part in parts {
+      let to = unsafe row + (voxel - x) * pitch
+      for i in unsafe parts.indices {
+        let part = unsafe parts[i]
         let line = (z >> part.halving &* part.height &+ y >> part.halving) &* part.width
-        let from = part.base + (line &+ voxel >> part.halving) &* part.channels
-        if let scale = part.scale, let shift = part.shift {
+        let from = unsafe part.base + (line &+ voxel >> part.halving) &* part.channels
+        if let scale = unsafe part.scale, let shift = unsafe part.shift {
           let slope = Lanes(repeating: part.slope)
-          for run in part.runs {
-            let v = from + run.from, a = scale + run.from, b = shift + run.from, w = to + run.to
+          for j in unsafe part.runs.indices {
+            let run = unsafe part.runs[j]
+            let v = unsafe from + run.from, a = unsafe scale + run.from, b = unsafe shift + run.from,
+              w = unsafe to + run.to
             var c = 0
             while c < run.count {
-              let n = load(b + c).addingProduct(load(v + c), load(a + c)), m = n * slope
-              store(n.replacing(with: m, where: n .< m), w + c)
+              let n = unsafe load(b + c).addingProduct(load(v + c), load(a + c)), m = n * slope
+              unsafe store(n.replacing(with: m, where: n .< m), w + c)
               c &+= lanes
             }
           }
         } else {
-          for run in part.runs {
+          for j in unsafe part.runs.indices {
+            let run = unsafe part.runs[j]
             var c = 0
             while c < run.count {
-              store(load(from + run.from + c), to + run.to + c)
+              unsafe store(load(from + run.from + c), to + run.to + c)
               c &+= lanes
             }
           }
         }
       }
     }
-    (row + (end - x) * pitch).update(repeating: 0, count: (x + width - end) * pitch)
+    unsafe (row + (end - x) * pitch).update(repeating: 0, count: (x + width - end) * pitch)
   }
 
   /// Vector by vector along the row, whose factors are then loaded once. What a run writes too much the next one writes
   /// over.
   @inline(__always)
   private func writeRuns(z: Int, y: Int, _ first: Int, _ end: Int, into row: UnsafeMutablePointer<Float>) {
-    for part in parts {
+    for i in unsafe parts.indices {
+      let part = unsafe parts[i]
       let halving = part.halving, channels = part.channels, slope = Lanes(repeating: part.slope)
       let line = (z >> halving &* part.height &+ y >> halving) &* part.width
-      for run in part.runs {
+      for j in unsafe part.runs.indices {
+        let run = unsafe part.runs[j]
         for c in stride(from: 0, to: run.count, by: lanes) {
-          let from = part.base + line &* channels + run.from + c
-          var to = row + run.to + c, voxel = first
-          if let scale = part.scale, let shift = part.shift {
-            let a = load(scale + run.from + c), b = load(shift + run.from + c)
+          let from = unsafe part.base + line &* channels + run.from + c
+          var to = unsafe row + run.to + c, voxel = first
+          if let scale = unsafe part.scale, let shift = unsafe part.shift {
+            let a = unsafe load(scale + run.from + c), b = unsafe load(shift + run.from + c)
             while voxel < end {
-              let n = b.addingProduct(load(from + (voxel >> halving) &* channels), a), m = n * slope
-              store(n.replacing(with: m, where: n .< m), to)
-              to += pitch
+              let n = unsafe b.addingProduct(load(from + (voxel >> halving) &* channels), a), m = n * slope
+              unsafe store(n.replacing(with: m, where: n .< m), to)
+              unsafe to += pitch
               voxel &+= 1
             }
           } else {
             while voxel < end {
-              store(load(from + (voxel >> halving) &* channels), to)
-              to += pitch
+              unsafe store(load(from + (voxel >> halving) &* channels), to)
+              unsafe to += pitch
               voxel &+= 1
             }
           }
@@ -185,32 +199,32 @@ final class TileReader: @unchecked Sendable {
   /// The common case: one source without dropout, channels in pairs of vectors.
   @inline(__always)
   private func writeWhole(z: Int, y: Int, _ first: Int, _ end: Int, into row: UnsafeMutablePointer<Float>) {
-    let part = parts[0], run = part.runs[0], halving = part.halving, channels = part.channels
+    let part = unsafe parts[0], run = unsafe part.runs[0], halving = part.halving, channels = part.channels
     let line = (z >> halving &* part.height &+ y >> halving) &* part.width
-    let from = part.base + line &* channels + run.from, slope = Lanes(repeating: part.slope)
+    let from = unsafe part.base + line &* channels + run.from, slope = Lanes(repeating: part.slope)
     // The row below is what will be read next.
     let next = part.width &* channels
     for c in stride(from: 0, to: run.count, by: 2 * lanes) {
-      var to = row + c, voxel = first
-      if let scale = part.scale, let shift = part.shift {
-        let a0 = load(scale + run.from + c), a1 = load(scale + run.from + c + lanes)
-        let b0 = load(shift + run.from + c), b1 = load(shift + run.from + c + lanes)
+      var to = unsafe row + c, voxel = first
+      if let scale = unsafe part.scale, let shift = unsafe part.shift {
+        let a0 = unsafe load(scale + run.from + c), a1 = unsafe load(scale + run.from + c + lanes)
+        let b0 = unsafe load(shift + run.from + c), b1 = unsafe load(shift + run.from + c + lanes)
         while voxel < end {
-          let v = from + ((voxel >> halving) &* channels &+ c)
-          cmachine_prefetch(v + next)
-          let n0 = b0.addingProduct(load(v), a0), n1 = b1.addingProduct(load(v + lanes), a1)
+          let v = unsafe from + ((voxel >> halving) &* channels &+ c)
+          unsafe cmachine_prefetch(v + next)
+          let n0 = unsafe b0.addingProduct(load(v), a0), n1 = unsafe b1.addingProduct(load(v + lanes), a1)
           let m0 = n0 * slope, m1 = n1 * slope
-          store(n0.replacing(with: m0, where: n0 .< m0), to)
-          store(n1.replacing(with: m1, where: n1 .< m1), to + lanes)
-          to += pitch
+          unsafe store(n0.replacing(with: m0, where: n0 .< m0), to)
+          unsafe store(n1.replacing(with: m1, where: n1 .< m1), to + lanes)
+          unsafe to += pitch
           voxel &+= 1
         }
       } else {
         while voxel < end {
-          let v = from + ((voxel >> halving) &* channels &+ c)
-          store(load(v), to)
-          store(load(v + lanes), to + lanes)
-          to += pitch
+          let v = unsafe from + ((voxel >> halving) &* channels &+ c)
+          unsafe store(load(v), to)
+          unsafe store(load(v + lanes), to + lanes)
+          unsafe to += pitch
           voxel &+= 1
         }
       }

@@ -1,3 +1,5 @@
+// Whoever calls these has `count` floats, in whole vectors, at each of the places.
+
 /// The one-dimensional transforms of Winograd's F(4, 3): four outputs of a three-tap filter from six products.
 ///
 /// Points 0, ±3/4, ±3/2, ∞: the cost of the usual 0, ±1, ±2 with a third of their rounding error. All constants
@@ -27,19 +29,19 @@ enum TileTransform {
     let t1 = toStep, t2 = 2 * t1, t3 = 3 * t1, t4 = 4 * t1, t5 = 5 * t1
     var i = 0
     while i < count {
-      let x = from + i
-      let x0 = load(x), x1 = load(x + s1), x2 = load(x + s2)
-      let x3 = load(x + s3), x4 = load(x + s4),
-        x5 = load(x + s5)
+      let x = unsafe from + i
+      let x0 = unsafe load(x), x1 = unsafe load(x + s1), x2 = unsafe load(x + s2)
+      let x3 = unsafe load(x + s3), x4 = unsafe load(x + s4),
+        x5 = unsafe load(x + s5)
       let evenA = x4.addingProduct(x2, mB2), oddA = x3.addingProduct(x1, mB2)
       let evenB = x4.addingProduct(x2, mA2), oddB = x3.addingProduct(x1, mA2)
-      let out = to + i
-      store(x4.addingProduct(x2, both).addingProduct(x0, product), out)
-      store(evenA.addingProduct(oddA, va), out + t1)
-      store(evenA.addingProduct(oddA, -va), out + t2)
-      store(evenB.addingProduct(oddB, vb), out + t3)
-      store(evenB.addingProduct(oddB, -vb), out + t4)
-      store(x5.addingProduct(x3, both).addingProduct(x1, product), out + t5)
+      let out = unsafe to + i
+      unsafe store(x4.addingProduct(x2, both).addingProduct(x0, product), out)
+      unsafe store(evenA.addingProduct(oddA, va), out + t1)
+      unsafe store(evenA.addingProduct(oddA, -va), out + t2)
+      unsafe store(evenB.addingProduct(oddB, vb), out + t3)
+      unsafe store(evenB.addingProduct(oddB, -vb), out + t4)
+      unsafe store(x5.addingProduct(x3, both).addingProduct(x1, product), out + t5)
       i &+= lanes
     }
   }
@@ -56,18 +58,18 @@ enum TileTransform {
     let t1 = toStep, t2 = 2 * t1, t3 = 3 * t1, t4 = 4 * t1, t5 = 5 * t1
     var i = 0
     while i < count {
-      let x = from + i
-      let g0 = load(x), g1 = load(x + s1), g2 = load(x + s2)
-      let g3 = load(x + s3)
+      let x = unsafe from + i
+      let g0 = unsafe load(x), g1 = unsafe load(x + s1), g2 = unsafe load(x + s2)
+      let g3 = unsafe load(x + s3)
       let evenA = g0.addingProduct(g2, va2), oddA = g1.addingProduct(g3, va2)
       let evenB = g0.addingProduct(g2, vb2), oddB = g1.addingProduct(g3, vb2)
-      let out = to + i
-      store(g0, out)
-      store(evenA.addingProduct(oddA, va), out + t1)
-      store(evenA.addingProduct(oddA, -va), out + t2)
-      store(evenB.addingProduct(oddB, vb), out + t3)
-      store(evenB.addingProduct(oddB, -vb), out + t4)
-      store(g3, out + t5)
+      let out = unsafe to + i
+      unsafe store(g0, out)
+      unsafe store(evenA.addingProduct(oddA, va), out + t1)
+      unsafe store(evenA.addingProduct(oddA, -va), out + t2)
+      unsafe store(evenB.addingProduct(oddB, vb), out + t3)
+      unsafe store(evenB.addingProduct(oddB, -vb), out + t4)
+      unsafe store(g3, out + t5)
       i &+= lanes
     }
   }
@@ -90,15 +92,15 @@ enum TileTransform {
   static func filter(
     _ from: UnsafePointer<Float>, _ fromStep: Int, _ to: UnsafeMutablePointer<Float>, _ toStep: Int
   ) {
-    let g0 = load(from), g1 = load(from + fromStep), g2 = load(from + 2 * fromStep)
+    let g0 = unsafe load(from), g1 = unsafe load(from + fromStep), g2 = unsafe load(from + 2 * fromStep)
     let evenA = g0.addingProduct(g2, Lanes(repeating: a2)) * na, oddA = g1 * (a * na)
     let evenB = g0.addingProduct(g2, Lanes(repeating: b2)) * nb, oddB = g1 * (b * nb)
-    store(g0 * n0, to)
-    store(evenA + oddA, to + toStep)
-    store(evenA - oddA, to + 2 * toStep)
-    store(evenB + oddB, to + 3 * toStep)
-    store(evenB - oddB, to + 4 * toStep)
-    store(g2, to + 5 * toStep)
+    unsafe store(g0 * n0, to)
+    unsafe store(evenA + oddA, to + toStep)
+    unsafe store(evenA - oddA, to + 2 * toStep)
+    unsafe store(evenB + oddB, to + 3 * toStep)
+    unsafe store(evenB - oddB, to + 4 * toStep)
+    unsafe store(g2, to + 5 * toStep)
   }
 
   /// Gᵀ: six gradients of products to those of three taps.
@@ -106,13 +108,14 @@ enum TileTransform {
   static func filterGradient(
     _ from: UnsafePointer<Float>, _ fromStep: Int, _ to: UnsafeMutablePointer<Float>, _ toStep: Int
   ) {
-    let u0 = load(from), u1 = load(from + fromStep), u2 = load(from + 2 * fromStep)
-    let u3 = load(from + 3 * fromStep), u4 = load(from + 4 * fromStep), u5 = load(from + 5 * fromStep)
+    let u0 = unsafe load(from), u1 = unsafe load(from + fromStep), u2 = unsafe load(from + 2 * fromStep)
+    let u3 = unsafe load(from + 3 * fromStep), u4 = unsafe load(from + 4 * fromStep),
+      u5 = unsafe load(from + 5 * fromStep)
     let sumA = (u1 + u2) * na, sumB = (u3 + u4) * nb
     let differenceA = (u1 - u2) * (a * na), differenceB = (u3 - u4) * (b * nb)
-    store((u0 * n0) + sumA + sumB, to)
-    store(differenceA + differenceB, to + toStep)
-    store(
+    unsafe store((u0 * n0) + sumA + sumB, to)
+    unsafe store(differenceA + differenceB, to + toStep)
+    unsafe store(
       u5.addingProduct(sumA, Lanes(repeating: a2)).addingProduct(sumB, Lanes(repeating: b2)), to + 2 * toStep)
   }
 }

@@ -1,3 +1,6 @@
+// Pointers, since taps are turned in whole vectors. Each `unsafe` here stays within a volume's voxels, a layer's
+// taps, or the scratch memory that is asked for beside it.
+
 /// Convolutions of many channels over few voxels, where weights are most of the data: the input is unfolded into one
 /// row of taps a voxel, in the order in which the weights are stored, so that these are multiplied where they lie.
 enum UnfoldedConvolution: SourceKernel {
@@ -20,27 +23,29 @@ enum UnfoldedConvolution: SourceKernel {
     let padded = Size(
       source.size.z + 2 * layer.padding, source.size.y + 2 * layer.padding, source.size.x + 2 * layer.padding)
     let pitch = reader.pitch, columns = source.channels * taps
-    let unfolded = workers.sharedScratch(out.voxels * columns + padded.voxels * pitch + lanes)
-    let stage = unfolded + out.voxels * columns
+    let unfolded = unsafe workers.sharedScratch(out.voxels * columns + padded.voxels * pitch + lanes)
+    let stage = unsafe unfolded + out.voxels * columns
     for z in 0..<padded.z {
       for y in 0..<padded.y {
-        reader.write(
+        unsafe reader.write(
           z: z - layer.padding, y: y - layer.padding, x: -layer.padding, width: padded.x,
           into: stage + (z * padded.y + y) * padded.x * pitch)
       }
     }
-    let scratch = workers.scratch(taps * lanes)
+    let scratch = unsafe workers.scratch(taps * lanes)
     workers.forEach((source.channels + group - 1) / group) { item, worker in
-      let first = item * group, count = min(group, source.channels - first), lines = scratch[worker]
+      let first = item * group, count = min(group, source.channels - first), lines = unsafe scratch[worker]
       for voxel in 0..<out.voxels {
         let from = start(voxel, out, padded, layer.stride)
         for tap in 0..<taps {
-          store(load(stage + (from + offset(tap, kernel, padded)) * pitch + first), lines + tap * lanes)
+          unsafe store(
+            load(stage + (from + offset(tap, kernel, padded)) * pitch + first), lines + tap * lanes)
         }
-        FilterLanes.write(lines, taps, to: unfolded + voxel * columns + first * taps, taps, filters: count)
+        unsafe FilterLanes.write(
+          lines, taps, to: unfolded + voxel * columns + first * taps, taps, filters: count)
       }
     }
-    return unfolded
+    return unsafe unfolded
   }
 
   /// The padded voxel at which an output voxel's taps start, and a tap's distance from it.
@@ -59,17 +64,18 @@ enum UnfoldedConvolution: SourceKernel {
     _ layer: Convolution, _ source: LayerInput, first: Int, _ p: Parameters, into y: Volume,
     bias: UnsafePointer<Float>?, _ workers: Workers
   ) {
-    let unfolded = unfold(layer, source, y.size, workers), voxels = y.shape.voxels, outputs = layer.outputs
+    let unfolded = unsafe unfold(layer, source, y.size, workers), voxels = y.shape.voxels,
+      outputs = layer.outputs
     let taps = layer.kernel * layer.kernel * layer.kernel, columns = source.channels * taps
-    let w = UnsafePointer(p[layer.weight].baseAddress!) + first * taps  // a layer has weights
+    let w = unsafe UnsafePointer(p[layer.weight].baseAddress!) + first * taps  // a layer has weights
     workers.forEach((outputs + panel - 1) / panel) { item, _ in
       let outs = item * panel..<min((item + 1) * panel, outputs)
-      if let bias {
+      if let bias = unsafe bias {
         for voxel in 0..<voxels {
-          for o in outs { y.base[voxel * outputs + o] = bias[o] }
+          for o in outs { unsafe y.base[voxel * outputs + o] = bias[o] }
         }
       }
-      Gemm.product(
+      unsafe Gemm.product(
         m: voxels, n: outs.count, k: columns, unfolded, columns, w + outs.lowerBound * layer.inputs * taps,
         layer.inputs * taps, transposedB: true, beta: 1, y.base + outs.lowerBound, outputs)
     }
@@ -80,12 +86,12 @@ enum UnfoldedConvolution: SourceKernel {
     _ layer: Convolution, _ dy: Volume, _ source: LayerInput, first: Int, into dp: ParameterVector,
     _ workers: Workers
   ) {
-    let unfolded = unfold(layer, source, dy.size, workers), outputs = layer.outputs
+    let unfolded = unsafe unfold(layer, source, dy.size, workers), outputs = layer.outputs
     let taps = layer.kernel * layer.kernel * layer.kernel, columns = source.channels * taps
-    let dw = dp[layer.weight].baseAddress! + first * taps  // a layer has weights
+    let dw = unsafe dp[layer.weight].baseAddress! + first * taps  // a layer has weights
     workers.forEach((outputs + panel - 1) / panel) { item, _ in
       let outs = item * panel..<min((item + 1) * panel, outputs)
-      Gemm.product(
+      unsafe Gemm.product(
         m: outs.count, n: columns, k: dy.shape.voxels, dy.base + outs.lowerBound, outputs, transposedA: true,
         unfolded,
         columns, beta: 1, dw + outs.lowerBound * layer.inputs * taps, layer.inputs * taps)
@@ -99,33 +105,35 @@ enum UnfoldedConvolution: SourceKernel {
   ) {
     precondition(!upsampled, "\(layer.weight.name): no unfolded kernel reads upsampled")
     let taps = layer.kernel * layer.kernel * layer.kernel, voxels = dy.shape.voxels
-    let w = UnsafePointer(p[layer.weight].baseAddress!) + first * taps  // a layer has weights
+    let w = unsafe UnsafePointer(p[layer.weight].baseAddress!) + first * taps  // a layer has weights
     let padded = Size(
       dx.size.z + 2 * layer.padding, dx.size.y + 2 * layer.padding, dx.size.x + 2 * layer.padding)
     let most = group * taps
-    let scratch = workers.scratch(voxels * most + padded.voxels * lanes + taps * lanes)
+    let scratch = unsafe workers.scratch(voxels * most + padded.voxels * lanes + taps * lanes)
     workers.forEach((dx.channels + group - 1) / group) { item, worker in
       let channels = item * group..<min((item + 1) * group, dx.channels), columns = channels.count * taps
-      let unfolded = scratch[worker], sum = unfolded + voxels * most, lines = sum + padded.voxels * lanes
-      Gemm.product(
+      let unfolded = unsafe scratch[worker], sum = unsafe unfolded + voxels * most,
+        lines = unsafe sum + padded.voxels * lanes
+      unsafe Gemm.product(
         m: voxels, n: columns, k: layer.outputs, dy.base, layer.outputs, w + channels.lowerBound * taps,
         layer.inputs * taps, beta: 0, unfolded, columns)
-      sum.update(repeating: 0, count: padded.voxels * lanes)
+      unsafe sum.update(repeating: 0, count: padded.voxels * lanes)
       for voxel in 0..<voxels {
-        FilterLanes.read(unfolded + voxel * columns, taps, filters: channels.count, taps: taps, into: lines)
+        unsafe FilterLanes.read(
+          unfolded + voxel * columns, taps, filters: channels.count, taps: taps, into: lines)
         let to = start(voxel, dy.size, padded, layer.stride)
         for tap in 0..<taps {
-          let place = sum + (to + offset(tap, layer.kernel, padded)) * lanes
-          store(load(place) + load(lines + tap * lanes), place)
+          let place = unsafe sum + (to + offset(tap, layer.kernel, padded)) * lanes
+          unsafe store(load(place) + load(lines + tap * lanes), place)
         }
       }
       for voxel in 0..<dx.shape.voxels {
         let z = voxel / (dx.size.y * dx.size.x), y = voxel / dx.size.x % dx.size.y, x = voxel % dx.size.x
         let line = (z + layer.padding) * padded.y + y + layer.padding
-        let from = sum + (line * padded.x + x + layer.padding) * lanes
-        let to = dx.base + voxel * dx.channels
+        let from = unsafe sum + (line * padded.x + x + layer.padding) * lanes
+        let to = unsafe dx.base + voxel * dx.channels
         for c in channels {
-          to[c] = (adding ? to[c] : 0) + from[c - channels.lowerBound] * (mask?[c] ?? 1)
+          unsafe to[c] = (adding ? to[c] : 0) + from[c - channels.lowerBound] * (mask?[c] ?? 1)
         }
       }
     }

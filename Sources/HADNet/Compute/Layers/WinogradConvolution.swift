@@ -1,3 +1,7 @@
+// Pointers, since transforms read and write vectors at 216 points at once. Each `unsafe` here stays within a region
+// of a worker's memory, whose lengths follow from the largest block, within a layer's filters, or within a block's
+// voxels in the volume. Types that hold a pointer are `@safe`: whoever follows it writes `unsafe`.
+
 /// 3³ convolutions by Winograd's F(4, 3) along each axis: 216 products for 64 outputs instead of 1,728.
 ///
 /// A work item is a block of tiles. Its input is read once, activated on the way, and transformed along z for all its
@@ -71,7 +75,7 @@ enum WinogradConvolution: ConvolutionKernel {
   // MARK: Weights
 
   /// The transform of a filter bank: for each of 216 points, panels of at most 64 columns, each [rows, width].
-  struct Weights {
+  @safe struct Weights {
     let base: UnsafePointer<Float>
     let rows, columns: Int
 
@@ -80,7 +84,7 @@ enum WinogradConvolution: ConvolutionKernel {
     var panels: Int { (columns + panel - 1) / panel }
     func width(_ index: Int) -> Int { min(panel, paddedColumns - index * panel) }
     func panelStart(_ point: Int, _ index: Int) -> UnsafePointer<Float> {
-      base + point * pointCount + index * panel * rows
+      unsafe base + point * pointCount + index * panel * rows
     }
     /// Floats of the transform of rows × columns filters.
     static func count(rows: Int, columns: Int) -> Int {
@@ -89,7 +93,7 @@ enum WinogradConvolution: ConvolutionKernel {
   }
 
   /// Filters of a layer as a matrix of filters: which of its channels are rows and columns.
-  struct Filters {
+  @safe struct Filters {
     let weights: UnsafePointer<Float>
     /// Taps of a filter: 27, or 64 that are folded to 27.
     let taps: Int
@@ -102,7 +106,7 @@ enum WinogradConvolution: ConvolutionKernel {
 
     /// Filters from kept input channels, counted from `first`, to all outputs.
     init(_ layer: Convolution, _ p: Parameters, inputs: [Int], first: Int) {
-      weights = UnsafePointer(p[layer.weight].baseAddress!)  // a layer has weights
+      unsafe weights = UnsafePointer(p[layer.weight].baseAddress!)  // a layer has weights
       taps = layer.kernel == 3 ? 27 : 64
       rowStep = 1
       columnStep = layer.inputs
@@ -112,7 +116,7 @@ enum WinogradConvolution: ConvolutionKernel {
 
     /// Mirrored filters from all outputs to kept inputs, times their factors.
     init(_ layer: Convolution, _ p: Parameters, backTo inputs: [Int], first: Int, mask: [Float]?) {
-      weights = UnsafePointer(p[layer.weight].baseAddress!)  // a layer has weights
+      unsafe weights = UnsafePointer(p[layer.weight].baseAddress!)  // a layer has weights
       taps = layer.kernel == 3 ? 27 : 64
       rowStep = layer.inputs
       columnStep = 1
@@ -138,60 +142,65 @@ enum WinogradConvolution: ConvolutionKernel {
     _ banks: [Filters], into target: UnsafeMutablePointer<Float>, _ workers: Workers
   ) -> Weights {
     let all = banks.reduce(0) { $0 + $1.rows.count }, columns = banks[0].columns.count
-    let weights = Weights(base: UnsafePointer(target), rows: all, columns: columns)
-    let scratch = workers.scratch((27 + 54 + 108) * lanes + points * rowsTogether * panel)
+    let weights = unsafe Weights(base: UnsafePointer(target), rows: all, columns: columns)
+    let scratch = unsafe workers.scratch((27 + 54 + 108) * lanes + points * rowsTogether * panel)
     let foldings = (0..<64).map { folded($0) }
     var firstRow = 0
     for bank in banks {
       let start = firstRow, groups = (bank.rows.count + rowsTogether - 1) / rowsTogether
       workers.forEach(groups * weights.panels) { item, worker in
-        let taps = scratch[worker], one = taps + 27 * lanes, two = one + 54 * lanes, local = two + 108 * lanes
+        let taps = unsafe scratch[worker], one = unsafe taps + 27 * lanes, two = unsafe one + 54 * lanes,
+          local = unsafe two + 108 * lanes
         let p = item % weights.panels, width = weights.width(p)
         let first = item / weights.panels * rowsTogether, count = min(rowsTogether, bank.rows.count - first)
         for row in 0..<count {
-          let from = bank.weights + bank.rows[first + row] * bank.rowStep * bank.taps
+          let from = unsafe bank.weights + bank.rows[first + row] * bank.rowStep * bank.taps
           for column in stride(from: 0, to: width, by: lanes) {
             let first = p * panel + column, some = min(lanes, columns - first)
-            let filter = from + bank.columns[first] * bank.columnStep * bank.taps
+            let filter = unsafe from + bank.columns[first] * bank.columnStep * bank.taps
             // Kept channels may have gaps.
             let step = some == lanes && bank.columns[first + lanes - 1] == bank.columns[first] + lanes - 1
             if bank.taps == 27, step {
-              FilterLanes.read(filter, bank.columnStep * 27, filters: lanes, taps: 27, into: taps)
+              unsafe FilterLanes.read(filter, bank.columnStep * 27, filters: lanes, taps: 27, into: taps)
             } else {
-              taps.update(repeating: 0, count: 27 * lanes)
+              unsafe taps.update(repeating: 0, count: 27 * lanes)
               for lane in 0..<some {
-                let filter = from + bank.columns[first + lane] * bank.columnStep * bank.taps, to = taps + lane
+                let filter = unsafe from + bank.columns[first + lane] * bank.columnStep * bank.taps,
+                  to = unsafe taps + lane
                 if bank.taps == 27 {
-                  for tap in 0..<27 { to[tap * lanes] = filter[tap] }
+                  for tap in 0..<27 { unsafe to[tap * lanes] = filter[tap] }
                 } else {
-                  for tap in 0..<64 { to[foldings[tap] * lanes] += filter[tap] }
+                  for tap in 0..<64 { unsafe to[foldings[tap] * lanes] += filter[tap] }
                 }
               }
             }
             if let factors = bank.factors {
               for lane in 0..<some {
-                for tap in 0..<27 { taps[tap * lanes + lane] *= factors[first + lane] }
+                for tap in 0..<27 { unsafe taps[tap * lanes + lane] *= factors[first + lane] }
               }
             }
             // [z, y, x] → [ζ, y, x] → [ζ, η, x] → [ζ, η, ξ]
-            let line = bank.mirrored ? -lanes : lanes, origin = bank.mirrored ? taps + 26 * lanes : taps
-            for i in 0..<9 { TileTransform.filter(origin + i * line, 9 * line, one + i * lanes, 9 * lanes) }
+            let line = bank.mirrored ? -lanes : lanes,
+              origin = unsafe bank.mirrored ? taps + 26 * lanes : taps
+            for i in 0..<9 {
+              unsafe TileTransform.filter(origin + i * line, 9 * line, one + i * lanes, 9 * lanes)
+            }
             for z in 0..<6 {
               for i in 0..<3 {
-                TileTransform.filter(
+                unsafe TileTransform.filter(
                   one + (z * 9 + i) * lanes, 3 * lanes, two + (z * 18 + i) * lanes, 3 * lanes)
               }
             }
             for line in 0..<36 {
-              TileTransform.filter(
+              unsafe TileTransform.filter(
                 two + line * 3 * lanes, lanes, local + (line * 6 * rowsTogether + row) * width + column,
                 rowsTogether * width)
             }
           }
         }
-        let at = target + p * panel * all + (start + first) * width
+        let at = unsafe target + p * panel * all + (start + first) * width
         for point in 0..<points {
-          (at + point * weights.pointCount).update(
+          unsafe (at + point * weights.pointCount).update(
             from: local + point * rowsTogether * width, count: count * width)
         }
       }
@@ -214,12 +223,12 @@ enum WinogradConvolution: ConvolutionKernel {
       rows += kept.map { first + $0 }
       first += channels
     }
-    let picked = Weights(base: UnsafePointer(target), rows: rows.count, columns: whole.columns)
+    let picked = unsafe Weights(base: UnsafePointer(target), rows: rows.count, columns: whole.columns)
     workers.forEach(points * whole.panels) { item, _ in
       let point = item / whole.panels, p = item % whole.panels, width = whole.width(p)
-      let from = whole.panelStart(point, p)
-      let to = target + point * picked.pointCount + p * panel * rows.count
-      for (i, row) in rows.enumerated() { copyValues(from + row * width, into: to + i * width, width) }
+      let from = unsafe whole.panelStart(point, p)
+      let to = unsafe target + point * picked.pointCount + p * panel * rows.count
+      for (i, row) in rows.enumerated() { unsafe copyValues(from + row * width, into: to + i * width, width) }
     }
     return picked
   }
@@ -230,7 +239,7 @@ enum WinogradConvolution: ConvolutionKernel {
     _ samples: [(inputs: [ConvolutionInput], y: Volume)], _ p: Parameters, bias: UnsafePointer<Float>?,
     moments: Bool, _ workers: Workers
   ) -> [Moments?] {
-    samples.map { forward($0.inputs, p, into: $0.y, bias: bias, moments: moments, workers) }
+    samples.map { unsafe forward($0.inputs, p, into: $0.y, bias: bias, moments: moments, workers) }
   }
 
   /// Writes the sum of the inputs' convolutions, starting from `bias` (whole vectors), or from what y holds (nil).
@@ -250,22 +259,22 @@ enum WinogradConvolution: ConvolutionKernel {
       zip(inputs, channels).map { Filters($0.layer, p, inputs: $1, first: $0.first) }
     }
     func scratch() -> UnsafeMutablePointer<Float> {
-      workers.sharedScratch(Weights.count(rows: rows, columns: y.channels))
+      unsafe workers.sharedScratch(Weights.count(rows: rows, columns: y.channels))
     }
     let weights: Weights
     if let derived = p.derived {
       let channels = inputs.map(\.source.channels), all = channels.reduce(0, +)
-      let base = derived.weights(
+      let base = unsafe derived.weights(
         inputs.flatMap { [$0.layer.weight.range.lowerBound, $0.first, $0.source.channels] },
         count: Weights.count(rows: all, columns: y.channels)
-      ) { _ = transform(banks(channels.map { Array(0..<$0) }), into: $0, workers) }
-      let whole = Weights(base: base, rows: all, columns: y.channels)
-      weights = rows == all ? whole : pick(kept, of: channels, from: whole, into: scratch(), workers)
+      ) { _ = unsafe transform(banks(channels.map { Array(0..<$0) }), into: $0, workers) }
+      let whole = unsafe Weights(base: base, rows: all, columns: y.channels)
+      weights = unsafe rows == all ? whole : pick(kept, of: channels, from: whole, into: scratch(), workers)
     } else {
       // Only kept channels' weights are wanted, others each time.
-      weights = transform(banks(kept), into: scratch(), workers)
+      weights = unsafe transform(banks(kept), into: scratch(), workers)
     }
-    return convolve(
+    return unsafe convolve(
       TileReader(sources), weights,
       into: Target(
         base: y.base, size: y.size, pitch: y.channels, start: bias, halved: false, kept: nil),
@@ -292,12 +301,12 @@ enum WinogradConvolution: ConvolutionKernel {
       if !adding { dx.fill(0) }
       return
     }
-    let weights = transform(
+    let weights = unsafe transform(
       [Filters(layer, p, backTo: kept, first: first, mask: mask)],
       into: workers.sharedScratch(Weights.count(rows: layer.outputs, columns: kept.count)), workers)
     let start = Buffer(zeros: kept.count + lanes)
     withExtendedLifetime(start) {
-      _ = convolve(
+      _ = unsafe convolve(
         TileReader([LayerInput(dy)]), weights,
         into: Target(
           base: dx.base, size: dx.size, pitch: dx.channels,
@@ -307,7 +316,7 @@ enum WinogradConvolution: ConvolutionKernel {
   }
 
   /// Where a convolution's output goes.
-  struct Target {
+  @safe struct Target {
     let base: UnsafeMutablePointer<Float>
     /// Of the volume that is written.
     let size: Size
@@ -338,23 +347,24 @@ enum WinogradConvolution: ConvolutionKernel {
     let groups = blocks.count >= 8 ? 1 : weights.panels
     let own = target.kept == nil ? 0 : 64 * weights.paddedColumns
     let regions = ConvolutionRegions(blocks.largest, pitch: pitch, columns: weights.paddedColumns, own: own)
-    let scratch = workers.scratch(regions.count)
+    let scratch = unsafe workers.scratch(regions.count)
     var sums = [Double](repeating: 0, count: moments ? blocks.count * 2 * weights.columns : 0)
-    sums.withUnsafeMutableBufferPointer { sums in
-      nonisolated(unsafe) let sums = sums
+    unsafe sums.withUnsafeMutableBufferPointer { sums in
+      nonisolated(unsafe) let sums = unsafe sums
       workers.forEach(blocks.count * groups) { item, worker in
-        let block = blocks[item / groups], memory = scratch[worker]
+        let block = blocks[item / groups], memory = unsafe scratch[worker]
         let group = item % groups
         let panels = groups == 1 ? 0..<weights.panels : group..<group + 1
-        regions.input.read(block, reader, memory)
-        let output = BlockOutput(target, memory + regions.own, block, weights)
+        unsafe regions.input.read(block, reader, memory)
+        let output = unsafe BlockOutput(target, memory + regions.own, block, weights)
         for (step, pair) in pairs.enumerated() {
-          let v = memory + regions.v
-          regions.input.transform(pair.0, of: block, pitch, memory, into: v)
-          regions.input.transform(pair.1, of: block, pitch, memory, into: v + plane * regions.input.point)
+          let v = unsafe memory + regions.v
+          unsafe regions.input.transform(pair.0, of: block, pitch, memory, into: v)
+          unsafe regions.input.transform(
+            pair.1, of: block, pitch, memory, into: v + plane * regions.input.point)
           for p in panels {
-            multiply(block.count, reader.count, pair, weights, panel: p, regions, memory)
-            output.add(
+            unsafe multiply(block.count, reader.count, pair, weights, panel: p, regions, memory)
+            unsafe output.add(
               step: step, memory + regions.m, regions.outputPoint, panel: p, width: weights.width(p),
               back: memory + regions.back)
           }
@@ -364,7 +374,7 @@ enum WinogradConvolution: ConvolutionKernel {
           let columns = weights.columns
           for p in panels {
             let first = p * panel, end = min(first + panel, columns)
-            output.sums(
+            unsafe output.sums(
               first..<end, into: sums.baseAddress! + item / groups * 2 * columns, columns,
               memory + regions.sums)
           }
@@ -389,7 +399,7 @@ enum WinogradConvolution: ConvolutionKernel {
       let zeta = slice == 0 ? pair.0 : pair.1
       for point in 0..<plane {
         let place = slice * plane + point
-        Gemm.product(
+        unsafe Gemm.product(
           m: tiles, n: n, k: rows, memory + regions.v + place * regions.input.point, pitch,
           weights.panelStart(zeta * plane + point, p), n, beta: 0,
           memory + regions.m + place * regions.outputPoint, n)
@@ -440,16 +450,16 @@ enum WinogradConvolution: ConvolutionKernel {
 
     /// Reads and activates the rows, and transforms them along z.
     func read(_ block: Block, _ reader: TileReader, _ memory: UnsafeMutablePointer<Float>) {
-      let rows = memory + rows, stage = memory + stage
+      let rows = unsafe memory + rows, stage = unsafe memory + stage
       let bx = block.x.count, by = block.y.count, bz = block.z.count, width = (4 * bx + 2) * reader.pitch
       for line in 0..<4 * by + 2 {
         for j in 0..<4 * bz + 2 {
-          reader.write(
+          unsafe reader.write(
             z: 4 * block.z.lowerBound + j - 1, y: 4 * block.y.lowerBound + line - 1,
             x: 4 * block.x.lowerBound - 1, width: 4 * bx + 2, into: rows + j * row)
         }
         for i in 0..<bz {
-          TileTransform.input(
+          unsafe TileTransform.input(
             rows + 4 * i * row, row, stage + i * 6 * rowsOfPlane + line * row, rowsOfPlane, count: width)
         }
       }
@@ -460,15 +470,15 @@ enum WinogradConvolution: ConvolutionKernel {
       _ zeta: Int, of block: Block, _ pitch: Int, _ memory: UnsafeMutablePointer<Float>,
       into v: UnsafeMutablePointer<Float>
     ) {
-      let stage = memory + stage, lines = memory + lines
+      let stage = unsafe memory + stage, lines = unsafe memory + lines
       let bx = block.x.count, by = block.y.count, width = (4 * bx + 2) * pitch
       for i in 0..<block.z.count {
         for ty in 0..<by {
-          TileTransform.input(
+          unsafe TileTransform.input(
             stage + (i * 6 + zeta) * rowsOfPlane + 4 * ty * row, row, lines, row, count: width)
           for eta in 0..<6 {
             for tx in 0..<bx {
-              TileTransform.input(
+              unsafe TileTransform.input(
                 lines + eta * row + 4 * tx * pitch, pitch,
                 v + eta * 6 * point + ((i * by + ty) * bx + tx) * pitch, point, count: pitch)
             }
@@ -479,7 +489,7 @@ enum WinogradConvolution: ConvolutionKernel {
   }
 
   /// A block's part of the output.
-  private struct BlockOutput {
+  @safe private struct BlockOutput {
     let target: Target
     let z, y, x: Range<Int>
     let columns: Int
@@ -507,7 +517,7 @@ enum WinogradConvolution: ConvolutionKernel {
       endX = min(x.upperBound * side, target.size.x)
       isOwn = target.kept != nil
       if isOwn {
-        base = own
+        unsafe base = own
         pitch = weights.paddedColumns
         yStep = (endX - firstX) * pitch
         zStep = (endY - firstY) * yStep
@@ -515,7 +525,7 @@ enum WinogradConvolution: ConvolutionKernel {
         pitch = target.pitch
         yStep = target.size.x * pitch
         zStep = target.size.y * yStep
-        base = target.base + firstZ * zStep + firstY * yStep + firstX * pitch
+        unsafe base = target.base + firstZ * zStep + firstY * yStep + firstX * pitch
       }
     }
 
@@ -527,39 +537,39 @@ enum WinogradConvolution: ConvolutionKernel {
       let by = y.count, bx = x.count
       for tile in 0..<z.count * by * bx {
         let tz = tile / (by * bx), ty = tile / bx % by, tx = tile % bx
-        let first = base + tz * side * zStep + ty * side * yStep + tx * side * pitch
+        let first = unsafe base + tz * side * zStep + ty * side * yStep + tx * side * pitch
         let nz = min(side, endZ - firstZ - tz * side), ny = min(side, endY - firstY - ty * side)
         let nx = min(side, endX - firstX - tx * side)
         for c in stride(from: 0, to: width, by: lanes) {
           let channels = min(lanes, columns - p * WinogradConvolution.panel - c)
-          let from = m + tile * width + c
+          let from = unsafe m + tile * width + c
           for line in 0..<12 {
-            let row = from + line * 6 * point
-            let (v0, v1, v2, v3) = TileTransform.output(
+            let row = unsafe from + line * 6 * point
+            let (v0, v1, v2, v3) = unsafe TileTransform.output(
               load(row), load(row + point), load(row + 2 * point), load(row + 3 * point),
               load(row + 4 * point),
               load(row + 5 * point))
-            let to = back + line * 4 * lanes
+            let to = unsafe back + line * 4 * lanes
             if target.halved {
-              store(v0 + v1, to)
-              store(v2 + v3, to + lanes)
+              unsafe store(v0 + v1, to)
+              unsafe store(v2 + v3, to + lanes)
             } else {
-              store(v0, to)
-              store(v1, to + lanes)
-              store(v2, to + 2 * lanes)
-              store(v3, to + 3 * lanes)
+              unsafe store(v0, to)
+              unsafe store(v1, to + lanes)
+              unsafe store(v2, to + 2 * lanes)
+              unsafe store(v3, to + 3 * lanes)
             }
           }
-          let out = first + p * WinogradConvolution.panel + c
+          let out = unsafe first + p * WinogradConvolution.panel + c
           // The first values are written, not added, unless the caller adds.
-          let writes = step == 0 && (target.start != nil || isOwn)
-          let start = target.start.map { load($0 + p * WinogradConvolution.panel + c) } ?? .zero
+          let writes = unsafe step == 0 && (target.start != nil || isOwn)
+          let start = unsafe target.start.map { unsafe load($0 + p * WinogradConvolution.panel + c) } ?? .zero
           for x in 0..<nx {
-            let one = back + x * lanes, two = one + 24 * lanes, next = 4 * lanes
-            var (p0, p1, p2, p3) = TileTransform.output(
+            let one = unsafe back + x * lanes, two = unsafe one + 24 * lanes, next = 4 * lanes
+            var (p0, p1, p2, p3) = unsafe TileTransform.output(
               load(one), load(one + next), load(one + 2 * next), load(one + 3 * next), load(one + 4 * next),
               load(one + 5 * next))
-            var (q0, q1, q2, q3) = TileTransform.output(
+            var (q0, q1, q2, q3) = unsafe TileTransform.output(
               load(two), load(two + next), load(two + 2 * next), load(two + 3 * next), load(two + 4 * next),
               load(two + 5 * next))
             if target.halved {
@@ -568,11 +578,11 @@ enum WinogradConvolution: ConvolutionKernel {
               q0 += q1
               q1 = q2 + q3
             }
-            let voxel = out + x * pitch
-            addLine(step, p0, q0, voxel, nz, channels, start, writes: writes)
-            if ny > 1 { addLine(step, p1, q1, voxel + yStep, nz, channels, start, writes: writes) }
-            if ny > 2 { addLine(step, p2, q2, voxel + 2 * yStep, nz, channels, start, writes: writes) }
-            if ny > 3 { addLine(step, p3, q3, voxel + 3 * yStep, nz, channels, start, writes: writes) }
+            let voxel = unsafe out + x * pitch
+            unsafe addLine(step, p0, q0, voxel, nz, channels, start, writes: writes)
+            if ny > 1 { unsafe addLine(step, p1, q1, voxel + yStep, nz, channels, start, writes: writes) }
+            if ny > 2 { unsafe addLine(step, p2, q2, voxel + 2 * yStep, nz, channels, start, writes: writes) }
+            if ny > 3 { unsafe addLine(step, p3, q3, voxel + 3 * yStep, nz, channels, start, writes: writes) }
           }
         }
       }
@@ -584,50 +594,50 @@ enum WinogradConvolution: ConvolutionKernel {
       _ step: Int, _ p: Lanes, _ q: Lanes, _ voxel: UnsafeMutablePointer<Float>, _ nz: Int, _ channels: Int,
       _ start: Lanes, writes: Bool
     ) {
-      let far = voxel + (side - 1) * zStep
+      let far = unsafe voxel + (side - 1) * zStep
       if step == 2 {
-        accumulate(p, voxel, channels)
-        if nz == side { accumulate(q, far, channels) }
+        unsafe accumulate(p, voxel, channels)
+        if nz == side { unsafe accumulate(q, far, channels) }
         return
       }
       let a = step == 0 ? TileTransform.a : TileTransform.b
       let even = p + q, odd = (p - q) * a, second = even * (a * a), third = odd * (a * a)
       if target.halved {
         if writes {
-          write(start + even + odd, voxel, channels)
-          if nz > 1 { write(start + second + third, far, channels) }
+          unsafe write(start + even + odd, voxel, channels)
+          if nz > 1 { unsafe write(start + second + third, far, channels) }
         } else {
-          accumulate(even + odd, voxel, channels)
-          if nz > 1 { accumulate(second + third, far, channels) }
+          unsafe accumulate(even + odd, voxel, channels)
+          if nz > 1 { unsafe accumulate(second + third, far, channels) }
         }
       } else if writes {
-        write(start + even, voxel, channels)
-        if nz > 1 { write(start + odd, voxel + zStep, channels) }
-        if nz > 2 { write(start + second, voxel + 2 * zStep, channels) }
-        if nz > 3 { write(start + third, far, channels) }
+        unsafe write(start + even, voxel, channels)
+        if nz > 1 { unsafe write(start + odd, voxel + zStep, channels) }
+        if nz > 2 { unsafe write(start + second, voxel + 2 * zStep, channels) }
+        if nz > 3 { unsafe write(start + third, far, channels) }
       } else {
-        accumulate(even, voxel, channels)
-        if nz > 1 { accumulate(odd, voxel + zStep, channels) }
-        if nz > 2 { accumulate(second, voxel + 2 * zStep, channels) }
-        if nz > 3 { accumulate(third, far, channels) }
+        unsafe accumulate(even, voxel, channels)
+        if nz > 1 { unsafe accumulate(odd, voxel + zStep, channels) }
+        if nz > 2 { unsafe accumulate(second, voxel + 2 * zStep, channels) }
+        if nz > 3 { unsafe accumulate(third, far, channels) }
       }
     }
 
     @inline(__always)
     private func write(_ v: Lanes, _ to: UnsafeMutablePointer<Float>, _ channels: Int) {
       if channels >= lanes {
-        store(v, to)
+        unsafe store(v, to)
       } else {
-        for c in 0..<channels { to[c] = v[c] }
+        for c in 0..<channels { unsafe to[c] = v[c] }
       }
     }
 
     @inline(__always)
     private func accumulate(_ v: Lanes, _ to: UnsafeMutablePointer<Float>, _ channels: Int) {
       if channels >= lanes {
-        store(load(to) + v, to)
+        unsafe store(load(to) + v, to)
       } else {
-        for c in 0..<channels { to[c] += v[c] }
+        for c in 0..<channels { unsafe to[c] += v[c] }
       }
     }
 
@@ -642,12 +652,13 @@ enum WinogradConvolution: ConvolutionKernel {
       for z in 0..<endZ - firstZ {
         for y in 0..<endY - firstY {
           let row =
-            target.base + ((firstZ + z) * target.size.y + firstY + y) * targetRow + firstX * target.pitch
-          let own = base + z * zStep + y * yStep
+            unsafe target.base + ((firstZ + z) * target.size.y + firstY + y) * targetRow + firstX
+            * target.pitch
+          let own = unsafe base + z * zStep + y * yStep
           for x in 0..<endX - firstX {
-            let voxel = row + x * target.pitch, value = own + x * pitch
-            if target.start != nil { (voxel + from).update(repeating: 0, count: to - from) }
-            for c in first..<end { voxel[kept[c]] += value[c] }
+            let voxel = unsafe row + x * target.pitch, value = unsafe own + x * pitch
+            if unsafe target.start != nil { unsafe (voxel + from).update(repeating: 0, count: to - from) }
+            for c in first..<end { unsafe voxel[kept[c]] += value[c] }
           }
         }
       }
@@ -661,28 +672,28 @@ enum WinogradConvolution: ConvolutionKernel {
       let n = channels.count
       for z in 0..<endZ - firstZ {
         // A plane of a block is short enough for sums of floats.
-        line.update(repeating: 0, count: 2 * n)
+        unsafe line.update(repeating: 0, count: 2 * n)
         for y in 0..<endY - firstY {
-          let row = base + z * zStep + y * yStep + channels.lowerBound
+          let row = unsafe base + z * zStep + y * yStep + channels.lowerBound
           for x in 0..<endX - firstX {
-            let v = row + x * pitch
+            let v = unsafe row + x * pitch
             var c = 0
             while c + lanes <= n {
-              let value = load(v + c)
-              store(load(line + c) + value, line + c)
-              store(load(line + n + c).addingProduct(value, value), line + n + c)
+              let value = unsafe load(v + c)
+              unsafe store(load(line + c) + value, line + c)
+              unsafe store(load(line + n + c).addingProduct(value, value), line + n + c)
               c += lanes
             }
             while c < n {
-              line[c] += v[c]
-              line[n + c] += v[c] * v[c]
+              unsafe line[c] += v[c]
+              unsafe line[n + c] += v[c] * v[c]
               c += 1
             }
           }
         }
         for c in 0..<n {
-          sums[channels.lowerBound + c] += Double(line[c])
-          sums[columns + channels.lowerBound + c] += Double(line[n + c])
+          unsafe sums[channels.lowerBound + c] += Double(line[c])
+          unsafe sums[columns + channels.lowerBound + c] += Double(line[n + c])
         }
       }
     }
@@ -706,7 +717,7 @@ enum WinogradConvolution: ConvolutionKernel {
     _ layer: Convolution, _ dy: Volume, _ sources: [LayerInput], first: Int, into dp: ParameterVector,
     _ workers: Workers
   ) {
-    let dw = dp[layer.weight].baseAddress!  // a layer has weights
+    let dw = unsafe dp[layer.weight].baseAddress!  // a layer has weights
     let filters = GradientFilters(layer, sources, first: first, columns: dy.channels)
     guard !filters.offsets.isEmpty else { return }
     let readers = (0..<filters.rows.count).map { TileReader(sources, filters.rows[$0]) }
@@ -719,24 +730,24 @@ enum WinogradConvolution: ConvolutionKernel {
     // Each piece has sums of its own, which are written and read once more: few of them where blocks are few.
     let pieces = Pieces(blocks.count, least: 4, limit: max(1, min(16, max(4, blocks.count / 10)) / panels))
     let regions = GradientRegions(blocks.largest, pitch: xPitch, gradientPitch: gPitch)
-    let scratch = workers.scratch(regions.count)
+    let scratch = unsafe workers.scratch(regions.count)
     // [point, row, column]: a product writes one stretch of memory.
     let sumPoint = xPitch * gPitch + 16, sumCount = points * sumPoint
-    let sums = workers.sharedScratch(panels * pieces.count * sumCount)
+    let sums = unsafe workers.sharedScratch(panels * pieces.count * sumCount)
     workers.forEach(panels * pieces.count) { item, worker in
       let piece = pieces[item / panels], reader = readers[filters.rowPanel(item % panels)]
       let gradient = gradients[filters.columnPanel(item % panels)]
-      let memory = scratch[worker], v = memory + regions.v, d = memory + regions.d
-      let sum = sums + item * sumCount
+      let memory = unsafe scratch[worker], v = unsafe memory + regions.v, d = unsafe memory + regions.d
+      let sum = unsafe sums + item * sumCount
       for index in piece {
         let block = blocks[index]
-        regions.input.read(block, reader, memory)
-        regions.gradient.read(block, gradient, memory)
+        unsafe regions.input.read(block, reader, memory)
+        unsafe regions.gradient.read(block, gradient, memory)
         for zeta in 0..<6 {
-          regions.input.transform(zeta, of: block, reader.pitch, memory, into: v)
-          regions.gradient.transform(zeta, of: block, gradient.pitch, memory, into: d)
+          unsafe regions.input.transform(zeta, of: block, reader.pitch, memory, into: v)
+          unsafe regions.gradient.transform(zeta, of: block, gradient.pitch, memory, into: d)
           for point in 0..<plane {
-            Gemm.product(
+            unsafe Gemm.product(
               m: reader.count, n: gradient.pitch, k: block.count, v + point * regions.input.point,
               reader.pitch, transposedA: true, d + point * regions.gradient.point, gradient.pitch,
               beta: index > piece.lowerBound ? 1 : 0, sum + (zeta * plane + point) * sumPoint,
@@ -752,18 +763,18 @@ enum WinogradConvolution: ConvolutionKernel {
     workers.forEach(items.count) { item, worker in
       let p = items[item].panel, row = items[item].row
       let pitch = gradients[filters.columnPanel(p)].pitch
-      let total = scratch[worker] + regions.total
+      let total = unsafe scratch[worker] + regions.total
       let first = filters.rows[filters.rowPanel(p)].lowerBound
-      let at = sums + p * sumCount + (row - first) * pitch
+      let at = unsafe sums + p * sumCount + (row - first) * pitch
       for point in 0..<points {
         for i in stride(from: 0, to: pitch, by: lanes) {
-          let from = at + point * sumPoint + i
-          var value = load(from)
-          for piece in 1..<max(pieces.count, 1) { value += load(from + piece * panels * sumCount) }
-          store(value, total + point * pitch + i)
+          let from = unsafe at + point * sumPoint + i
+          var value = unsafe load(from)
+          for piece in 1..<max(pieces.count, 1) { unsafe value += load(from + piece * panels * sumCount) }
+          unsafe store(value, total + point * pitch + i)
         }
       }
-      filters.add(total, pitch, scratch[worker] + regions.taps, row, filters.columnPanel(p), to: dw)
+      unsafe filters.add(total, pitch, scratch[worker] + regions.taps, row, filters.columnPanel(p), to: dw)
     }
   }
 
@@ -801,28 +812,28 @@ enum WinogradConvolution: ConvolutionKernel {
       _ columnPanel: Int, to dw: UnsafeMutablePointer<Float>
     ) {
       let outputs = columns[columnPanel]
-      let one = memory, two = one + 108 * lanes, folded = two + 54 * lanes
+      let one = unsafe memory, two = unsafe one + 108 * lanes, folded = unsafe two + 54 * lanes
       for column in stride(from: 0, to: outputs.count, by: lanes) {
         for line in 0..<36 {
-          TileTransform.filterGradient(
+          unsafe TileTransform.filterGradient(
             sums + line * 6 * pitch + column, pitch, one + line * 3 * lanes, lanes)
         }
         for z in 0..<6 {
           for x in 0..<3 {
-            TileTransform.filterGradient(
+            unsafe TileTransform.filterGradient(
               one + (z * 18 + x) * lanes, 3 * lanes, two + (z * 9 + x) * lanes, 3 * lanes)
           }
         }
         for i in 0..<9 {
-          TileTransform.filterGradient(two + i * lanes, 9 * lanes, folded + i * lanes, 9 * lanes)
+          unsafe TileTransform.filterGradient(two + i * lanes, 9 * lanes, folded + i * lanes, 9 * lanes)
         }
         let some = min(lanes, outputs.count - column)
-        let to = dw + (outputs.lowerBound + column) * step + offsets[row]
+        let to = unsafe dw + (outputs.lowerBound + column) * step + offsets[row]
         if taps == 27 {
-          FilterLanes.add(folded, 27, to: to, step, filters: some)
+          unsafe FilterLanes.add(folded, 27, to: to, step, filters: some)
         } else {
           for lane in 0..<some {
-            for tap in 0..<64 { to[lane * step + tap] += folded[foldings[tap] * lanes + lane] }
+            for tap in 0..<64 { unsafe to[lane * step + tap] += folded[foldings[tap] * lanes + lane] }
           }
         }
       }
@@ -864,20 +875,20 @@ enum WinogradConvolution: ConvolutionKernel {
     }
 
     func read(_ block: Block, _ reader: TileReader, _ memory: UnsafeMutablePointer<Float>) {
-      let rows = memory + rows, stage = memory + stage
+      let rows = unsafe memory + rows, stage = unsafe memory + stage
       let size = reader.size, x = 4 * block.x.lowerBound, bx = block.x.count, width = 4 * bx * reader.pitch
       for (i, tz) in block.z.enumerated() {
         for line in 0..<4 * block.y.count {
-          let y = 4 * block.y.lowerBound + line, to = stage + i * 6 * rowsOfPlane + line * row
-          if 4 * tz + 3 < size.z, let stored = reader.stored(z: 4 * tz, y: y, x: x, width: 4 * bx) {
-            TileTransform.gradient(
+          let y = 4 * block.y.lowerBound + line, to = unsafe stage + i * 6 * rowsOfPlane + line * row
+          if 4 * tz + 3 < size.z, let stored = unsafe reader.stored(z: 4 * tz, y: y, x: x, width: 4 * bx) {
+            unsafe TileTransform.gradient(
               stored, size.y * size.x * reader.pitch, to, rowsOfPlane, count: width)
             continue
           }
           for j in 0..<4 {
-            reader.write(z: 4 * tz + j, y: y, x: x, width: 4 * bx, into: rows + j * row)
+            unsafe reader.write(z: 4 * tz + j, y: y, x: x, width: 4 * bx, into: rows + j * row)
           }
-          TileTransform.gradient(rows, row, to, rowsOfPlane, count: width)
+          unsafe TileTransform.gradient(rows, row, to, rowsOfPlane, count: width)
         }
       }
     }
@@ -886,15 +897,15 @@ enum WinogradConvolution: ConvolutionKernel {
       _ zeta: Int, of block: Block, _ pitch: Int, _ memory: UnsafeMutablePointer<Float>,
       into d: UnsafeMutablePointer<Float>
     ) {
-      let stage = memory + stage, lines = memory + lines
+      let stage = unsafe memory + stage, lines = unsafe memory + lines
       let bx = block.x.count, by = block.y.count, width = 4 * bx * pitch
       for i in 0..<block.z.count {
         for ty in 0..<by {
-          TileTransform.gradient(
+          unsafe TileTransform.gradient(
             stage + (i * 6 + zeta) * rowsOfPlane + 4 * ty * row, row, lines, row, count: width)
           for eta in 0..<6 {
             for tx in 0..<bx {
-              TileTransform.gradient(
+              unsafe TileTransform.gradient(
                 lines + eta * row + 4 * tx * pitch, pitch,
                 d + eta * 6 * point + ((i * by + ty) * bx + tx) * pitch, point, count: pitch)
             }

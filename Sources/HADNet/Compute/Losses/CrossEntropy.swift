@@ -1,3 +1,5 @@
+// Each `unsafe` here stays within a voxel of four classes.
+
 import Glibc
 
 /// Weighted softmax cross-entropy of one case: Σ w(y)·(−ln softmax(logits)[y]) / Σ w(y) over all voxels, as
@@ -18,28 +20,23 @@ package enum CrossEntropy {
     let factors = SIMD4<Float>(weights[0], weights[1], weights[2], weights[3])
     let scale = Float(1 / total)
     let pieces = Pieces(logits.shape.voxels, least: 4096, limit: 256)
-    var partial = [Double](repeating: 0, count: pieces.count)
-    partial.withUnsafeMutableBufferPointer { partial in
-      nonisolated(unsafe) let partial = partial
-      truth.classes.withUnsafeBufferPointer { classes in
-        workers.forEach(pieces.count) { piece, _ in
-          let x = UnsafeRawPointer(logits.base), g = gradient.map { UnsafeMutableRawPointer($0.base) }
-          var sum = 0.0
-          for voxel in pieces[piece] {
-            let v = x.load(fromByteOffset: 16 * voxel, as: SIMD4<Float>.self)
-            let shifted = v - v.max()
-            let e = SIMD4<Float>(expf(shifted[0]), expf(shifted[1]), expf(shifted[2]), expf(shifted[3]))
-            let all = e.sum(), label = Int(classes[voxel]), w = factors[label]
-            sum += Double(w) * Double(logf(all) - shifted[label])
-            if let g {
-              var d = e * (1 / all)
-              d[label] -= 1
-              g.storeBytes(of: d * (w * scale), toByteOffset: 16 * voxel, as: SIMD4<Float>.self)
-            }
-          }
-          partial[piece] = sum
+    let partial = workers.sums(pieces.count) { piece, sums in
+      let x = unsafe UnsafeRawPointer(logits.base)
+      let g = unsafe gradient.map { unsafe UnsafeMutableRawPointer($0.base) }
+      var sum = 0.0
+      for voxel in pieces[piece] {
+        let v = unsafe x.load(fromByteOffset: 16 * voxel, as: SIMD4<Float>.self)
+        let shifted = v - v.max()
+        let e = SIMD4<Float>(expf(shifted[0]), expf(shifted[1]), expf(shifted[2]), expf(shifted[3]))
+        let all = e.sum(), label = Int(truth.classes[voxel]), w = factors[label]
+        sum += Double(w) * Double(logf(all) - shifted[label])
+        if let g = unsafe g {
+          var d = e * (1 / all)
+          d[label] -= 1
+          unsafe g.storeBytes(of: d * (w * scale), toByteOffset: 16 * voxel, as: SIMD4<Float>.self)
         }
       }
+      sums[0] = sum
     }
     return partial.reduce(0, +) / total
   }

@@ -1,3 +1,5 @@
+// Each `unsafe` here stays within a voxel of two volumes of one shape, or within the factors, one a channel.
+
 /// How far a student's feature maps are from the teacher's at one scale: √(Σ (s − t)² / Σ t²) over encoder and decoder
 /// maps as they are read. It is watched, not minimised.
 package enum FeatureDistance {
@@ -10,16 +12,12 @@ package enum FeatureDistance {
         student.volume.shape == teacher.volume.shape, "\(student.volume.shape) and \(teacher.volume.shape)")
       let rows = student.volume.size.z * student.volume.size.y, width = student.volume.size.x
       let channels = student.channels, pieces = Pieces(rows, least: 4, limit: 64)
-      var partial = [Double](repeating: 0, count: 2 * pieces.count)
-      partial.withUnsafeMutableBufferPointer { partial in
-        nonisolated(unsafe) let partial = partial
-        workers.forEach(pieces.count) { piece, _ in
-          for row in pieces[piece] {
-            for voxel in row * width..<(row + 1) * width {
-              let (d, n) = sums(student, teacher, voxel, channels)
-              partial[2 * piece] += Double(d)
-              partial[2 * piece + 1] += Double(n)
-            }
+      let partial = workers.sums(pieces.count, width: 2) { piece, total in
+        for row in pieces[piece] {
+          for voxel in row * width..<(row + 1) * width {
+            let (d, n) = sums(student, teacher, voxel, channels)
+            total[0] += Double(d)
+            total[1] += Double(n)
           }
         }
       }
@@ -47,19 +45,19 @@ package enum FeatureDistance {
       }
       return (difference, norm)
     }
-    let x = student.volume.base + voxel * channels, y = teacher.volume.base + voxel * channels
+    let x = unsafe student.volume.base + voxel * channels, y = unsafe teacher.volume.base + voxel * channels
     let leak = Lanes(repeating: student.slope), otherLeak = Lanes(repeating: teacher.slope)
     var difference = Lanes.zero, norm = Lanes.zero
-    ss.withUnsafeBufferPointer { ss in
-      sh.withUnsafeBufferPointer { sh in
-        ts.withUnsafeBufferPointer { ts in
-          th.withUnsafeBufferPointer { th in
+    unsafe ss.withUnsafeBufferPointer { ss in
+      unsafe sh.withUnsafeBufferPointer { sh in
+        unsafe ts.withUnsafeBufferPointer { ts in
+          unsafe th.withUnsafeBufferPointer { th in
             // There are channels.
             let a = ss.baseAddress!, b = sh.baseAddress!, c = ts.baseAddress!, d = th.baseAddress!
             var i = 0
             while i < channels {
-              let v = load(b + i).addingProduct(load(a + i), load(x + i))
-              let w = load(d + i).addingProduct(load(c + i), load(y + i))
+              let v = unsafe load(b + i).addingProduct(load(a + i), load(x + i))
+              let w = unsafe load(d + i).addingProduct(load(c + i), load(y + i))
               let s = v.replacing(with: v * leak, where: v .< .zero)
               let t = w.replacing(with: w * otherLeak, where: w .< .zero)
               difference = difference.addingProduct(s - t, s - t)

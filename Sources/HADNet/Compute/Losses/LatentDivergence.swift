@@ -1,3 +1,5 @@
+// Each `unsafe` here stays within a voxel of two volumes of one shape.
+
 /// How far a student's latent maps are from the teacher's: KL(softmax(teacher) ‖ softmax(student)) over channels, the mean
 /// over voxels.
 ///
@@ -13,21 +15,17 @@ package enum LatentDivergence {
       student.volume.shape == teacher.volume.shape, "\(student.volume.shape) and \(teacher.volume.shape)")
     let voxels = student.volume.shape.voxels, channels = student.channels
     let pieces = Pieces(voxels, least: 16, limit: 64), share = Double(weight) / Double(voxels)
-    var partial = [Double](repeating: 0, count: pieces.count)
-    partial.withUnsafeMutableBufferPointer { partial in
-      nonisolated(unsafe) let partial = partial
-      workers.forEach(pieces.count) { piece, _ in
-        var sum = 0.0
-        for voxel in pieces[piece] {
-          let s = logSoftmax(student, voxel), t = logSoftmax(teacher, voxel)
-          for c in 0..<channels {
-            let p = Portable.exp(t[c])
-            sum += p * (t[c] - s[c])
-            gradient?.base[voxel * channels + c] = Float(share * (Portable.exp(s[c]) - p))
-          }
+    let partial = workers.sums(pieces.count) { piece, sums in
+      var sum = 0.0
+      for voxel in pieces[piece] {
+        let s = logSoftmax(student, voxel), t = logSoftmax(teacher, voxel)
+        for c in 0..<channels {
+          let p = Portable.exp(t[c])
+          sum += p * (t[c] - s[c])
+          unsafe gradient?.base[voxel * channels + c] = Float(share * (Portable.exp(s[c]) - p))
         }
-        partial[piece] = sum
       }
+      sums[0] = sum
     }
     return partial.reduce(0, +) / Double(voxels)
   }

@@ -1,3 +1,5 @@
+// Both volumes have one shape.
+
 /// The least-squares adversarial loss over a grid of patch scores: mean((score − target)²).
 /// Source: HAD-Net, equations 1 and 2.
 package enum LeastSquares {
@@ -7,9 +9,9 @@ package enum LeastSquares {
     let n = scores.shape.count
     var sum = 0.0
     for i in 0..<n {
-      let difference = scores.base[i] - target
+      let difference = unsafe scores.base[i] - target
       sum += Double(difference) * Double(difference)
-      gradient.base[i] = factor * 2 * difference / Float(n)
+      unsafe gradient.base[i] = factor * 2 * difference / Float(n)
     }
     return sum / Double(n)
   }

@@ -1,3 +1,5 @@
+// Each `unsafe` here stays within a voxel of four classes.
+
 /// Cross-entropy and Dice together, of p = softmax(logits / T) against a target q: true classes, or softened logits of
 /// another network. Cross-entropy is −Σ q ln p, the mean over voxels; Dice is 1 − the mean over some classes of
 /// (2 Σ pq + 1e-5) / (Σ p² + Σ q² + 1e-5), sums over all voxels.
@@ -33,8 +35,8 @@ package struct OverlapLoss {
     // Of a piece: cross-entropy, Σ pq, Σ p² and Σ q² of each class.
     let width = 13
     var partial = [Double](repeating: 0, count: width * pieces.count)
-    partial.withUnsafeMutableBufferPointer { partial in
-      nonisolated(unsafe) let partial = partial
+    unsafe partial.withUnsafeMutableBufferPointer { partial in
+      nonisolated(unsafe) let partial = unsafe partial
       forEach(logits, target, pieces, workers) { piece, range, voxel in
         var entropy = 0.0
         var pq = SIMD4<Double>.zero, pp = pq, qq = pq
@@ -45,9 +47,9 @@ package struct OverlapLoss {
           pp += SIMD4<Double>(p * p)
           qq += SIMD4<Double>(q * q)
         }
-        let sums = partial.baseAddress! + width * piece  // there is a piece
-        sums[0] = entropy
-        for c in 0..<4 { (sums[1 + c], sums[5 + c], sums[9 + c]) = (pq[c], pp[c], qq[c]) }
+        let sums = unsafe partial.baseAddress! + width * piece  // there is a piece
+        unsafe sums[0] = entropy
+        for c in 0..<4 { unsafe (sums[1 + c], sums[5 + c], sums[9 + c]) = (pq[c], pp[c], qq[c]) }
       }
     }
     var sums = [Double](repeating: 0, count: width)
@@ -66,12 +68,12 @@ package struct OverlapLoss {
       let perVoxel = 1 / Float(voxels), factor = weight / temperature
       let ofTarget = above, ofOwn = below
       forEach(logits, target, pieces, workers) { _, range, voxel in
-        let g = UnsafeMutableRawPointer(gradient.base)
+        let g = unsafe UnsafeMutableRawPointer(gradient.base)
         for i in range {
           let (p, q, _) = voxel(i), d = p * ofOwn - q * ofTarget
           var value = factor * ((p - q) * perVoxel + p * (d - (d * p).sum()))
-          if adding { value += g.load(fromByteOffset: 16 * i, as: SIMD4<Float>.self) }
-          g.storeBytes(of: value, toByteOffset: 16 * i, as: SIMD4<Float>.self)
+          if adding { unsafe value += g.load(fromByteOffset: 16 * i, as: SIMD4<Float>.self) }
+          unsafe g.storeBytes(of: value, toByteOffset: 16 * i, as: SIMD4<Float>.self)
         }
       }
     }
@@ -85,28 +87,31 @@ package struct OverlapLoss {
     _ logits: Volume, _ target: Target, _ pieces: Pieces, _ workers: Workers,
     _ body: (_ piece: Int, Range<Int>, Voxel) -> Void
   ) {
-    let scale = 1 / temperature, x = UnsafeRawPointer(logits.base)
+    let scale = 1 / temperature, x = unsafe UnsafeRawPointer(logits.base)
     switch target {
     case .classes(let labels):
       precondition(labels.size == logits.size, "an overlap of \(logits.shape) and \(labels.size)")
-      labels.classes.withUnsafeBufferPointer { classes in
-        nonisolated(unsafe) let classes = classes
+      unsafe labels.classes.withUnsafeBufferPointer { classes in
+        nonisolated(unsafe) let classes = unsafe classes
         workers.forEach(pieces.count) { piece, _ in
           body(piece, pieces[piece]) { i in
-            let (p, logarithms) = softmax(scale * x.load(fromByteOffset: 16 * i, as: SIMD4<Float>.self))
+            let (p, logarithms) = unsafe softmax(
+              scale * x.load(fromByteOffset: 16 * i, as: SIMD4<Float>.self))
             var q = SIMD4<Float>.zero
-            q[Int(classes[i])] = 1
+            unsafe q[Int(classes[i])] = 1
             return (p, q, logarithms)
           }
         }
       }
     case .logits(let other):
       precondition(other.shape == logits.shape, "an overlap of \(logits.shape) and \(other.shape)")
-      let y = UnsafeRawPointer(other.base)
+      let y = unsafe UnsafeRawPointer(other.base)
       workers.forEach(pieces.count) { piece, _ in
         body(piece, pieces[piece]) { i in
-          let (p, logarithms) = softmax(scale * x.load(fromByteOffset: 16 * i, as: SIMD4<Float>.self))
-          return (p, softmax(scale * y.load(fromByteOffset: 16 * i, as: SIMD4<Float>.self)).p, logarithms)
+          let (p, logarithms) = unsafe softmax(scale * x.load(fromByteOffset: 16 * i, as: SIMD4<Float>.self))
+          return unsafe (
+            p, softmax(scale * y.load(fromByteOffset: 16 * i, as: SIMD4<Float>.self)).p, logarithms
+          )
         }
       }
     }

@@ -1,3 +1,6 @@
+// Each `unsafe` here is a call of C that writes into a variable of ours, or reads at most as many bytes as it is
+// told.
+
 import Collective
 import Files
 import Foundation
@@ -16,7 +19,7 @@ package struct AvailableMemory: Sendable {
       [(__rlimit_resource_t(RLIMIT_AS.rawValue), false), (__rlimit_resource_t(RLIMIT_DATA.rawValue), true)]
         .compactMap { resource, ofData in
           var limit = rlimit()
-          guard getrlimit(resource, &limit) == 0, limit.rlim_cur < UInt.max >> 2 else { return nil }
+          guard unsafe getrlimit(resource, &limit) == 0, limit.rlim_cur < UInt.max >> 2 else { return nil }
           return (Int(limit.rlim_cur), ofData)
         }
     }
@@ -67,10 +70,10 @@ package struct AvailableMemory: Sendable {
 
   private func text(_ path: String) -> String? {
     // Such files have no size, so they are read to their end.
-    guard let file = fopen(root + path, "r") else { return nil }
-    defer { fclose(file) }
+    guard let file = unsafe fopen(root + path, "r") else { return nil }
+    defer { unsafe fclose(file) }
     var bytes = [UInt8](repeating: 0, count: 1 << 16)
-    let count = fread(&bytes, 1, bytes.count, file)
+    let count = unsafe fread(&bytes, 1, bytes.count, file)
     return String(decoding: bytes[..<count], as: UTF8.self)
   }
 

@@ -1,10 +1,13 @@
+// Safe to hold: `base` has `count` floats, and room for a vector behind them, as long as the buffer is there.
+// Whoever follows it writes `unsafe` and stays within them.
+
 import Glibc
 
 /// Float memory with one owner: 64-byte aligned, zeroed when made, freed with its last reference.
 ///
 /// The memory is shared by all who hold the reference. Who writes what and when is the plan of the network
 /// that owns it (`WorkspacePlan`); parallel writers keep to disjoint ranges.
-package final class Buffer: @unchecked Sendable {
+@safe package final class Buffer: @unchecked Sendable {
   package let base: UnsafeMutablePointer<Float>
   package let count: Int
 
@@ -14,19 +17,20 @@ package final class Buffer: @unchecked Sendable {
     // Kernels read whole vectors: room for one behind the last value.
     let bytes = (count + 16) * 4, isLarge = bytes >= 1 << 22
     var memory: UnsafeMutableRawPointer?
-    guard posix_memalign(&memory, isLarge ? 1 << 21 : 64, bytes) == 0, let memory else {
+    guard unsafe posix_memalign(&memory, isLarge ? 1 << 21 : 64, bytes) == 0, let memory = unsafe memory
+    else {
       AvailableMemory.endForLack(of: bytes)
     }
     // Large pages: transforms write hundreds of streams at once, more than the CPU holds page addresses for.
-    if isLarge { madvise(memory, bytes, Int32(MADV_HUGEPAGE)) }
-    base = memory.bindMemory(to: Float.self, capacity: count + 16)
+    if isLarge { unsafe madvise(memory, bytes, Int32(MADV_HUGEPAGE)) }
+    unsafe base = memory.bindMemory(to: Float.self, capacity: count + 16)
     self.count = count
-    base.initialize(repeating: 0, count: count + 16)
+    unsafe base.initialize(repeating: 0, count: count + 16)
   }
 
-  deinit { free(base) }
+  deinit { unsafe free(base) }
 
   package var values: UnsafeMutableBufferPointer<Float> {
-    UnsafeMutableBufferPointer(start: base, count: count)
+    unsafe UnsafeMutableBufferPointer(start: base, count: count)
   }
 }

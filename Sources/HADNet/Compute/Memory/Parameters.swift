@@ -1,3 +1,5 @@
+// Each `unsafe` here stays within a vector's `count`, in which the ranges of its layout lie.
+
 import Files
 import Synchronization
 
@@ -47,16 +49,16 @@ package class Parameters: @unchecked Sendable {
 
   /// The numbers of a range of the layout.
   package final subscript(range: Range<Int>) -> UnsafeBufferPointer<Float> {
-    UnsafeBufferPointer(rebasing: buffer.values[range])
+    unsafe UnsafeBufferPointer(rebasing: buffer.values[range])
   }
 
   /// A tensor's numbers, in its published order.
   // Of a vector, the subscript that can be written through is meant.
   @_disfavoredOverload
-  package final subscript(parameter: Parameter) -> UnsafeBufferPointer<Float> { self[parameter.range] }
+  package final subscript(parameter: Parameter) -> UnsafeBufferPointer<Float> { unsafe self[parameter.range] }
 
   /// A hash of all numbers.
-  package final var fingerprint: String { ContentHash.of(UnsafeRawBufferPointer(buffer.values)) }
+  package final var fingerprint: String { unsafe ContentHash.of(UnsafeRawBufferPointer(buffer.values)) }
 
   /// Where kernels keep what they derive from these numbers; nil where the numbers may change.
   var derived: DerivedWeights? { nil }
@@ -74,25 +76,25 @@ package final class ParameterVector: Parameters, @unchecked Sendable {
     copy(from: other)
   }
 
-  package var values: UnsafeMutableBufferPointer<Float> { buffer.values }
+  package var values: UnsafeMutableBufferPointer<Float> { unsafe buffer.values }
 
   /// A tensor's numbers, in its published order.
   package subscript(parameter: Parameter) -> UnsafeMutableBufferPointer<Float> {
-    UnsafeMutableBufferPointer(rebasing: values[parameter.range])
+    unsafe UnsafeMutableBufferPointer(rebasing: values[parameter.range])
   }
 
   /// Sets every number.
   package func fill(_ value: Float, _ workers: Workers) {
     let pieces = Pieces(count, least: 1 << 16, limit: 64)
     workers.forEach(pieces.count) { piece, _ in
-      (buffer.base + pieces[piece].lowerBound).update(repeating: value, count: pieces[piece].count)
+      unsafe (buffer.base + pieces[piece].lowerBound).update(repeating: value, count: pieces[piece].count)
     }
   }
 
   /// Takes all numbers of parameters of as many.
   package func copy(from other: Parameters) {
     precondition(other.count == count, "\(other.count) parameters into \(count)")
-    buffer.base.update(from: other.buffer.base, count: count)
+    unsafe buffer.base.update(from: other.buffer.base, count: count)
   }
 }
 
@@ -119,10 +121,10 @@ final class DerivedWeights: Sendable {
   func weights(_ key: [Int], count: Int, _ make: (UnsafeMutablePointer<Float>) -> Void)
     -> UnsafePointer<Float>
   {
-    if let known = kept.withLock({ $0[key] }) { return UnsafePointer(known.base) }
+    if let known = kept.withLock({ $0[key] }) { return unsafe UnsafePointer(known.base) }
     let buffer = Buffer(zeros: count)
-    make(buffer.base)
+    unsafe make(buffer.base)
     kept.withLock { $0[key] = buffer }
-    return UnsafePointer(buffer.base)
+    return unsafe UnsafePointer(buffer.base)
   }
 }

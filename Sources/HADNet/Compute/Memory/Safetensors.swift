@@ -1,3 +1,6 @@
+// Each `unsafe` here reads bytes that lie in the file, as `init` has checked of every entry's range, or is a call
+// of C with memory of our own. `Content` is `@safe`, since whoever reads what it gives writes `unsafe`.
+
 import Files
 import Foundation
 
@@ -58,16 +61,17 @@ package struct Safetensors: Sendable {
 
   /// A file's bytes, which come from it as they are read; nil where it can't be mapped, as a pipe or an empty file.
   private static func mapped(_ path: String) -> Data? {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { return nil }
     defer { close(descriptor) }
     var status = stat()
-    guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_size > 0,
-      let memory = mmap(nil, Int(status.st_size), PROT_READ, MAP_PRIVATE, descriptor, 0), memory != MAP_FAILED
+    guard unsafe fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_size > 0,
+      let memory = unsafe mmap(nil, Int(status.st_size), PROT_READ, MAP_PRIVATE, descriptor, 0),
+      unsafe memory != MAP_FAILED
     else { return nil }
-    let data = Data(bytesNoCopy: memory, count: Int(status.st_size), deallocator: .unmap)
+    let data = unsafe Data(bytesNoCopy: memory, count: Int(status.st_size), deallocator: .unmap)
     // A copy would be no mapping.
-    return data.withUnsafeBytes { $0.baseAddress == UnsafeRawPointer(memory) } ? data : nil
+    return unsafe data.withUnsafeBytes { unsafe $0.baseAddress == UnsafeRawPointer(memory) } ? data : nil
   }
 
   /// The longest header: thousands of tensors, and yet no more memory than a small machine has.
@@ -165,8 +169,9 @@ package struct Safetensors: Sendable {
     _ metadata: [String: String], _ entries: [String: Entry], _ data: Data, from start: Int
   ) -> String {
     let running = ContentHash.Running()
-    fields(metadata, inOrder(entries).map { ($0, $1.element, $1.extents) }).withUnsafeBytes(running.update)
-    data.withUnsafeBytes { running.update(UnsafeRawBufferPointer(rebasing: $0[start...])) }
+    unsafe fields(metadata, inOrder(entries).map { ($0, $1.element, $1.extents) }).withUnsafeBytes(
+      running.update)
+    unsafe data.withUnsafeBytes { unsafe running.update(UnsafeRawBufferPointer(rebasing: $0[start...])) }
     return running.text
   }
 
@@ -232,9 +237,9 @@ package struct Safetensors: Sendable {
   private func numbers<T: BitwiseCopyable>(_ name: String, _ element: Element, _ type: T.Type) throws -> [T] {
     let entry = try entry(name, element)
     let bytes = data.subdata(in: (start + entry.range.lowerBound)..<(start + entry.range.upperBound))
-    return bytes.withUnsafeBytes { raw in
+    return unsafe bytes.withUnsafeBytes { raw in
       (0..<raw.count / element.size).map {
-        raw.loadUnaligned(fromByteOffset: $0 * element.size, as: T.self)
+        unsafe raw.loadUnaligned(fromByteOffset: $0 * element.size, as: T.self)
       }
     }
   }
@@ -263,7 +268,7 @@ package struct Safetensors: Sendable {
   /// another shape.
   package func read(_ prefix: String, into vector: ParameterVector) throws {
     try check(prefix, vector.layout)
-    try copy(prefix, vector.layout, 0..<vector.layout.count, to: vector.values)
+    try unsafe copy(prefix, vector.layout, 0..<vector.layout.count, to: vector.values)
   }
 
   /// Copies a range of the layout's vector, `[range.count]`, from the tensors PREFIX + name, which `check` has found.
@@ -277,12 +282,12 @@ package struct Safetensors: Sendable {
       let common = parameter.range.clamped(to: range), entry = try entry(prefix + parameter.name, .float32)
       let first = start + entry.range.lowerBound + 4 * (common.lowerBound - parameter.range.lowerBound)
       let place = common.lowerBound - range.lowerBound
-      data.withUnsafeBytes { raw in
-        UnsafeMutableRawBufferPointer(
+      unsafe data.withUnsafeBytes { raw in
+        unsafe UnsafeMutableRawBufferPointer(
           UnsafeMutableBufferPointer(rebasing: target[place..<place + common.count])
         )
         .copyMemory(from: UnsafeRawBufferPointer(rebasing: raw[first..<first + 4 * common.count]))
-        if isMapped { Safetensors.letGo(first..<first + 4 * common.count, of: raw) }
+        if isMapped { unsafe Safetensors.letGo(first..<first + 4 * common.count, of: raw) }
       }
     }
   }
@@ -291,19 +296,19 @@ package struct Safetensors: Sendable {
   private static func letGo(_ range: Range<Int>, of file: UnsafeRawBufferPointer) {
     let page = Int(getpagesize()), first = (range.lowerBound + page - 1) / page, end = range.upperBound / page
     guard first < end, let base = file.baseAddress else { return }
-    madvise(
+    unsafe madvise(
       UnsafeMutableRawPointer(mutating: base) + first * page, (end - first) * page, Int32(MADV_DONTNEED))
   }
 
   /// A vector of a layout's numbers, to be written under names with a prefix.
-  package struct Content {
+  @safe package struct Content {
     let prefix: String
     let layout: ParameterLayout
     /// The numbers of a range, valid until the next call.
     let values: (Range<Int>) throws -> UnsafeBufferPointer<Float>
 
     /// All numbers of a vector, as they are when they are written.
-    package init(_ prefix: String, _ p: Parameters) { self.init(prefix, p.layout) { p[$0] } }
+    package init(_ prefix: String, _ p: Parameters) { unsafe self.init(prefix, p.layout) { unsafe p[$0] } }
 
     /// Numbers that lie elsewhere, or over ranks: `values` is asked for each range as it is written.
     package init(
@@ -312,7 +317,7 @@ package struct Safetensors: Sendable {
     ) {
       self.prefix = prefix
       self.layout = layout
-      self.values = values
+      unsafe self.values = values
     }
   }
 
@@ -338,7 +343,7 @@ package struct Safetensors: Sendable {
         let range = tensor.parameter.range
         for start in stride(from: range.lowerBound, to: range.upperBound, by: Writer.pieceLength) {
           let piece = start..<min(start + Writer.pieceLength, range.upperBound)
-          try take(UnsafeRawBufferPointer(try tensor.content.values(piece)))
+          try unsafe take(UnsafeRawBufferPointer(try tensor.content.values(piece)))
         }
       }
     }
@@ -371,11 +376,11 @@ package struct Safetensors: Sendable {
     package func write(to temporary: String, as path: String) throws {
       let file = try OutputFile(temporary, as: path), hash = ContentHash.Running()
       try file.put(try header(hash.text))
-      Safetensors.fields(metadata, tensors.map { ($0.name, .float32, $0.parameter.extents) })
+      unsafe Safetensors.fields(metadata, tensors.map { ($0.name, .float32, $0.parameter.extents) })
         .withUnsafeBytes(hash.update)
-      try forEachPiece {
-        hash.update($0)
-        try file.put($0)
+      try unsafe forEachPiece {
+        unsafe hash.update($0)
+        try unsafe file.put($0)
       }
       try file.put(try header(hash.text), at: 0)
     }

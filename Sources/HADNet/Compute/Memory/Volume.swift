@@ -1,3 +1,5 @@
+// Each `unsafe` here stays within the volume's `shape.count` floats, which `init` has found in its buffer.
+
 /// Dense activations, [z, y, x, channels], channels fastest: a view of a part of a buffer, not a copy.
 package struct Volume: Sendable {
   package let shape: Shape
@@ -28,23 +30,23 @@ package struct Volume: Sendable {
   package init(_ shape: Shape, _ values: [Float]) {
     precondition(values.count == shape.count, "\(values.count) values for a volume \(shape)")
     self.init(zeros: shape)
-    for i in values.indices { base[i] = values[i] }
+    for i in values.indices { unsafe base[i] = values[i] }
   }
 
   package var size: Size { shape.size }
   package var channels: Int { shape.channels }
-  package var base: UnsafeMutablePointer<Float> { buffer.base + offset }
+  package var base: UnsafeMutablePointer<Float> { unsafe buffer.base + offset }
 
   /// A copy of the values in memory order.
-  package var array: [Float] { Array(UnsafeBufferPointer(start: base, count: shape.count)) }
+  package var array: [Float] { unsafe Array(UnsafeBufferPointer(start: base, count: shape.count)) }
 
   /// Sets every value.
-  package func fill(_ value: Float) { base.update(repeating: value, count: shape.count) }
+  package func fill(_ value: Float) { unsafe base.update(repeating: value, count: shape.count) }
 
   /// Takes all values of a volume of the same shape.
   package func copy(from other: Volume) {
     precondition(other.shape == shape, "a copy of \(other.shape) into \(shape)")
-    base.update(from: other.base, count: shape.count)
+    unsafe base.update(from: other.base, count: shape.count)
   }
 }
 
