@@ -1,6 +1,8 @@
 import Compute
 
 /// Random flips of training cases about each of the three axes, for KD-Net+.
+///
+/// Source: Hu et al., MICCAI 2020.
 package struct MirrorAugmentation {
   /// Probability that an axis is mirrored, for each alone.
   let flip: Float

@@ -45,6 +45,8 @@ package struct Orientation: Codable, Hashable, Sendable {
 }
 
 /// What the header of a NIfTI-1 file (.nii or .nii.gz) says.
+///
+/// Source: the standard's nifti1.h.
 package struct NIfTIHeader: Equatable, Sendable {
   /// The types of voxel that are read; the raw values are NIfTI's codes.
   package enum Datatype: Int, Sendable {

@@ -34,6 +34,8 @@ package struct UncertaintySettings: Equatable, Sendable {
 
 /// Writes uncertainty maps of cases, ID_unc_{whole,core,enhance}.nii.gz, on the patients' own grids.
 ///
+/// Source: HAD-Net, section 3.5, with the challenge's names (QU-BraTS).
+///
 /// The ranks draw samples together, dealt by case and block of samples; maps have the same bits on any number of ranks
 /// and threads.
 package final class UncertaintyWriter {

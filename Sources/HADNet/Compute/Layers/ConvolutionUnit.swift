@@ -1,5 +1,7 @@
 /// Convolution, instance norm, leaky ReLU. Stored is the convolution's output; the rest is applied by its readers.
 /// With two convolutions (an up block) their outputs are added before the norm.
+///
+/// Source: HAD-Net, appendix A and published code.
 package struct ConvolutionUnit: Sendable {
   package let convolutions: [Convolution]
   let norm: InstanceNorm?

@@ -3,6 +3,8 @@
 
 /// Max-pooling 2³ with stride 2 of a unit's output, activation applied on the way. An odd side is rounded up: its last
 /// window is smaller.
+///
+/// Source: HAD-Net, appendix A; odd sides as in NiftyNet 0.5, for U-HeMIS and U-HVED.
 package enum MaxPool {
   /// Writes y, [⌈z/2⌉, ⌈y/2⌉, ⌈x/2⌉, C], from `source`, read through its norm and leaky ReLU.
   package static func forward(_ source: LayerInput, into y: Volume, _ workers: Workers) {

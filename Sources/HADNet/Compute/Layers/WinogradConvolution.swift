@@ -8,6 +8,8 @@
 /// rows; then, for two of the six z-points at a time, along y and x, multiplied with the weights' transform by
 /// OpenBLAS, transformed back along x and y, and added into the output's four planes a tile. So the working set of a
 /// block stays small however many channels there are.
+///
+/// Source: Lavin and Gray, CVPR 2016, in three dimensions; `docs/design/winograd.md` has the formulas.
 enum WinogradConvolution: ConvolutionKernel {
   static let name = "F(4,3)³"
   static let sumsLayers = true

@@ -4,6 +4,8 @@ import Glibc
 
 /// Weighted softmax cross-entropy of one case: Σ w(y)·(−ln softmax(logits)[y]) / Σ w(y) over all voxels, as
 /// PyTorch's `mean` with `weight`.
+///
+/// Source: HAD-Net, section 2 and published code.
 package enum CrossEntropy {
   /// The loss of `logits` [z, y, x, 4] for the true classes; writes ∂loss/∂logits times `factor` into `gradient`.
   package static func loss(

@@ -4,6 +4,8 @@ import Files
 import Networks
 
 /// Distillation from teacher to student against a discriminator: two Adam optimisers with the same settings.
+///
+/// Source: HAD-Net, section 3 and published code.
 package struct Distillation: Equatable, Sendable {
   package var epochs = 800
   package var rate = 2e-4

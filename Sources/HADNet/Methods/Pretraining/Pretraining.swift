@@ -4,6 +4,8 @@ import Imaging
 import Networks
 
 /// Training of a network by itself: AdamW, augmentation, decaying class weights.
+///
+/// Source: HAD-Net, section 3, appendix B and published code.
 package struct Pretraining: Equatable, Sendable {
   package var epochs = 400
   package var rate = 2e-4

@@ -8,6 +8,8 @@ import Networks
 /// student.
 ///
 /// With several cases in the global batch each has its own loss; the batch's loss is their mean.
+///
+/// Source: HAD-Net, section 3 and published code, whose batch is one case.
 package final class PretrainingStep: TrainingProgram {
   package let terms: [Term] = []
   package let learners: [Learner]
