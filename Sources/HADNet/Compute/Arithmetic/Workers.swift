@@ -71,6 +71,22 @@ package final class Workers: @unchecked Sendable {
     return all
   }
 
+  /// Calls `body` for each piece of an array, with its range and its values to be written.
+  package func forEach<Value>(
+    _ pieces: Pieces, of array: inout [Value], _ body: (Range<Int>, inout MutableSpan<Value>) -> Void
+  ) {
+    precondition(pieces.total == array.count, "pieces of \(pieces.total) values for \(array.count)")
+    // Pieces do not overlap, and none is written any more when the region ends.
+    unsafe array.withUnsafeMutableBufferPointer { values in
+      nonisolated(unsafe) let values = unsafe values
+      forEach(pieces.count) { piece, _ in
+        let range = pieces[piece]
+        var span = unsafe values.extracting(range).mutableSpan
+        body(range, &span)
+      }
+    }
+  }
+
   /// Scratch memory of at least `floats` values for each worker, contents undefined; valid until the next call.
   /// Only the thread that starts parallel regions may ask, before the region.
   func scratch(_ floats: Int) -> [UnsafeMutablePointer<Float>] {

@@ -33,4 +33,25 @@ import Glibc
   package var values: UnsafeMutableBufferPointer<Float> {
     unsafe UnsafeMutableBufferPointer(start: base, count: count)
   }
+
+  /// Values of a range, to be read.
+  @_lifetime(borrow self)
+  package func span(_ range: Range<Int>) -> Span<Float> {
+    precondition(
+      range.lowerBound >= 0 && range.upperBound <= count, "\(range) of a buffer of \(count) values")
+    // Inside, as was just checked, and there as long as this object.
+    let values = unsafe UnsafeBufferPointer(start: base + range.lowerBound, count: range.count).span
+    return unsafe _overrideLifetime(values, borrowing: self)
+  }
+
+  /// Values of a range, to be written. Views of one memory do not know of each other: see above.
+  @_lifetime(borrow self)
+  package func mutableSpan(_ range: Range<Int>) -> MutableSpan<Float> {
+    precondition(
+      range.lowerBound >= 0 && range.upperBound <= count, "\(range) of a buffer of \(count) values")
+    // As in `span`.
+    let values = unsafe UnsafeMutableBufferPointer(start: base + range.lowerBound, count: range.count)
+      .mutableSpan
+    return unsafe _overrideLifetime(values, borrowing: self)
+  }
 }

@@ -37,6 +37,20 @@ package struct Volume: Sendable {
   package var channels: Int { shape.channels }
   package var base: UnsafeMutablePointer<Float> { unsafe buffer.base + offset }
 
+  /// The values in memory order, to be read and to be written.
+  package var values: Span<Float> {
+    @_lifetime(borrow self) get { buffer.span(offset..<offset + shape.count) }
+  }
+  package var mutableValues: MutableSpan<Float> {
+    @_lifetime(borrow self) get { mutableValues(0..<shape.count) }
+  }
+  /// Some of them, so that a loop over these alone needs no check a value.
+  @_lifetime(borrow self)
+  package func mutableValues(_ range: Range<Int>) -> MutableSpan<Float> {
+    precondition(range.upperBound <= shape.count, "\(range) of a volume \(shape)")
+    return buffer.mutableSpan(offset + range.lowerBound..<offset + range.upperBound)
+  }
+
   /// A copy of the values in memory order.
   package var array: [Float] { unsafe Array(UnsafeBufferPointer(start: base, count: shape.count)) }
 
