@@ -34,8 +34,8 @@ package enum StandardError {
   package static func openWhatIsClosed() {
     for (file, flags) in [(STDIN_FILENO, O_RDWR), (STDOUT_FILENO, O_RDONLY), (STDERR_FILENO, O_RDWR)]
     where fcntl(file, F_GETFD) < 0 {
-      // The lowest number that is free.
-      _ = open("/dev/null", flags)
+      // The lowest number that is free. C reads the name while the call runs.
+      _ = unsafe open("/dev/null", flags)
     }
   }
 }
@@ -46,10 +46,11 @@ package enum StandardError {
 /// `patience`: milliseconds to wait where it takes nothing now, −1 for ever.
 package func writeAll(_ bytes: [UInt8], to file: Int32, patience: Int32 = -1) -> Int32 {
   withoutSignals([SIGPIPE, SIGTTOU]) {
-    bytes.withUnsafeBytes { bytes in
+    // What is written are bytes start..<count of the array.
+    unsafe bytes.withUnsafeBytes { bytes in
       var start = 0
       while start < bytes.count {
-        let written = write(file, bytes.baseAddress! + start, bytes.count - start)  // there are bytes
+        let written = unsafe write(file, bytes.baseAddress! + start, bytes.count - start)  // there are bytes
         let code = errno
         if written > 0 {
           start += written
@@ -57,7 +58,8 @@ package func writeAll(_ bytes: [UInt8], to file: Int32, patience: Int32 = -1) ->
           return ENOSPC
         } else if code == EAGAIN {
           var wait = pollfd(fd: file, events: Int16(POLLOUT), revents: 0)
-          if poll(&wait, 1, patience) == 0 { return code }
+          // The one descriptor that it is told of.
+          if unsafe poll(&wait, 1, patience) == 0 { return code }
         } else if code != EINTR {
           return code
         }
@@ -68,16 +70,17 @@ package func writeAll(_ bytes: [UInt8], to file: Int32, patience: Int32 = -1) ->
 }
 
 /// Runs `body` with these signals held back on this thread; one that `body` causes never arrives.
+// Each call gets sets and times of this function, and is done with them when it returns.
 private func withoutSignals(_ numbers: [Int32], _ body: () -> Int32) -> Int32 {
   var ours = sigset_t(), before = sigset_t(), pending = sigset_t()
-  sigemptyset(&ours)
-  sigpending(&pending)
+  unsafe sigemptyset(&ours)
+  unsafe sigpending(&pending)
   // One that waits already is not ours to take.
-  for number in numbers where sigismember(&pending, number) == 0 { sigaddset(&ours, number) }
-  pthread_sigmask(SIG_BLOCK, &ours, &before)
+  for number in numbers where unsafe sigismember(&pending, number) == 0 { unsafe sigaddset(&ours, number) }
+  unsafe pthread_sigmask(SIG_BLOCK, &ours, &before)
   let result = body()
   var now = timespec(tv_sec: 0, tv_nsec: 0)
-  while sigtimedwait(&ours, nil, &now) > 0 {}
-  pthread_sigmask(SIG_SETMASK, &before, nil)
+  while unsafe sigtimedwait(&ours, nil, &now) > 0 {}
+  unsafe pthread_sigmask(SIG_SETMASK, &before, nil)
   return result
 }

@@ -62,9 +62,11 @@ package func jsonString(_ text: String) -> String {
 
 /// `{"time": …, "event": event, …}`: what happened, as JSON in one line; the fields' values are JSON.
 package func jsonEvent(_ event: String, _ fields: [(String, String)]) -> String {
-  var now = time(nil), parts = tm(), text = [CChar](repeating: 0, count: 32)
-  gmtime_r(&now, &parts)
-  let length = strftime(&text, text.count, "%Y-%m-%dT%H:%M:%SZ", &parts)
+  var text = [CChar](repeating: 0, count: 32)
+  // All of them write to variables of this function, and into no more of the text than they are told of.
+  var now = time(nil), parts = unsafe tm()
+  unsafe gmtime_r(&now, &parts)
+  let length = unsafe strftime(&text, text.count, "%Y-%m-%dT%H:%M:%SZ", &parts)
   let clock = String(decoding: text.prefix(length).map { UInt8(bitPattern: $0) }, as: UTF8.self)
   let all = [("time", jsonString(clock)), ("event", jsonString(event))] + fields
   return "{" + all.map { "\(jsonString($0.0)): \($0.1)" }.joined(separator: ", ") + "}"

@@ -8,8 +8,9 @@ package enum TerminalWidth {
 
   /// The launcher's terminal, opened only to be asked for its width; nil where there is none, or not on this host.
   private static let launchers: Int32? = {
-    guard let path = getenv(variable), path[0] == CChar(UInt8(ascii: "/")) else { return nil }
-    let file = open(path, O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC)
+    // A text of the environment, which nobody changes while it is read here: `setenv` comes before all else.
+    guard let path = unsafe getenv(variable), unsafe path[0] == CChar(UInt8(ascii: "/")) else { return nil }
+    let file = unsafe open(path, O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC)
     if file >= 0, isatty(file) == 1 { return file }
     if file >= 0 { close(file) }
     return nil
@@ -22,7 +23,8 @@ package enum TerminalWidth {
   package static var columns: Int? {
     var size = winsize()
     for file in [STDERR_FILENO, launchers ?? -1]
-    where ioctl(file, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col > 0 {
+    // This call writes a `winsize`.
+    where unsafe ioctl(file, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col > 0 {
       return Int(size.ws_col)
     }
     return nil

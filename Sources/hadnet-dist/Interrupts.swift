@@ -3,6 +3,7 @@ import Synchronization
 import Terminal
 
 /// The signals that ask a run to stop with a checkpoint.
+// The calls read and write variables of ours, and are done with them when they return; the handler captures nothing.
 enum Interrupts {
   private static let caught = Atomic<Int32>(0)
   private static let names: [(number: Int32, name: String)] = [
@@ -16,22 +17,22 @@ enum Interrupts {
     for (number, _) in names {
       var action = sigaction()
       // With nohup a run outlives its terminal.
-      if number == SIGHUP, sigaction(number, nil, &action) == 0, isIgnored(action) { continue }
-      action.__sigaction_handler.sa_handler = { Interrupts.caught.store($0, ordering: .relaxed) }
+      if number == SIGHUP, unsafe sigaction(number, nil, &action) == 0, isIgnored(action) { continue }
+      unsafe action.__sigaction_handler.sa_handler = { Interrupts.caught.store($0, ordering: .relaxed) }
       // A second ^C ends the program at once.
       action.sa_flags = SA_RESTART | (number == SIGINT ? Int32(bitPattern: UInt32(SA_RESETHAND)) : 0)
-      sigaction(number, &action, nil)
+      unsafe sigaction(number, &action, nil)
     }
     // Who started the program may have blocked them.
     var all = sigset_t()
-    sigemptyset(&all)
-    for (number, _) in names { sigaddset(&all, number) }
-    pthread_sigmask(SIG_UNBLOCK, &all, nil)
+    unsafe sigemptyset(&all)
+    for (number, _) in names { unsafe sigaddset(&all, number) }
+    unsafe pthread_sigmask(SIG_UNBLOCK, &all, nil)
   }
 
   private static func isIgnored(_ action: sigaction) -> Bool {
     // SIG_IGN, as a number: functions cannot be compared.
-    unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self) == 1
+    unsafe unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self) == 1
   }
 
   static var isCaught: Bool { caught.load(ordering: .relaxed) != 0 }

@@ -30,7 +30,7 @@ enum Output {
       raise(SIGPIPE)
     }
     if code != 0 {
-      throw Fault(.storage, "standard output can't be written: \(String(cString: strerror(code)))")
+      throw Fault(.storage, "standard output can't be written: \(System.words(code))")
     }
   }
 }

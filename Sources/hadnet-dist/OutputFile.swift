@@ -14,6 +14,6 @@ enum OutputFile {
   static func probe(_ folder: String) throws {
     let path = "\(folder)/.hadnet-dist-probe-\(getpid())"
     try AtomicFile.write(Data("probe".utf8), to: path)
-    unlink(path)
+    System.unlink(path)
   }
 }

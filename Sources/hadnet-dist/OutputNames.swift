@@ -28,10 +28,14 @@ struct OutputNames {
         }
       }
     }
-    var read: [FileIdentity: String] = [:]
-    for path in inputs { if let file = FileIdentity(path) { read[file] = read[file] ?? path } }
+    // Under whatever name: links and other spellings lead to the same file.
+    func identity(_ path: String) -> FileStatus.Identity? {
+      FileStatus(path).flatMap { $0.isFile ? $0.identity : nil }
+    }
+    var read: [FileStatus.Identity: String] = [:]
+    for path in inputs { if let file = identity(path) { read[file] = read[file] ?? path } }
     for path in cases.flatMap(\.paths) {
-      if let file = FileIdentity(path), let input = read[file] {
+      if let file = identity(path), let input = read[file] {
         throw Fault(.invalid, "\(path) would be written over \(input), which is read; choose another --out")
       }
     }
@@ -46,18 +50,6 @@ struct OutputNames {
       there = above
     }
     return AtomicFile.longestName(in: there)
-  }
-}
-
-/// A file under whatever name: links and other spellings lead to the same.
-private struct FileIdentity: Hashable {
-  let device, number: UInt64
-
-  init?(_ path: String) {
-    var status = stat()
-    guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
-    device = UInt64(status.st_dev)
-    number = UInt64(status.st_ino)
   }
 }
 

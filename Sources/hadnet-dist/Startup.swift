@@ -12,7 +12,8 @@ enum Startup {
     guard cmachine_cpu_runs_v3() == 0 else { return }
     let message: StaticString =
       "hadnet-dist was built for CPUs with AVX2, FMA and BMI2 (x86-64-v3); this one lacks some: use a newer machine\n"
-    _ = write(2, message.utf8Start, message.utf8CodeUnitCount)
+    // A text of the program itself, which is always there.
+    _ = unsafe write(2, message.utf8Start, message.utf8CodeUnitCount)
     _exit(Fault.Kind.check.rawValue)
   }
 
@@ -33,7 +34,8 @@ enum Startup {
   /// CPU and took kernels without AVX2: they are several times slower. A user's OPENBLAS_CORETYPE stays as it is.
   static func chooseKernels() {
     // The variable is set from then on, so this happens once.
-    guard getenv(coreVariable) == nil, let better = BLAS.betterCore else { return }
+    // Whether it is there; nobody else reads or changes the environment yet. The same below.
+    guard unsafe getenv(coreVariable) == nil, let better = BLAS.betterCore else { return }
     restart(with: [(coreVariable, better), (choiceVariable, better)])
   }
 
@@ -42,21 +44,22 @@ enum Startup {
   /// program could not even end.
   static func limitBLAS() {
     var limit = rlimit()
-    guard getenv("OPENBLAS_NUM_THREADS") == nil,
-      getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0, limit.rlim_cur < UInt.max >> 1
+    guard unsafe getenv("OPENBLAS_NUM_THREADS") == nil,
+      unsafe getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0, limit.rlim_cur < UInt.max >> 1
     else { return }
     restart(with: [("OPENBLAS_NUM_THREADS", "1")])
   }
 
   /// Starts the program anew with these variables; returns without them where that is not possible.
   private static func restart(with variables: [(String, String)]) {
-    for (name, value) in variables { setenv(name, value, 1) }
+    // No other thread is there that reads the environment, and the arguments are the process's own.
+    for (name, value) in variables { unsafe setenv(name, value, 1) }
     // By its path, so that the process keeps its name.
     if let path = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe") {
-      execv(path, CommandLine.unsafeArgv)
+      unsafe execv(path, CommandLine.unsafeArgv)
     }
-    execv("/proc/self/exe", CommandLine.unsafeArgv)
-    for (name, _) in variables { unsetenv(name) }
+    unsafe execv("/proc/self/exe", CommandLine.unsafeArgv)
+    for (name, _) in variables { unsafe unsetenv(name) }
   }
 
   private static var core: (name: String, isOurs: Bool)? {

@@ -15,10 +15,10 @@ package enum AtomicFile {
     let temporary = "\(folder)/.\(UUID().uuidString)-\(url.lastPathComponent)"
     do {
       try write(temporary)
-      guard rename(temporary, path) == 0 else { throw failure("write", path, errno) }
+      guard System.rename(temporary, path) == 0 else { throw failure("write", path, errno) }
       try sync(folder)
     } catch {
-      unlink(temporary)
+      System.unlink(temporary)
       throw error
     }
   }
@@ -27,9 +27,10 @@ package enum AtomicFile {
   /// so many seconds.
   package static func removeTemporary(from folder: String, olderThan age: Double = 0) {
     for name in (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? [] where isTemporary(name) {
-      var status = stat()
-      guard stat("\(folder)/\(name)", &status) == 0 else { continue }
-      if Date().timeIntervalSince1970 - Double(status.st_mtim.tv_sec) >= age { unlink("\(folder)/\(name)") }
+      guard let status = FileStatus("\(folder)/\(name)") else { continue }
+      if Date().timeIntervalSince1970 - Double(status.modified.tv_sec) >= age {
+        System.unlink("\(folder)/\(name)")
+      }
     }
   }
 
@@ -41,27 +42,24 @@ package enum AtomicFile {
 
   /// The most bytes of a file's name in a folder, less what is put before it while the file is written.
   package static func longestName(in folder: String) -> Int {
-    let most = pathconf(folder, Int32(_PC_NAME_MAX))
+    // The folder's name is there while the call runs.
+    let most = unsafe pathconf(folder, Int32(_PC_NAME_MAX))
     return (most > 0 ? Int(most) : 255) - 38
   }
 
   /// Writes a file that is whole or not there, and on the disk when this returns. A link stays one: the file that it
   /// leads to is written. What is no file, such as /dev/stdout, is written to. Throws `.storage`.
   package static func write(_ data: Data, to path: String) throws {
-    var status = stat()
-    guard stat(path, &status) == 0, let real = realpath(path, nil) else {
+    guard let status = FileStatus(path), let real = System.realPath(path) else {
       if errno == ENOENT, let target = try? FileManager.default.destinationOfSymbolicLink(atPath: path) {
         // A link to nothing yet.
         return try write(data, to: URL(fileURLWithPath: target, relativeTo: URL(fileURLWithPath: path)).path)
       }
       return try write(path) { try put(data, to: $0, as: path) }
     }
-    defer { free(real) }
-    switch status.st_mode & S_IFMT {
-    case S_IFREG: try write(String(cString: real)) { try put(data, to: $0, as: path) }
-    case S_IFDIR: throw failure("write", path, EISDIR)
-    default: try OutputFile(path, as: path).put(data)
-    }
+    if status.isFolder { throw failure("write", path, EISDIR) }
+    if !status.isFile { return try OutputFile(path, as: path).put(data) }
+    try write(real) { try put(data, to: $0, as: path) }
   }
 
   /// Writes a file and makes sure it is on the disk; faults name `path`, its final place.
@@ -78,22 +76,21 @@ package enum AtomicFile {
     let above = AtomicFile.parent(path)
     // mkdir itself, since Foundation's errors don't say why.
     func make() throws -> Bool {
-      guard mkdir(path, 0o777) == 0 else {
+      guard System.mkdir(path) == 0 else {
         if errno == EEXIST && isFolder(path) { return false }
         throw failure("make the folder", path, errno)
       }
       try sync(above.isEmpty ? "." : above)
       return true
     }
-    var status = stat()
-    let isBelowNothing = !above.isEmpty && stat(above, &status) != 0 && errno == ENOENT && above != path
+    let isBelowNothing = !above.isEmpty && FileStatus(above) == nil && errno == ENOENT && above != path
     let made = isBelowNothing ? try makeFolder(above) : []
     return try make() ? made + [path] : made
   }
 
   /// Waits until the names in a folder are on the disk. Throws `.storage`.
   package static func sync(_ folder: String) throws {
-    let descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    let descriptor = System.open(folder, O_RDONLY | O_DIRECTORY)
     // Who may write in a folder need not be allowed to read it.
     guard descriptor >= 0 else {
       if errno == EACCES { return }
@@ -122,22 +119,20 @@ package enum AtomicFile {
 
   /// Whether a regular file is there, or a link to one.
   package static func isFile(_ path: String) -> Bool {
-    var status = stat()
-    return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
+    FileStatus(path)?.isFile == true
   }
 
   /// Whether a folder is there, or a link to one. `errno` stays as it is, for whoever reports an earlier failure.
   package static func isFolder(_ path: String) -> Bool {
-    var status = stat()
     let code = errno
     defer { errno = code }
-    return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
+    return FileStatus(path)?.isFolder == true
   }
 
   /// The fault of a failed system call, in words.
   package static func failure(_ what: String, _ path: String, _ code: Int32) -> Fault {
     if code == ENOENT && what == "read" { return Fault(.missing, "\(path): no such file or folder") }
-    let reason = code == 0 ? "input/output error" : String(cString: strerror(code))
+    let reason = code == 0 ? "input/output error" : System.words(code)
     let remedy =
       switch code {
       case ENOSPC, EDQUOT: "; free space there or choose another folder"
@@ -153,31 +148,27 @@ package enum AtomicFile {
 
 /// A new file that is written; closed with the last reference. Faults name its final place.
 package final class OutputFile {
-  private let descriptor: Int32
+  private var descriptor: Int32
   private let path: String
 
   /// Makes `temporary`, or empties it; `path` is its final place. Throws `.storage`.
   package init(_ temporary: String, as path: String) throws {
     self.path = path
-    descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+    descriptor = System.open(temporary, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o644)
     guard descriptor >= 0 else { throw AtomicFile.failure("write", path, errno) }
   }
 
-  deinit { close(descriptor) }
+  deinit { if descriptor >= 0 { Foundation.close(descriptor) } }
 
   /// Writes behind what was written before, or over what stands `offset` bytes from the start. Throws `.storage`.
-  package func put(_ data: Data, at offset: Int? = nil) throws {
-    try data.withUnsafeBytes { try put($0, at: offset) }
-  }
+  package func put(_ data: Data, at offset: Int? = nil) throws { try put(data.span, at: offset) }
 
-  /// Writes behind what was written before, or over what stands at `offset`. Throws `.storage`.
-  package func put(_ bytes: UnsafeRawBufferPointer, at offset: Int? = nil) throws {
+  /// Writes the numbers' bytes behind what was written before, or over what stands at `offset`. Throws `.storage`.
+  package func put<Value: BitwiseCopyable>(_ values: Span<Value>, at offset: Int? = nil) throws {
+    let bytes = values.count * MemoryLayout<Value>.stride
     var done = 0
-    while done < bytes.count {
-      let from = bytes.baseAddress.map { $0 + done }, some = min(bytes.count - done, 1 << 30)
-      let count =
-        offset.map { pwrite(descriptor, from, some, off_t($0 + done)) }
-        ?? Foundation.write(descriptor, from, some)
+    while done < bytes {
+      let count = System.write(descriptor, values, from: done, at: offset)
       if count < 0 && errno == EINTR { continue }
       guard count > 0 else { throw AtomicFile.failure("write", path, errno) }
       done += count
@@ -187,5 +178,11 @@ package final class OutputFile {
   /// Waits until all of it is on the disk.
   func sync() throws {
     guard fsync(descriptor) == 0 else { throw AtomicFile.failure("write", path, errno) }
+  }
+
+  /// Closes it now: some file systems tell only then that the disk is full. Throws `.storage`.
+  package func close() throws {
+    defer { descriptor = -1 }
+    guard Foundation.close(descriptor) == 0 else { throw AtomicFile.failure("write", path, errno) }
   }
 }

@@ -6,17 +6,18 @@ package func detachThread(_ body: @escaping @Sendable () -> Void) -> Bool {
     let body: @Sendable () -> Void
     init(_ body: @escaping @Sendable () -> Void) { self.body = body }
   }
-  let box = Unmanaged.passRetained(Body(body))
+  // The object's one reference goes to the thread, which gives it back; or comes back here where there is no thread.
+  let box = unsafe Unmanaged.passRetained(Body(body))
   var thread = pthread_t()
-  let code = pthread_create(
+  let code = unsafe pthread_create(
     &thread, nil,
     { raw in
       // What pthread_create was given.
-      Unmanaged<Body>.fromOpaque(raw!).takeRetainedValue().body()
+      unsafe Unmanaged<Body>.fromOpaque(raw!).takeRetainedValue().body()
       return nil
     }, box.toOpaque())
   guard code == 0 else {
-    box.release()
+    unsafe box.release()
     return false
   }
   pthread_detach(thread)

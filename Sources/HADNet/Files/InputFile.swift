@@ -26,16 +26,15 @@ package enum InputFile {
       throw Fault(.missing, "\(path): no such file\(hint)")
     }
     defer { close(descriptor) }
-    var bytes: [UInt8] = []
-    let piece = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 16, alignment: 16)
-    defer { piece.deallocate() }
+    var bytes: [UInt8] = [], piece = [UInt8](repeating: 0, count: 1 << 16)
     while bytes.count < count {
-      let some = read(descriptor, piece.baseAddress, min(piece.count, count - bytes.count))
+      let wanted = min(piece.count, count - bytes.count)
+      var span = piece.mutableSpan
+      let some = System.read(descriptor, into: &span, 0..<wanted)
       let code = errno
-      if some < 0 && code == EINTR { continue }
       guard some >= 0 else { throw unreadable(path, code) }
-      if some == 0 { break }
       bytes += piece[..<some]
+      if some < wanted { break }
     }
     return bytes
   }
@@ -50,10 +49,10 @@ package enum InputFile {
       if copy < 0 { errno = ENOENT }
       return copy
     }
-    return open(path, O_RDONLY | O_CLOEXEC)
+    return System.open(path, O_RDONLY)
   }
 
   private static func unreadable(_ path: String, _ code: Int32) -> Fault {
-    Fault(.storage, "\(path) can't be read: \(String(cString: strerror(code)))")
+    Fault(.storage, "\(path) can't be read: \(System.words(code))")
   }
 }

@@ -82,7 +82,7 @@ package final class RunLock: Sendable {
     }
     guard isFirst else { return }
     Signs.shared.end(self)
-    if RunLock.read(path)?.id == owner.id { unlink(path) }
+    if RunLock.read(path)?.id == owner.id { System.unlink(path) }
     RunLock.remove(made)
   }
 
@@ -95,7 +95,9 @@ package final class RunLock: Sendable {
         + "minutes: this one ends")
   }
 
-  private static func remove(_ folders: [String]) { for folder in folders.reversed() { rmdir(folder) } }
+  private static func remove(_ folders: [String]) {
+    for folder in folders.reversed() { System.rmdir(folder) }
+  }
 
   // MARK: Taking
 
@@ -104,13 +106,13 @@ package final class RunLock: Sendable {
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     let content = try encoder.encode(owner) + Data("\n".utf8)
     let own = temporary(folder)
-    defer { unlink(own) }
+    defer { System.unlink(own) }
     try AtomicFile.put(content, to: own, as: path)
     // The clock of the file system, which all hosts see alike.
     guard let now = time(own) else { throw AtomicFile.failure("read", path, errno) }
     // Each round another may be quicker, and then be gone.
     for _ in 0..<100 {
-      if link(own, path) == 0 { return }
+      if System.link(own, path) == 0 { return }
       switch errno {
       case EEXIST: break
       case ENOENT:
@@ -119,7 +121,7 @@ package final class RunLock: Sendable {
         continue
       case EPERM, ENOTSUP, EOPNOTSUPP, ENOSYS, EMLINK:
         // A file system without hard links.
-        let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
+        let descriptor = System.open(path, O_WRONLY | O_CREAT | O_EXCL, mode: 0o644)
         if descriptor >= 0 {
           close(descriptor)
           return try AtomicFile.put(content, to: path, as: path)
@@ -146,11 +148,12 @@ package final class RunLock: Sendable {
       }
       // Only one can move the dead one's file away; who moves another's gives it back.
       let aside = temporary(folder)
-      guard rename(path, aside) == 0 else { continue }
-      if FileManager.default.contents(atPath: aside) != found, link(aside, path) != 0, errno != EEXIST {
-        rename(aside, path)
+      guard System.rename(path, aside) == 0 else { continue }
+      if FileManager.default.contents(atPath: aside) != found, System.link(aside, path) != 0, errno != EEXIST
+      {
+        System.rename(aside, path)
       }
-      unlink(aside)
+      System.unlink(aside)
     }
     throw Fault(.storage, "\(path): the lock could not be taken")
   }
@@ -168,15 +171,13 @@ package final class RunLock: Sendable {
 
   /// When a file was last touched, in seconds.
   private static func time(_ path: String) -> Double? {
-    var status = stat()
-    guard stat(path, &status) == 0 else { return nil }
-    return Double(status.st_mtim.tv_sec) + Double(status.st_mtim.tv_nsec) / 1e9
+    guard let modified = FileStatus(path)?.modified else { return nil }
+    return Double(modified.tv_sec) + Double(modified.tv_nsec) / 1e9
   }
 
   private static func place(_ path: String) -> String {
-    guard let real = realpath(AtomicFile.parent(path), nil) else { return path }
-    defer { free(real) }
-    return String(cString: real) + "/" + AtomicFile.name(path)
+    guard let real = System.realPath(AtomicFile.parent(path)) else { return path }
+    return real + "/" + AtomicFile.name(path)
   }
 
   // MARK: This process
@@ -202,7 +203,8 @@ package final class RunLock: Sendable {
 
   private static var hostName: String {
     var name = [CChar](repeating: 0, count: 257)
-    gethostname(&name, 256)
+    // It writes 256 characters at most, so the last one stays 0.
+    unsafe gethostname(&name, 256)
     return String(decoding: name.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
   }
 
@@ -221,7 +223,10 @@ package final class RunLock: Sendable {
   // MARK: Signs of life
 
   /// Touches the files of all locks that this process holds.
-  func giveSign() { _ = utimensat(AT_FDCWD, path, nil, 0) }
+  func giveSign() {
+    // The path is there while the call runs; nil is now.
+    _ = unsafe utimensat(AT_FDCWD, path, nil, 0)
+  }
 
   /// The thread that gives the signs.
   private final class Signs: Sendable {

@@ -50,6 +50,9 @@ package struct Augmentation: Codable, Equatable, Sendable {
 }
 
 /// Which point of the source each voxel comes from: about the centre of the volume, in voxels.
+// Volumes, labels and mask are pointers where voxels are read in an order of their own, eight of them for each that is
+// written: their sizes are compared before (`Augmentation.apply`), and each place is compared with the size where it is made.
+// So the `unsafe` of this type.
 struct AffineMap {
   let size: Size
   /// Rows z, y, x of the source; columns z, y, x of the target.
@@ -86,14 +89,14 @@ struct AffineMap {
   ) {
     let result = Volume(zeros: images.shape)
     var classes = [UInt8](repeating: 0, count: size.voxels)
-    classes.withUnsafeMutableBufferPointer { classes in
-      labels.classes.withUnsafeBufferPointer { labels in
-        mask.withUnsafeBufferPointer { mask in
+    unsafe classes.withUnsafeMutableBufferPointer { classes in
+      unsafe labels.classes.withUnsafeBufferPointer { labels in
+        unsafe mask.withUnsafeBufferPointer { mask in
           // Safe: each z writes its own slice of the two results, and the sources are only read.
           nonisolated(unsafe) let classes = classes.baseAddress!, labels = labels.baseAddress!
           nonisolated(unsafe) let mask = mask.baseAddress!
           workers.forEach(size.z) { z, _ in
-            slice(z, images, labels, mask, into: result, classes)
+            unsafe slice(z, images, labels, mask, into: result, classes)
           }
         }
       }
@@ -122,15 +125,15 @@ struct AffineMap {
         let nx = Int((sx + 0.5).rounded(.down))
         guard nz >= 0, nz < size.z, ny >= 0, ny < size.y, nx >= 0, nx < size.x else { continue }
         let nearest = (nz * size.y + ny) * size.x + nx
-        classes[row + x] = labels[nearest]
+        unsafe classes[row + x] = labels[nearest]
         // Outside the mask the image is multiplied by 0, so it needn't be interpolated.
-        if mask[nearest] == 0 { continue }
-        let out = result.base + (row + x) * channels
+        if unsafe mask[nearest] == 0 { continue }
+        let out = unsafe result.base + (row + x) * channels
         if channels == 4 {
-          let value = interpolate4(images.base, sz, sy, sx)
-          UnsafeMutableRawPointer(out).storeBytes(of: value, as: SIMD4<Float>.self)
+          let value = unsafe interpolate4(images.base, sz, sy, sx)
+          unsafe UnsafeMutableRawPointer(out).storeBytes(of: value, as: SIMD4<Float>.self)
         } else {
-          interpolate(images.base, channels, sz, sy, sx, out)
+          unsafe interpolate(images.base, channels, sz, sy, sx, out)
         }
       }
     }
@@ -160,7 +163,7 @@ struct AffineMap {
   {
     var sum = SIMD4<Float>.zero
     corners(z, y, x) { voxel, weight in
-      sum += weight * UnsafeRawPointer(from + voxel * 4).loadUnaligned(as: SIMD4<Float>.self)
+      unsafe sum += weight * UnsafeRawPointer(from + voxel * 4).loadUnaligned(as: SIMD4<Float>.self)
     }
     return sum
   }
@@ -171,7 +174,7 @@ struct AffineMap {
     _ out: UnsafeMutablePointer<Float>
   ) {
     corners(z, y, x) { voxel, weight in
-      for c in 0..<channels { out[c] += weight * from[voxel * channels + c] }
+      for c in 0..<channels { unsafe out[c] += weight * from[voxel * channels + c] }
     }
   }
 }

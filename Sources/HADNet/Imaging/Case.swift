@@ -122,7 +122,8 @@ package struct Preparation: Codable, Equatable, Sendable {
     let sd = (squares / count).squareRoot()
     guard sd > 0 else { throw RawCase.constant(path) }
     let bottom = min((Double(least) - mean) / sd, ceiling), range = ceiling - bottom
-    let before = placement.before, channels = images.channels, out = images.base
+    let before = placement.before, channels = images.channels
+    var out = images.mutableValues
     for z in 0..<size.z {
       for y in 0..<size.y {
         let from = (z * size.y + y) * size.x
@@ -181,18 +182,16 @@ package struct VoxelBox: Codable, Equatable, Sendable {
   /// The smallest box that holds all voxels of `mask` that aren't 0; nil where all are.
   init?(_ mask: [UInt8], _ grid: Size) {
     var low = grid, high = Size(-1, -1, -1)
-    mask.withUnsafeBufferPointer { mask in
-      for z in 0..<grid.z {
-        for y in 0..<grid.y {
-          let row = (z * grid.y + y) * grid.x
-          var first = 0
-          while first < grid.x && mask[row + first] == 0 { first += 1 }
-          if first == grid.x { continue }
-          var last = grid.x - 1
-          while mask[row + last] == 0 { last -= 1 }
-          low = Size(min(low.z, z), min(low.y, y), min(low.x, first))
-          high = Size(max(high.z, z), max(high.y, y), max(high.x, last))
-        }
+    for z in 0..<grid.z {
+      for y in 0..<grid.y {
+        let row = (z * grid.y + y) * grid.x
+        var first = 0
+        while first < grid.x && mask[row + first] == 0 { first += 1 }
+        if first == grid.x { continue }
+        var last = grid.x - 1
+        while mask[row + last] == 0 { last -= 1 }
+        low = Size(min(low.z, z), min(low.y, y), min(low.x, first))
+        high = Size(max(high.z, z), max(high.y, y), max(high.x, last))
       }
     }
     guard high.z >= 0 else { return nil }

@@ -1,4 +1,3 @@
-import CXXHash
 import Compute
 import Dispatch
 import Files
@@ -162,7 +161,7 @@ package final class CaseStore: Sendable {
     // Where the voxels lie is kept with them, for what is written back.
     text += Data("\(survey.affine)|\(survey.forms.qform)|\(survey.forms.sform)|".utf8)
     text += try encoder.encode(survey.hashes)
-    return text.withUnsafeBytes { ContentHash.of($0) }
+    return ContentHash.of(text.span)
   }
 }
 
@@ -181,37 +180,43 @@ enum CaseFile {
 
   /// The case, or nil where the file is absent, damaged, or made from other data: then it is made anew.
   static func read(_ path: String, id: String, fingerprint: String) -> PreparedCase? {
-    guard let file = fopen(path, "rb") else { return nil }
-    defer { fclose(file) }
-    var start = [UInt8](repeating: 0, count: 32)
-    guard fread(&start, 1, 32, file) == 32, Array(start[0..<8]) == magic else { return nil }
-    func word<Word: FixedWidthInteger & BitwiseCopyable>(_ at: Int, _ type: Word.Type) -> Word {
-      Word(littleEndian: start.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: at, as: type) })
+    let file = System.open(path, O_RDONLY)
+    guard file >= 0 else { return nil }
+    defer { close(file) }
+    /// So many values of the file, and nil where it has fewer.
+    func next<Value: BitwiseCopyable>(_ count: Int, _ zero: Value) -> [Value]? {
+      var values = [Value](repeating: zero, count: count), span = values.mutableSpan
+      return isRead(&span) ? values : nil
+    }
+    func isRead<Value: BitwiseCopyable>(_ values: inout MutableSpan<Value>) -> Bool {
+      System.read(file, into: &values) == values.count * MemoryLayout<Value>.stride
+    }
+    guard let start = next(32, UInt8.zero), Array(start[0..<8]) == magic else { return nil }
+    func word<Word: FixedWidthInteger>(_ at: Int, _ type: Word.Type) -> Word {
+      start[at..<at + Word.bitWidth / 8].reversed().reduce(0) { $0 << 8 | Word($1) }
     }
     let length = Int(word(12, UInt32.self))
     guard word(8, UInt32.self) == version, length < 1 << 20 else { return nil }
-    var json = [UInt8](repeating: 0, count: length)
-    guard fread(&json, 1, length, file) == length,
+    guard let json = next(length, UInt8.zero),
       let header = try? JSONDecoder().decode(Header.self, from: Data(json)),
       header.id == id, header.fingerprint == fingerprint, header.shape.count == 4,
       header.shape.allSatisfy({ (1...4096).contains($0) }), header.placement.isPossible,
       header.placement.size.array == Array(header.shape[..<3]), header.shape[3] == Modality.allCases.count
     else { return nil }
     let size = Size(header.shape[0], header.shape[1], header.shape[2])
-    var status = stat()
     let voxels = size.voxels, images = voxels * header.shape[3] * 4
-    guard fstat(fileno(file), &status) == 0,
-      Int(status.st_size) == 32 + length + images + voxels * (header.hasLabels ? 2 : 1)
+    guard
+      FileStatus(file)?.bytes
+        == 32 + length + images + voxels * (header.hasLabels ? 2 : 1)
     else { return nil }
 
     let volume = Volume(zeros: Shape(size, header.shape[3]))
-    var mask = [UInt8](repeating: 0, count: voxels)
-    var classes = [UInt8](repeating: 0, count: header.hasLabels ? voxels : 0)
-    guard fread(volume.base, 1, images, file) == images, fread(&mask, 1, voxels, file) == voxels,
-      fread(&classes, 1, classes.count, file) == classes.count
+    var values = volume.mutableValues
+    guard isRead(&values), let mask = next(voxels, UInt8.zero),
+      let classes = next(header.hasLabels ? voxels : 0, UInt8.zero)
     else { return nil }
     let hash = hash(json, volume, mask, classes)
-    guard hash.low64 == word(16, UInt64.self), hash.high64 == word(24, UInt64.self),
+    guard hash.low == word(16, UInt64.self), hash.high == word(24, UInt64.self),
       classes.allSatisfy({ $0 < 4 })
     else { return nil }
     return PreparedCase(
@@ -230,37 +235,32 @@ enum CaseFile {
           hasLabels: value.labels != nil, placement: value.placement)))
     let hash = hash(json, value.images, value.mask, classes)
     var start = magic
-    for word in [version, UInt32(json.count)] { withUnsafeBytes(of: word.littleEndian) { start += $0 } }
-    for word in [hash.low64, hash.high64] { withUnsafeBytes(of: word.littleEndian) { start += $0 } }
+    func add<Word: FixedWidthInteger>(_ word: Word) {
+      for byte in 0..<Word.bitWidth / 8 { start.append(UInt8(truncatingIfNeeded: word >> (8 * byte))) }
+    }
+    add(version)
+    add(UInt32(json.count))
+    add(hash.low)
+    add(hash.high)
     try AtomicFile.write(path) { temporary in
-      guard let file = fopen(temporary, "wb") else { throw AtomicFile.failure("write", path, errno) }
-      errno = 0
-      var isWhole = true
-      func put(_ bytes: UnsafeRawBufferPointer) {
-        isWhole = isWhole && fwrite(bytes.baseAddress, 1, bytes.count, file) == bytes.count
-      }
-      start.withUnsafeBytes(put)
-      json.withUnsafeBytes(put)
-      put(UnsafeRawBufferPointer(start: value.images.base, count: value.images.shape.count * 4))
-      value.mask.withUnsafeBytes(put)
-      if !classes.isEmpty { classes.withUnsafeBytes(put) }
-      let failed = errno
-      guard fclose(file) == 0, isWhole else {
-        throw AtomicFile.failure("write", path, failed != 0 ? failed : errno)
-      }
+      let file = try OutputFile(temporary, as: path)
+      try file.put(start.span)
+      try file.put(json.span)
+      try file.put(value.images.values)
+      try file.put(value.mask.span)
+      try file.put(classes.span)
+      try file.close()
     }
   }
 
   private static func hash(_ json: [UInt8], _ images: Volume, _ mask: [UInt8], _ classes: [UInt8])
-    -> XXH128_hash_t
+    -> (low: UInt64, high: UInt64)
   {
-    let state = XXH3_createState()
-    defer { XXH3_freeState(state) }
-    XXH3_128bits_reset(state)
-    XXH3_128bits_update(state, json, json.count)
-    XXH3_128bits_update(state, images.base, images.shape.count * 4)
-    XXH3_128bits_update(state, mask, mask.count)
-    XXH3_128bits_update(state, classes, classes.count)
-    return XXH3_128bits_digest(state)
+    let hash = ContentHash.Running()
+    hash.update(json.span)
+    hash.update(images.values)
+    hash.update(mask.span)
+    hash.update(classes.span)
+    return hash.words
   }
 }

@@ -101,11 +101,8 @@ package struct Dataset: Sendable {
   package static func inspect(
     _ root: String, needs: Set<Modality> = Set(Modality.allCases), needsTruth: Bool = false
   ) throws -> Dataset {
-    var isFolder: ObjCBool = false
-    guard FileManager.default.fileExists(atPath: root, isDirectory: &isFolder) else {
-      throw Fault(.missing, "\(root): no such folder")
-    }
-    guard isFolder.boolValue else { throw Fault(.invalid, "\(root): a file; give the data set's folder") }
+    guard let status = FileStatus(root) else { throw Fault(.missing, "\(root): no such folder") }
+    guard status.isFolder else { throw Fault(.invalid, "\(root): a file; give the data set's folder") }
     var scan = Scan(root)
     try scan.visit(scan.root, depth: 0)
     scan.addOddSegmentations()
@@ -231,29 +228,20 @@ private struct Scan {
   var found: [String: Found] = [:]  // by folder and ID
   var grades: [String: Grade] = [:]
   private var odd: [(folder: String, path: String)] = []
-  private var visited: Set<Folder> = []
-
-  /// What a folder is, whatever path led to it.
-  private struct Folder: Hashable {
-    let device: UInt64, number: UInt64
-  }
+  private var visited: Set<FileStatus.Identity> = []
 
   init(_ root: String) { self.root = root.count > 1 && root.hasSuffix("/") ? String(root.dropLast()) : root }
 
   mutating func visit(_ folder: String, depth: Int) throws {
-    var status = stat()
-    guard stat(folder, &status) == 0,
+    guard let status = FileStatus(folder),
       let entries = try? FileManager.default.contentsOfDirectory(atPath: folder)
     else { throw Fault(.storage, "cannot list the folder \(folder): check its permissions") }
-    guard visited.insert(Folder(device: UInt64(status.st_dev), number: UInt64(status.st_ino))).inserted else {
-      return
-    }
+    guard visited.insert(status.identity).inserted else { return }
     var folders: [(path: String, isLink: Bool)] = []
     for name in entries.sorted() where !Scan.isHidden(name) {
       let path = "\(folder)/\(name)"
-      var isFolder: ObjCBool = false
-      guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else { continue }
-      if isFolder.boolValue {
+      guard let status = FileStatus(path) else { continue }
+      if status.isFolder {
         if name.lowercased().hasPrefix("brats"), NIfTIImage.stem(name) == nil, Scan.isEmpty(path) {
           found["\(path)|\(name)"] = Found(id: name, folder: path)
         }

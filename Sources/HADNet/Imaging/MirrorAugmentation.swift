@@ -27,7 +27,8 @@ package struct MirrorAugmentation {
         for x in 0..<size.x {
           let voxel = from + (flips[2] ? size.x - 1 - x : x)
           classes[row + x] = labels.classes[voxel]
-          copyValues(
+          // Both voxels lie in volumes of one shape.
+          unsafe copyValues(
             images.base + voxel * channels, into: result.base + (row + x) * channels, channels)
         }
       }

@@ -121,14 +121,16 @@ package struct NIfTIHeader: Equatable, Sendable {
   init(_ stream: NIfTIStream) throws {
     let path = stream.path
     var bytes = [UInt8](repeating: 0, count: 348)
-    let got = try bytes.withUnsafeMutableBytes { try stream.read(into: $0) }
+    let got = try stream.read(into: &bytes)
     guard got == 348 else {
       throw Fault(.invalid, "\(path): not a NIfTI file: it ends after \(got) of the 348 bytes of a header")
     }
-    func word(_ at: Int, _ big: Bool) -> UInt32 {
-      let w = bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: at, as: UInt32.self) }
-      return big ? UInt32(bigEndian: w) : UInt32(littleEndian: w)
+    /// Bytes of the header as a number, the first the highest or the lowest.
+    func number<Word: FixedWidthInteger>(_ at: Int, _ big: Bool) -> Word {
+      let word = bytes[at..<at + Word.bitWidth / 8].reduce(Word.zero) { $0 << 8 | Word($1) }
+      return big ? word : word.byteSwapped
     }
+    func word(_ at: Int, _ big: Bool) -> UInt32 { number(at, big) }
     let size = [word(0, false), word(0, true)]
     if size.contains(540) {
       throw Fault(
@@ -143,10 +145,7 @@ package struct NIfTIHeader: Equatable, Sendable {
         .invalid, "\(path): the header of a .hdr/.img pair; only single .nii files are read, convert it")
     }
     let big = size[1] == 348
-    func short(_ at: Int) -> Int {
-      let w = bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: at, as: UInt16.self) }
-      return Int(Int16(bitPattern: big ? UInt16(bigEndian: w) : UInt16(littleEndian: w)))
-    }
+    func short(_ at: Int) -> Int { Int(Int16(bitPattern: number(at, big))) }
     func float(_ at: Int) -> Double { Double(Float(bitPattern: word(at, big))) }
 
     let count = short(40)
@@ -268,124 +267,126 @@ package struct NIfTIHeader: Equatable, Sendable {
 /// libnifti's own loader fills a truncated file with zeros and doesn't notice a wrong checksum; zlib's `gzread`
 /// doesn't notice a checksum that is cut off. Hence zlib's `inflate` itself.
 final class NIfTIStream {
+  private enum Source {
+    /// A descriptor.
+    case file(Int32)
+    /// Bytes, of which those from `next` on are still to come.
+    case memory([UInt8], next: Int)
+  }
+
   let path: String
-  private let file: UnsafeMutablePointer<FILE>
+  private var source: Source
   private let fileBytes: Int
-  /// What `file` reads where it is no file.
-  private let memory: UnsafeMutableRawPointer?
   /// Nil where the file isn't compressed.
-  private var zlib: UnsafeMutablePointer<z_stream>?
-  private let input = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: 1 << 16)
+  private let inflater: Inflater?
+  /// Compressed bytes that were read, and those of them that are not inflated yet.
+  private var input: [UInt8] = []
+  private var waiting = 0..<0
   /// Whether a gzip member has ended and no other has begun.
   private var isBetweenMembers = false
 
-  convenience init(_ path: String) throws {
-    var status = stat()
-    guard stat(path, &status) == 0 else { throw AtomicFile.failure("read", path, errno) }
-    guard status.st_mode & S_IFMT != S_IFDIR else { throw Fault(.invalid, "\(path): a folder, not a file") }
-    guard status.st_size > 0 else { throw Fault(.missing, "\(path): the file is empty") }
-    guard let file = fopen(path, "rb") else { throw AtomicFile.failure("read", path, errno) }
-    try self.init(file, bytes: Int(status.st_size), name: path)
+  init(_ path: String) throws {
+    guard let status = FileStatus(path) else { throw AtomicFile.failure("read", path, errno) }
+    guard !status.isFolder else { throw Fault(.invalid, "\(path): a folder, not a file") }
+    guard status.bytes > 0 else { throw Fault(.missing, "\(path): the file is empty") }
+    let file = System.open(path, O_RDONLY)
+    guard file >= 0 else { throw AtomicFile.failure("read", path, errno) }
+    self.path = path
+    source = .file(file)
+    fileBytes = status.bytes
+    var start: [UInt8] = [0, 0], span = start.mutableSpan
+    _ = System.read(file, into: &span)
+    lseek(file, 0, SEEK_SET)
+    do {
+      inflater = try NIfTIStream.inflater(start)
+    } catch {
+      close(file)
+      throw error
+    }
+    if inflater != nil { input = [UInt8](repeating: 0, count: 1 << 16) }
   }
 
   /// The same of a file's bytes in memory, which messages call `name`.
-  convenience init(bytes: [UInt8], name: String) throws {
+  init(bytes: [UInt8], name: String) throws {
     guard !bytes.isEmpty else { throw Fault(.missing, "\(name): the file is empty") }
-    let memory = UnsafeMutableRawPointer.allocate(byteCount: bytes.count, alignment: 16)
-    bytes.withUnsafeBytes { memory.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }  // not empty
-    guard let file = fmemopen(memory, bytes.count, "rb") else {
-      memory.deallocate()
-      throw AtomicFile.failure("read", name, errno)
-    }
-    try self.init(file, bytes: bytes.count, name: name, memory: memory)
+    path = name
+    source = .memory(bytes, next: 0)
+    fileBytes = bytes.count
+    inflater = try NIfTIStream.inflater(bytes)
+    if inflater != nil { input = [UInt8](repeating: 0, count: 1 << 16) }
   }
 
-  /// Takes `file` and `memory` over.
-  private init(
-    _ file: UnsafeMutablePointer<FILE>, bytes: Int, name: String, memory: UnsafeMutableRawPointer? = nil
-  ) throws {
-    path = name
-    self.file = file
-    self.memory = memory
-    fileBytes = bytes
-    // By content, not by name: people rename files.
-    let start = [getc(file), getc(file)]
-    rewind(file)
-    guard start == [0x1f, 0x8b] else { return }
-    let zlib = UnsafeMutablePointer<z_stream>.allocate(capacity: 1)
-    zlib.initialize(to: z_stream())
-    self.zlib = zlib
-    // 15 bits of window, 16 more for gzip's header and checksum.
-    guard inflateInit2_(zlib, 31, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK else {
+  /// By content, not by name: people rename files.
+  private static func inflater(_ start: [UInt8]) throws -> Inflater? {
+    guard start.prefix(2) == [0x1f, 0x8b] else { return nil }
+    guard let inflater = Inflater() else {
       throw Fault(.other, "zlib can't be started: is it another version than this program was built with?")
     }
+    return inflater
   }
 
-  deinit {
-    if let zlib {
-      inflateEnd(zlib)
-      zlib.deallocate()
-    }
-    input.deallocate()
-    fclose(file)
-    memory?.deallocate()
-  }
+  deinit { if case .file(let file) = source { close(file) } }
 
   /// Refuses a file that can't hold `bytes` bytes before memory is taken for them.
   func check(holds bytes: Int, _ extents: String) throws {
     // Deflate makes nothing smaller than to 1/1032.
-    guard zlib != nil ? fileBytes >= bytes / 1032 : fileBytes >= bytes else {
+    guard inflater != nil ? fileBytes >= bytes / 1032 : fileBytes >= bytes else {
       throw Fault(
         .invalid, "\(path): truncated: \(fileBytes) bytes can't hold the \(extents) voxels of its header")
     }
   }
 
-  /// Fills `bytes`; gives back how many there were, fewer only at the end of the file.
-  func read(into bytes: UnsafeMutableRawBufferPointer) throws -> Int {
+  /// Fills `bytes`, or the first `most` of them; gives back how many there were, fewer only at the end of the file.
+  func read(into bytes: inout [UInt8], atMost most: Int = .max) throws -> Int {
+    let count = min(bytes.count, most)
     var done = 0
-    while done < bytes.count {
-      let part = UnsafeMutableRawBufferPointer(rebasing: bytes[done..<min(done + 1 << 30, bytes.count)])
-      let got = zlib == nil ? try plain(part) : try inflated(part)
+    while done < count {
+      let part = done..<min(done + 1 << 30, count)
+      let got = inflater == nil ? try plain(&bytes, part) : try inflated(&bytes, part)
       if got == 0 { break }
       done += got
     }
     return done
   }
 
-  private func plain(_ bytes: UnsafeMutableRawBufferPointer) throws -> Int {
-    let got = fread(bytes.baseAddress, 1, bytes.count, file)
-    guard ferror(file) == 0 else { throw AtomicFile.failure("read", path, errno) }
-    return got
+  private func plain(_ bytes: inout [UInt8], _ range: Range<Int>) throws -> Int {
+    switch source {
+    case .file(let file):
+      var span = bytes.mutableSpan
+      let got = System.read(file, into: &span, range)
+      guard got >= 0 else { throw AtomicFile.failure("read", path, errno) }
+      return got
+    case .memory(let all, let next):
+      let got = all[next...].prefix(range.count)
+      bytes.replaceSubrange(range.prefix(got.count), with: got)
+      source = .memory(all, next: got.endIndex)
+      return got.count
+    }
   }
 
   /// Some of the bytes that follow; none only at the end of a whole file. At most 2³⁰ are asked for.
-  private func inflated(_ bytes: UnsafeMutableRawBufferPointer) throws -> Int {
-    guard let zlib else { return 0 }
-    zlib.pointee.next_out = bytes.baseAddress?.assumingMemoryBound(to: UInt8.self)
-    zlib.pointee.avail_out = UInt32(bytes.count)
-    while zlib.pointee.avail_out == UInt32(bytes.count) {
-      if zlib.pointee.avail_in == 0 {
-        let got = try plain(UnsafeMutableRawBufferPointer(input))
+  private func inflated(_ bytes: inout [UInt8], _ range: Range<Int>) throws -> Int {
+    guard let inflater else { return 0 }
+    var rest = range
+    while rest == range {
+      if waiting.isEmpty {
+        let got = try plain(&input, input.indices)
         guard got > 0 else {
           if isBetweenMembers { return 0 }
           throw Fault(
             .invalid, "\(path): truncated: its gzip data ends too early; copy or download it again")
         }
-        zlib.pointee.next_in = input.baseAddress
-        zlib.pointee.avail_in = UInt32(got)
+        waiting = 0..<got
       }
       if isBetweenMembers {
         // Tapes and some disks fill up their last block with zeros.
-        while zlib.pointee.avail_in > 0, zlib.pointee.next_in.pointee == 0 {
-          zlib.pointee.next_in += 1
-          zlib.pointee.avail_in -= 1
-        }
-        if zlib.pointee.avail_in == 0 { continue }
+        waiting = (waiting.first { input[$0] != 0 } ?? waiting.upperBound)..<waiting.upperBound
+        if waiting.isEmpty { continue }
         // Files made by parallel compressors are several gzip files in a row.
-        inflateReset(zlib)
+        inflater.reset()
         isBetweenMembers = false
       }
-      switch inflate(zlib, Z_NO_FLUSH) {
+      switch inflater.inflate(input, &waiting, into: &bytes, &rest) {
       case Z_OK, Z_BUF_ERROR: break
       case Z_STREAM_END: isBetweenMembers = true
       default:
@@ -393,32 +394,74 @@ final class NIfTIStream {
           .invalid, "\(path): damaged: its gzip data or checksum is wrong; copy or download it again")
       }
     }
-    return bytes.count - Int(zlib.pointee.avail_out)
+    return range.count - rest.count
   }
 
   /// Passes over `count` bytes.
   func skip(_ count: Int) throws {
-    var left = count
-    try withUnsafeTemporaryAllocation(byteCount: 4096, alignment: 8) { bytes in
-      while left > 0 {
-        let part = UnsafeMutableRawBufferPointer(rebasing: bytes[0..<min(left, bytes.count)])
-        let got = try read(into: part)
-        guard got > 0 else { throw Fault(.invalid, "\(path): truncated: it ends before its first voxel") }
-        left -= got
-      }
+    var left = count, bytes = [UInt8](repeating: 0, count: 4096)
+    while left > 0 {
+      let got = try read(into: &bytes, atMost: left)
+      guard got > 0 else { throw Fault(.invalid, "\(path): truncated: it ends before its first voxel") }
+      left -= got
     }
   }
 
   /// Reads on to the end, so that the checksum is compared, and refuses what follows the voxels unless it is zeros:
   /// padding.
   func finish() throws {
-    try withUnsafeTemporaryAllocation(byteCount: 4096, alignment: 8) { bytes in
-      while true {
-        let got = try read(into: bytes)
-        guard bytes[..<got].allSatisfy({ $0 == 0 }) else {
-          throw Fault(.invalid, "\(path): holds more bytes than the voxels its header speaks of")
-        }
-        if got < bytes.count { return }
+    var bytes = [UInt8](repeating: 0, count: 4096)
+    while true {
+      let got = try read(into: &bytes)
+      guard bytes[..<got].allSatisfy({ $0 == 0 }) else {
+        throw Fault(.invalid, "\(path): holds more bytes than the voxels its header speaks of")
+      }
+      if got < bytes.count { return }
+    }
+  }
+}
+
+/// zlib's state while it inflates a gzip file.
+// Safe: the state is this object's alone, at one place from `init` to `deinit` as zlib wants it, and points to bytes only
+// while `inflate` runs, which keeps to the ranges that it is told of.
+@safe private final class Inflater {
+  private let stream = UnsafeMutablePointer<z_stream>.allocate(capacity: 1)
+
+  /// Nil where zlib refuses.
+  init?() {
+    unsafe stream.initialize(to: z_stream())
+    // 15 bits of window, 16 more for gzip's header and checksum.
+    guard unsafe inflateInit2_(stream, 31, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK else {
+      return nil
+    }
+  }
+
+  deinit {
+    unsafe inflateEnd(stream)
+    unsafe stream.deallocate()
+  }
+
+  /// Begins another gzip member.
+  func reset() { unsafe inflateReset(stream) }
+
+  /// Inflates bytes `from` of `input` into bytes `to` of `output`, and cuts off what was read and written of the two.
+  func inflate(
+    _ input: [UInt8], _ from: inout Range<Int>, into output: inout [UInt8], _ to: inout Range<Int>
+  ) -> Int32 {
+    precondition(
+      input.indices.contains(from) && output.indices.contains(to),
+      "bytes \(from) of \(input.count) into \(to) of \(output.count)")
+    return unsafe input.withUnsafeBufferPointer { input in
+      unsafe output.withUnsafeMutableBufferPointer { output in
+        unsafe stream.pointee.next_in = UnsafeMutablePointer(
+          mutating: input.baseAddress.map { unsafe $0 + from.lowerBound })
+        unsafe stream.pointee.avail_in = UInt32(from.count)
+        unsafe stream.pointee.next_out = output.baseAddress.map { unsafe $0 + to.lowerBound }
+        unsafe stream.pointee.avail_out = UInt32(to.count)
+        let code = unsafe CNIfTI.inflate(stream, Z_NO_FLUSH)
+        from = unsafe from.upperBound - Int(stream.pointee.avail_in)..<from.upperBound
+        to = unsafe to.upperBound - Int(stream.pointee.avail_out)..<to.upperBound
+        return code
       }
     }
   }
@@ -479,22 +522,22 @@ package struct NIfTIImage: Sendable {
     // Whole rows of the file.
     let row = header.dimensions[0] * header.datatype.bytes, rows = header.voxels / header.dimensions[0]
     let most = max(1, piece / row)
-    let raw = UnsafeMutableRawBufferPointer.allocate(byteCount: most * row, alignment: 64)
-    defer { raw.deallocate() }
-    let values = try [Value](unsafeUninitializedCapacity: header.voxels) { out, count in
+    var raw = [UInt8](repeating: 0, count: most * row)
+    // Numbers of memory that nobody has written yet are any, and none is read before all rows are there: a volume of zeros
+    // would be written twice.
+    let values = try unsafe [Value](unsafeUninitializedCapacity: header.voxels) { out, count in
+      var out = unsafe out.mutableSpan
       for first in stride(from: 0, to: rows, by: most) {
         let some = min(most, rows - first)
-        let part = UnsafeMutableRawBufferPointer(rebasing: raw[..<(some * row)])
-        let got = try stream.read(into: part)
-        guard got == part.count else {
+        let got = try stream.read(into: &raw, atMost: some * row)
+        guard got == some * row else {
           throw Fault(
             .invalid,
             "\(stream.path): truncated: it ends after \(first * row + got) of \(rows * row) bytes of voxels; copy it "
               + "again"
           )
         }
-        // A header's volume is never empty.
-        convert(part, header, rows: first..<(first + some), out.baseAddress!)
+        convert(raw.span, header, rows: first..<(first + some), &out)
       }
       count = header.voxels
     }
@@ -504,49 +547,57 @@ package struct NIfTIImage: Sendable {
   }
 
   private static func convert<Value: BinaryFloatingPoint>(
-    _ raw: UnsafeMutableRawBufferPointer, _ header: NIfTIHeader, rows: Range<Int>,
-    _ out: UnsafeMutablePointer<Value>
+    _ raw: Span<UInt8>, _ header: NIfTIHeader, rows: Range<Int>, _ out: inout MutableSpan<Value>
   ) {
     let big = header.isBigEndian
     switch header.datatype {
-    case .uint8: place(raw, UInt8.self, header, rows, out) { Double($0) }
-    case .int8: place(raw, Int8.self, header, rows, out) { Double($0) }
-    case .int16: place(raw, Int16.self, header, rows, out) { Double(big ? Int16(bigEndian: $0) : $0) }
-    case .uint16: place(raw, UInt16.self, header, rows, out) { Double(big ? UInt16(bigEndian: $0) : $0) }
-    case .int32: place(raw, Int32.self, header, rows, out) { Double(big ? Int32(bigEndian: $0) : $0) }
-    case .uint32: place(raw, UInt32.self, header, rows, out) { Double(big ? UInt32(bigEndian: $0) : $0) }
-    case .int64: place(raw, Int64.self, header, rows, out) { Double(big ? Int64(bigEndian: $0) : $0) }
-    case .uint64: place(raw, UInt64.self, header, rows, out) { Double(big ? UInt64(bigEndian: $0) : $0) }
+    case .uint8: place(raw, UInt8.self, header, rows, &out) { Double($0) }
+    case .int8: place(raw, Int8.self, header, rows, &out) { Double($0) }
+    case .int16: place(raw, Int16.self, header, rows, &out) { Double(big ? Int16(bigEndian: $0) : $0) }
+    case .uint16: place(raw, UInt16.self, header, rows, &out) { Double(big ? UInt16(bigEndian: $0) : $0) }
+    case .int32: place(raw, Int32.self, header, rows, &out) { Double(big ? Int32(bigEndian: $0) : $0) }
+    case .uint32: place(raw, UInt32.self, header, rows, &out) { Double(big ? UInt32(bigEndian: $0) : $0) }
+    case .int64: place(raw, Int64.self, header, rows, &out) { Double(big ? Int64(bigEndian: $0) : $0) }
+    case .uint64: place(raw, UInt64.self, header, rows, &out) { Double(big ? UInt64(bigEndian: $0) : $0) }
     case .float32:
-      place(raw, UInt32.self, header, rows, out) {
+      place(raw, UInt32.self, header, rows, &out) {
         Double(Float(bitPattern: big ? UInt32(bigEndian: $0) : $0))
       }
     case .float64:
-      place(raw, UInt64.self, header, rows, out) { Double(bitPattern: big ? UInt64(bigEndian: $0) : $0) }
+      place(raw, UInt64.self, header, rows, &out) { Double(bitPattern: big ? UInt64(bigEndian: $0) : $0) }
     }
   }
 
   /// Every stored value of some of the file's rows, decoded, scaled and put at its place on the BraTS grid.
   @inline(__always)
-  private static func place<Stored, Value: BinaryFloatingPoint>(
-    _ raw: UnsafeMutableRawBufferPointer, _ type: Stored.Type, _ header: NIfTIHeader, _ rows: Range<Int>,
-    _ out: UnsafeMutablePointer<Value>, _ decode: (Stored) -> Double
+  private static func place<Stored: BitwiseCopyable, Value: BinaryFloatingPoint>(
+    _ raw: Span<UInt8>, _ type: Stored.Type, _ header: NIfTIHeader, _ rows: Range<Int>,
+    _ out: inout MutableSpan<Value>, _ decode: (Stored) -> Double
   ) {
-    // Not nil: a header's volume is never empty.
-    var from = UnsafePointer(raw.bindMemory(to: Stored.self).baseAddress!)
     let (start, steps) = header.orientation.places(header.dimensions)
     let width = header.dimensions[0], height = header.dimensions[1], step = steps[0]
     let slope = header.slope, intercept = header.intercept, isScaled = slope != 1 || intercept != 0
-    for row in rows {
-      let to = out + (start + row % height * steps[1] + row / height * steps[2])
-      if isScaled {
-        for i in 0..<width { to[i * step] = Value(decode(from[i]) * slope + intercept) }
-      } else if step == 1 {
-        for i in 0..<width { to[i] = Value(decode(from[i])) }
-      } else {
-        for i in 0..<width { to[i * step] = Value(decode(from[i])) }
+    precondition(
+      raw.count >= rows.count * width * MemoryLayout<Stored>.stride && out.count >= header.voxels,
+      "\(raw.count) bytes of rows \(rows) into \(out.count) voxels")
+    // As just checked; places are a permutation of the header's voxels. Pointers, since a check a voxel would keep rows from
+    // being converted in vectors. What is read is aligned as an array's memory is.
+    unsafe raw.withUnsafeBytes { raw in
+      unsafe out.withUnsafeMutableBufferPointer { out in
+        // Not nil: a header's volume is never empty.
+        var from = unsafe raw.assumingMemoryBound(to: Stored.self).baseAddress!
+        for row in rows {
+          let to = unsafe out.baseAddress! + (start + row % height * steps[1] + row / height * steps[2])
+          if isScaled {
+            for i in 0..<width { unsafe to[i * step] = Value(decode(from[i]) * slope + intercept) }
+          } else if step == 1 {
+            for i in 0..<width { unsafe to[i] = Value(decode(from[i])) }
+          } else {
+            for i in 0..<width { unsafe to[i * step] = Value(decode(from[i])) }
+          }
+          unsafe from += width
+        }
       }
-      from += width
     }
   }
 
@@ -555,9 +606,7 @@ package struct NIfTIImage: Sendable {
   ) throws {
     // x − x is 0 for a finite x and not a number else: a count without branches.
     var others = 0
-    voxels.withUnsafeBufferPointer { voxels in
-      for value in voxels { others &+= value - value == 0 ? 0 : 1 }
-    }
+    for value in voxels { others &+= value - value == 0 ? 0 : 1 }
     guard others > 0, let first = voxels.firstIndex(where: { !$0.isFinite }) else { return }
     let size = header.size
     let position = [first % size.x, first / size.x % size.y, first / size.x / size.y]
@@ -608,14 +657,16 @@ extension NIfTIImage {
     let isCompressed = path.lowercased().hasSuffix(".gz")
     try AtomicFile.write(path) { temporary in
       errno = 0
-      var file = znzopen(temporary, isCompressed ? "wb\(compression)" : "wb", isCompressed ? 1 : 0)
-      guard file != nil else { throw AtomicFile.failure("write", path, errno) }
-      let extender: [UInt8] = [0, 0, 0, 0]
-      var written = withUnsafeBytes(of: &header) { znzwrite($0.baseAddress, 1, $0.count, file) }
-      written += extender.withUnsafeBytes { znzwrite($0.baseAddress, 1, $0.count, file) }
-      written += voxels.withUnsafeBytes { znzwrite($0.baseAddress, 1, $0.count, file) }
+      // A handle of libnifti's, closed below; each call is done with what it is given when it returns.
+      var file = unsafe znzopen(temporary, isCompressed ? "wb\(compression)" : "wb", isCompressed ? 1 : 0)
+      guard unsafe file != nil else { throw AtomicFile.failure("write", path, errno) }
+      func put<Value: BitwiseCopyable>(_ values: [Value]) -> Int {
+        unsafe values.withUnsafeBytes { unsafe znzwrite($0.baseAddress, 1, $0.count, file) }
+      }
+      // The header, no extensions, the voxels.
+      let written = put([header]) + put([UInt8](repeating: 0, count: 4)) + put(voxels)
       let failed = errno
-      guard Xznzclose(&file) == 0, written == 352 + voxels.count * MemoryLayout<Voxel>.stride else {
+      guard unsafe Xznzclose(&file) == 0, written == 352 + voxels.count * MemoryLayout<Voxel>.stride else {
         throw AtomicFile.failure("write", path, failed != 0 ? failed : errno)
       }
     }
@@ -642,7 +693,8 @@ extension NIfTIImage {
     matrix.m = (header.srow_x, header.srow_y, header.srow_z, (0, 0, 0, 1))
     var qfac: Float = 1
     var spacing: (Float, Float, Float) = (1, 1, 1)
-    nifti_mat44_to_quatern(
+    // It writes to the variables, and keeps none.
+    unsafe nifti_mat44_to_quatern(
       matrix, &header.quatern_b, &header.quatern_c, &header.quatern_d, &header.qoffset_x, &header.qoffset_y,
       &header.qoffset_z, &spacing.0, &spacing.1, &spacing.2, &qfac)
     header.pixdim = (qfac, spacing.0, spacing.1, spacing.2, 1, 1, 1, 1)

@@ -117,11 +117,13 @@ struct LatticeNoise {
     ay = ay * ay * (3 - 2 * ay)
     ax = ax * ax * (3 - 2 * ax)
     let side = cells + 1, i = (iz * side + iy) * side + ix, plane = side * side
-    return values.withUnsafeBufferPointer { v in
-      let a = v[i] + ax * (v[i + 1] - v[i])
-      let b = v[i + side] + ax * (v[i + side + 1] - v[i + side])
-      let c = v[i + plane] + ax * (v[i + plane + 1] - v[i + plane])
-      let d = v[i + plane + side] + ax * (v[i + plane + side + 1] - v[i + plane + side])
+    // The cell's eight corners, of which the last is checked: dozens of points a voxel are asked for.
+    precondition(i >= 0 && i + plane + side + 1 < values.count, "a cell beyond the lattice")
+    return unsafe values.withUnsafeBufferPointer { v in
+      let a = unsafe v[i] + ax * (v[i + 1] - v[i])
+      let b = unsafe v[i + side] + ax * (v[i + side + 1] - v[i + side])
+      let c = unsafe v[i + plane] + ax * (v[i + plane + 1] - v[i + plane])
+      let d = unsafe v[i + plane + side] + ax * (v[i + plane + side + 1] - v[i + plane + side])
       let e = a + ay * (b - a), f = c + ay * (d - c)
       return e + az * (f - e)
     }

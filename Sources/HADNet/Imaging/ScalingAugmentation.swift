@@ -85,7 +85,8 @@ struct Scaling {
       let line = AxisFilter(axis)
       sides[place] = axis.scaled
       let scaled = Volume(zeros: Shape(Size(sides[0], sides[1], sides[2]), images.channels))
-      line.apply(
+      // Both volumes have the extents that are given with them.
+      unsafe line.apply(
         result.base, scaled.base, outer: sides[..<place].reduce(1, *),
         inner: sides[(place + 1)...].reduce(images.channels, *), workers)
       result = scaled
@@ -114,6 +115,8 @@ struct Scaling {
 ///
 /// Beyond its ends a line goes on mirrored: for the spline about its end voxels, for the Gaussian about their outer
 /// faces, both as in scipy.ndimage's `zoom` and `gaussian_filter`. A line that keeps its length is copied.
+// Lines are pointers: a check a voxel would keep them from being computed in vectors. Where they begin follows from `outer`,
+// `inner` and the axis, and all places in a line are 0..<side of it, in what is written 0..<scaled; so the `unsafe` of this type.
 struct AxisFilter {
   let axis: Scaling.Axis
   /// Of the Gaussian, from its middle outwards; cut at 4 sd.
@@ -178,10 +181,10 @@ struct AxisFilter {
   ) {
     let blocks = (inner + AxisFilter.lanes - 1) / AxisFilter.lanes
     // Safe: each iteration writes lines of its own, and the source is only read.
-    nonisolated(unsafe) let from = from, to = to
+    nonisolated(unsafe) let from = unsafe from, to = unsafe to
     workers.forEach(outer * blocks) { item, _ in
       let slab = item / blocks, first = item % blocks * AxisFilter.lanes
-      lines(
+      unsafe lines(
         from + slab * axis.side * inner + first, to + slab * axis.scaled * inner + first, inner,
         min(AxisFilter.lanes, inner - first))
     }
@@ -192,23 +195,23 @@ struct AxisFilter {
     _ from: UnsafePointer<Float>, _ to: UnsafeMutablePointer<Float>, _ stride: Int, _ count: Int
   ) {
     let n = axis.side
-    withUnsafeTemporaryAllocation(of: Float.self, capacity: (n + 1) * count) { memory in
+    unsafe withUnsafeTemporaryAllocation(of: Float.self, capacity: (n + 1) * count) { memory in
       guard let line = memory.baseAddress else { return }
-      smooth(from, stride, count, into: line)
+      unsafe smooth(from, stride, count, into: line)
       if axis.scaled == n {
         for i in 0..<n {
-          let source = line + (axis.isFlipped ? n - 1 - i : i) * count
-          (to + i * stride).update(from: source, count: count)
+          let source = unsafe line + (axis.isFlipped ? n - 1 - i : i) * count
+          unsafe (to + i * stride).update(from: source, count: count)
         }
         return
       }
-      makeCoefficients(line, count, line + n * count)
+      unsafe makeCoefficients(line, count, line + n * count)
       for (i, tap) in taps.enumerated() {
-        let out = to + i * stride
-        let a = line + tap.indices[0] * count, b = line + tap.indices[1] * count
-        let c = line + tap.indices[2] * count, d = line + tap.indices[3] * count
+        let out = unsafe to + i * stride
+        let a = unsafe line + tap.indices[0] * count, b = unsafe line + tap.indices[1] * count
+        let c = unsafe line + tap.indices[2] * count, d = unsafe line + tap.indices[3] * count
         let w = tap.weights
-        for l in 0..<count { out[l] = (w[0] * a[l] + w[1] * b[l]) + (w[2] * c[l] + w[3] * d[l]) }
+        for l in 0..<count { unsafe out[l] = (w[0] * a[l] + w[1] * b[l]) + (w[2] * c[l] + w[3] * d[l]) }
       }
     }
   }
@@ -219,13 +222,13 @@ struct AxisFilter {
   ) {
     let n = axis.side
     for i in 0..<n {
-      let out = line + i * count, middle = from + i * stride
-      for l in 0..<count { out[l] = gaussian[0] * middle[l] }
+      let out = unsafe line + i * count, middle = unsafe from + i * stride
+      for l in 0..<count { unsafe out[l] = gaussian[0] * middle[l] }
       for k in 1..<gaussian.count {
-        let a = from + AxisFilter.reflected(i - k, n) * stride
-        let b = from + AxisFilter.reflected(i + k, n) * stride
+        let a = unsafe from + AxisFilter.reflected(i - k, n) * stride
+        let b = unsafe from + AxisFilter.reflected(i + k, n) * stride
         let w = gaussian[k]
-        for l in 0..<count { out[l] += w * (a[l] + b[l]) }
+        for l in 0..<count { unsafe out[l] += w * (a[l] + b[l]) }
       }
     }
   }
@@ -238,22 +241,22 @@ struct AxisFilter {
     let n = axis.side
     if n == 1 { return }
     let pole = Float(AxisFilter.pole), last = Float(AxisFilter.pole / (AxisFilter.pole * AxisFilter.pole - 1))
-    first.update(repeating: 0, count: count)
+    unsafe first.update(repeating: 0, count: count)
     for k in 0..<n where start[k].magnitude > 1e-12 {
-      let w = start[k], values = line + k * count
-      for l in 0..<count { first[l] += w * values[l] }
+      let w = start[k], values = unsafe line + k * count
+      for l in 0..<count { unsafe first[l] += w * values[l] }
     }
-    line.update(from: first, count: count)
+    unsafe line.update(from: first, count: count)
     for k in 1..<n {
-      let here = line + k * count, before = here - count
-      for l in 0..<count { here[l] += pole * before[l] }
+      let here = unsafe line + k * count, before = unsafe here - count
+      for l in 0..<count { unsafe here[l] += pole * before[l] }
     }
-    let end = line + (n - 1) * count, beforeEnd = end - count
+    let end = unsafe line + (n - 1) * count, beforeEnd = unsafe end - count
     // The filter's gain of 6 goes in here.
-    for l in 0..<count { end[l] = 6 * last * (end[l] + pole * beforeEnd[l]) }
+    for l in 0..<count { unsafe end[l] = 6 * last * (end[l] + pole * beforeEnd[l]) }
     for k in Swift.stride(from: n - 2, through: 0, by: -1) {
-      let here = line + k * count, after = here + count
-      for l in 0..<count { here[l] = pole * (after[l] - 6 * here[l]) }
+      let here = unsafe line + k * count, after = unsafe here + count
+      for l in 0..<count { unsafe here[l] = pole * (after[l] - 6 * here[l]) }
     }
   }
 }

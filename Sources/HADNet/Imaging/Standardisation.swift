@@ -70,8 +70,9 @@ package struct Standardisation: Codable, Equatable, Sendable {
     var squares = 0.0
     for i in mapped.indices where mask[i] != 0 { squares += (mapped[i] - mean) * (mapped[i] - mean) }
     let sd = max((squares / count).squareRoot(), 1e-5)
-    let channels = images.channels, out = images.base + modality.channel
-    for i in mapped.indices { out[i * channels] = Float((mapped[i] - mean) / sd) }
+    let channels = images.channels, channel = modality.channel
+    var out = images.mutableValues
+    for i in mapped.indices { out[i * channels + channel] = Float((mapped[i] - mean) / sd) }
   }
 }
 

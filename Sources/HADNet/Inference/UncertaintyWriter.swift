@@ -169,7 +169,7 @@ package final class UncertaintyWriter {
       if let fault {
         // Those that wait for the range of all cases would count.
         if settings.scale == .dataset {
-          for file in UncertaintyWriter.files(prepared.id, in: folder) { unlink(file) }
+          for file in UncertaintyWriter.files(prepared.id, in: folder) { System.unlink(file) }
         }
         try failed?(prepared.id, fault)
       }

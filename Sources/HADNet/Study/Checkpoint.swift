@@ -66,24 +66,22 @@ package struct Checkpoint: Sendable {
     return encoder
   }
 
-  private static func hash(_ data: Data) -> String { data.withUnsafeBytes { ContentHash.of($0) } }
+  private static func hash(_ data: Data) -> String { ContentHash.of(data.span) }
 
   /// Size and hash of a file; with `sync` once it is on the disk.
   private static func facts(_ path: String, sync: Bool = false, as name: String) throws -> FileFacts {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    let descriptor = System.open(path, O_RDONLY)
     guard descriptor >= 0 else { throw AtomicFile.failure("read", name, errno) }
     defer { close(descriptor) }
     guard !sync || fsync(descriptor) == 0 else { throw AtomicFile.failure("write", name, errno) }
     let hash = ContentHash.Running()
-    let piece = UnsafeMutableRawBufferPointer.allocate(byteCount: 4 << 20, alignment: 64)
-    defer { piece.deallocate() }
-    var bytes = 0
+    var piece = [UInt8](repeating: 0, count: 4 << 20), bytes = 0
     while true {
-      let count = Foundation.read(descriptor, piece.baseAddress, piece.count)
-      if count < 0 && errno == EINTR { continue }
+      var span = piece.mutableSpan
+      let count = System.read(descriptor, into: &span)
       guard count >= 0 else { throw AtomicFile.failure("read", name, errno) }
       if count == 0 { return FileFacts(bytes: bytes, xxh3: hash.text) }
-      hash.update(UnsafeRawBufferPointer(rebasing: piece[..<count]))
+      hash.update(piece.span.extracting(..<count))
       bytes += count
     }
   }
@@ -140,11 +138,11 @@ package struct Checkpoint: Sendable {
         // A damaged one, gone back before: its epoch has been trained again. Until the new one is in its place the old
         // one is only aside, where `CheckpointFolder.tidy` would find it.
         try? FileManager.default.removeItem(atPath: aside)
-        let isReplaced = rename(folder, aside) == 0
+        let isReplaced = System.rename(folder, aside) == 0
         guard isReplaced || errno == ENOENT else { throw AtomicFile.failure("write", folder, errno) }
-        guard rename(temporary, folder) == 0 else {
+        guard System.rename(temporary, folder) == 0 else {
           let code = errno
-          if isReplaced { rename(aside, folder) }
+          if isReplaced { System.rename(aside, folder) }
           throw AtomicFile.failure("write", folder, code)
         }
         try AtomicFile.sync(parent)
@@ -260,11 +258,10 @@ extension Model {
   /// Throws `.missing` where there is none, `.invalid` where it is damaged or no model.
   package static func load(_ path: String, of stage: Method? = nil, isVerified: Bool = true) throws -> Model {
     let path = CheckpointFolder.resolve(path)
-    var isFolder: ObjCBool = false
-    guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
+    guard let status = FileStatus(path) else {
       throw Fault(.missing, "\(path): no such model file or checkpoint folder")
     }
-    guard isFolder.boolValue else { return try Model(file: path, isVerified: isVerified) }
+    guard status.isFolder else { return try Model(file: path, isVerified: isVerified) }
     if FileManager.default.fileExists(atPath: "\(path)/state.json") {
       return try Model(file: try Checkpoint.network(in: path, of: stage), isKnown: true)
     }

@@ -99,8 +99,7 @@ package struct CheckpointFolder: Sendable {
 
   /// The checkpoint folder that a path stands for: its own, or, for a text file in place of a link, the one that it names.
   static func resolve(_ path: String) -> String {
-    var status = stat()
-    guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_size <= 64,
+    guard let status = FileStatus(path), status.isFile, status.bytes <= 64,
       let name = FileManager.default.contents(atPath: path).map({
         String(decoding: $0, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
       }), Progress(name) != nil
@@ -115,15 +114,14 @@ package struct CheckpointFolder: Sendable {
 
   /// Whether `latest` or `best` is a folder of its own and no link.
   private func isCopy(_ name: String) -> Bool {
-    var status = stat()
-    return lstat("\(path)/\(name)", &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
+    FileStatus("\(path)/\(name)", ofLink: true)?.isFolder == true
   }
 
   private func link(_ name: String, to progress: Progress) throws {
     let path = "\(path)/\(name)", temporary = "\(self.path)/.\(name)-link"
     if (try? FileManager.default.destinationOfSymbolicLink(atPath: path)) == progress.name { return }
-    unlink(temporary)
-    guard symlink(progress.name, temporary) == 0 else {
+    System.unlink(temporary)
+    guard System.symlink(progress.name, temporary) == 0 else {
       // A file system without links.
       guard [EPERM, ENOTSUP, EOPNOTSUPP, ENOSYS].contains(errno) else {
         throw AtomicFile.failure("write", path, errno)
@@ -132,9 +130,9 @@ package struct CheckpointFolder: Sendable {
         try AtomicFile.put(Data("\(progress.name)\n".utf8), to: $0, as: path)
       }
     }
-    guard rename(temporary, path) == 0 else {
+    guard System.rename(temporary, path) == 0 else {
       let code = errno
-      unlink(temporary)
+      System.unlink(temporary)
       throw AtomicFile.failure("write", path, code)
     }
   }
@@ -161,7 +159,7 @@ package struct CheckpointFolder: Sendable {
   }
 
   private func move(_ from: String, to: String) throws {
-    guard rename(from, to) == 0 else { throw AtomicFile.failure("write", to, errno) }
+    guard System.rename(from, to) == 0 else { throw AtomicFile.failure("write", to, errno) }
   }
 
   // MARK: After a kill, or a copy
@@ -175,11 +173,11 @@ package struct CheckpointFolder: Sendable {
         try? FileManager.default.removeItem(atPath: path)
       } else if name.hasSuffix(Checkpoint.Unsealed.replacedEnd) {
         let own = "\(self.path)/\(name.dropFirst().dropLast(Checkpoint.Unsealed.replacedEnd.count))"
-        if AtomicFile.isFolder(own) || rename(path, own) != 0 {
+        if AtomicFile.isFolder(own) || System.rename(path, own) != 0 {
           try? FileManager.default.removeItem(atPath: path)
         }
       } else if AtomicFile.isTemporary(name) {
-        unlink(path)
+        System.unlink(path)
       }
     }
     for name in ["latest", "best"] { try adopt(name, warn: warn) }

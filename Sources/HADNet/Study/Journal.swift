@@ -38,14 +38,15 @@ package final class Journal: Sendable {
   /// Opens the file, or makes it. What is there stays. Throws `.storage`.
   package init(_ path: String) throws(Fault) {
     self.path = path
-    let file = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o666)
+    let file = System.open(path, O_RDWR | O_CREAT | O_APPEND, mode: 0o666)
     guard file >= 0 else {
-      throw Fault(.storage, "\(path) can't be opened: \(String(cString: strerror(errno)))")
+      throw Fault(.storage, "\(path) can't be opened: \(System.words(errno))")
     }
     self.file = file
     let end = lseek(file, 0, SEEK_END)
     var last: UInt8 = 0
-    torn = Mutex(end > 0 && pread(file, &last, 1, end - 1) == 1 && last != UInt8(ascii: "\n"))
+    // One byte, into `last`.
+    torn = Mutex(unsafe end > 0 && pread(file, &last, 1, end - 1) == 1 && last != UInt8(ascii: "\n"))
   }
 
   deinit { close(file) }
@@ -62,7 +63,7 @@ package final class Journal: Sendable {
     let trouble: Int32 = torn.withLock { torn in
       // One call for the whole line: lines of several threads never mix.
       let bytes = Array((torn ? "\n" + line : line).utf8)
-      let written = bytes.withUnsafeBytes { Foundation.write(file, $0.baseAddress, $0.count) }
+      let written = System.write(file, bytes.span)
       if written == bytes.count {
         torn = false
         return 0
@@ -71,7 +72,7 @@ package final class Journal: Sendable {
       return written < 0 ? errno : ENOSPC
     }
     guard trouble == 0 else {
-      throw Fault(.storage, "\(path) can't be written: \(String(cString: strerror(trouble)))")
+      throw Fault(.storage, "\(path) can't be written: \(System.words(trouble))")
     }
   }
 }

@@ -78,7 +78,7 @@ package struct RunFolder: Sendable {
       recipe.batch = try RunFolder.batch(recipe.batch, ranks: ranks)
       // Last, so that a start that is refused leaves no folder behind that belongs to its recipe.
       // A survey that a failed start has left may have been made with another preparation.
-      unlink(survey)
+      System.unlink(survey)
       try AtomicFile.write(Data(recipe.yaml.utf8), to: self.recipe)
       return recipe
     }
@@ -198,7 +198,7 @@ package struct RunFolder: Sendable {
   /// Keeps what a study is asked for, for `--resume`; nil: all stages.
   package func ask(for stages: [Method]?) throws {
     guard let stages else {
-      unlink(asked)
+      System.unlink(asked)
       return
     }
     try AtomicFile.write(Data(stages.map { "\($0.rawValue)\n" }.joined().utf8), to: asked)
@@ -207,7 +207,7 @@ package struct RunFolder: Sendable {
   /// Adds a stage that is trained on its own. Jobs of other stages may do so at the same moment: a line each.
   package func ask(alsoFor stage: Method) throws {
     guard let stages = askedStages, !stages.contains(stage) else { return }
-    let file = Foundation.open(asked, O_WRONLY | O_APPEND | O_CLOEXEC)
+    let file = System.open(asked, O_WRONLY | O_APPEND)
     guard file >= 0 else { throw AtomicFile.failure("write", asked, errno) }
     defer { close(file) }
     let code = writeAll(Array("\(stage.rawValue)\n".utf8), to: file)
@@ -233,12 +233,12 @@ package struct RunFolder: Sendable {
 
   /// Takes the marks away; the run's goes with the last stage's.
   package func markFinished(_ stage: Method? = nil) {
-    for done in stage.map({ [$0] }) ?? Method.allCases { unlink(unfinished(done)) }
+    for done in stage.map({ [$0] }) ?? Method.allCases { System.unlink(unfinished(done)) }
     func isAnyLeft() -> Bool {
       Method.allCases.contains { FileManager.default.fileExists(atPath: unfinished($0)) }
     }
     if isAnyLeft() { return }
-    unlink(unfinished)
+    System.unlink(unfinished)
     // Another stage's job may just have begun.
     if isAnyLeft() { try? markUnfinished() }
   }

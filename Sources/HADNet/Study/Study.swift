@@ -181,7 +181,9 @@ package struct Study {
     let folder = run.predictions(stage), mark = "\(run.evaluation(stage))/sampled"
     try communicator.rootFirst {
       if communicator.rank == 0, FileManager.default.contents(atPath: mark) != Data(source.utf8) {
-        for file in cases.flatMap({ UncertaintyWriter.files($0.id, settings, in: folder) }) { unlink(file) }
+        for file in cases.flatMap({ UncertaintyWriter.files($0.id, settings, in: folder) }) {
+          System.unlink(file)
+        }
         try UncertaintyWriter.removeUnscaled(from: folder)
         try put(source, mark)
       }

@@ -54,7 +54,7 @@ package final class TrainingData {
     }
 
     private static func hash(_ content: Content) throws -> String {
-      try encoder.encode(content).withUnsafeBytes { ContentHash.of($0) }
+      ContentHash.of(try encoder.encode(content).span)
     }
   }
 
@@ -279,10 +279,7 @@ package final class TrainingData {
     let sizes = dataset.cases.map { item in
       let paths = Modality.allCases.map { item.files[$0] ?? "" } + [item.segmentation ?? ""]
       return "\(item.id) "
-        + paths.map { path in
-          var status = stat()
-          return path.isEmpty ? "-" : stat(path, &status) == 0 ? "\(status.st_size)" : "?"
-        }.joined(separator: " ")
+        + paths.map { $0.isEmpty ? "-" : FileStatus($0).map { "\($0.bytes)" } ?? "?" }.joined(separator: " ")
     }
     let text = Array(sizes.joined(separator: "\n").utf8)
     return "\(dataset.cases.count) cases, \(ContentHash.of(text).prefix(8))"
@@ -293,10 +290,9 @@ package final class TrainingData {
   private static func stamp(_ item: CaseFiles) -> String {
     let paths = Modality.allCases.compactMap { item.files[$0] } + [item.segmentation].compactMap { $0 }
     return paths.map { path in
-      var status = stat()
-      guard stat(path, &status) == 0 else { return "?" }
-      let times = [status.st_mtim, status.st_ctim].map { "\($0.tv_sec).\($0.tv_nsec)" }
-      return "\(status.st_size)@\(times.joined(separator: "/"))"
+      guard let status = FileStatus(path) else { return "?" }
+      let times = [status.modified, status.changed].map { "\($0.tv_sec).\($0.tv_nsec)" }
+      return "\(status.bytes)@\(times.joined(separator: "/"))"
     }.joined(separator: " ")
   }
 }

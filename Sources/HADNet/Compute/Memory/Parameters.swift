@@ -57,8 +57,15 @@ package class Parameters: @unchecked Sendable {
   @_disfavoredOverload
   package final subscript(parameter: Parameter) -> UnsafeBufferPointer<Float> { unsafe self[parameter.range] }
 
+  /// A tensor's numbers, to be read.
+  @_lifetime(borrow self)
+  package final func values(of parameter: Parameter) -> Span<Float> {
+    let numbers = unsafe self[parameter.range]
+    return unsafe _overrideLifetime(numbers.span, borrowing: self)
+  }
+
   /// A hash of all numbers.
-  package final var fingerprint: String { unsafe ContentHash.of(UnsafeRawBufferPointer(buffer.values)) }
+  package final var fingerprint: String { unsafe ContentHash.of(buffer.values.span) }
 
   /// Where kernels keep what they derive from these numbers; nil where the numbers may change.
   var derived: DerivedWeights? { nil }
@@ -81,6 +88,13 @@ package final class ParameterVector: Parameters, @unchecked Sendable {
   /// A tensor's numbers, in its published order.
   package subscript(parameter: Parameter) -> UnsafeMutableBufferPointer<Float> {
     unsafe UnsafeMutableBufferPointer(rebasing: values[parameter.range])
+  }
+
+  /// A tensor's numbers, to be written.
+  @_lifetime(borrow self)
+  package func mutableValues(of parameter: Parameter) -> MutableSpan<Float> {
+    let numbers = unsafe self[parameter]
+    return unsafe _overrideLifetime(numbers.mutableSpan, borrowing: self)
   }
 
   /// Sets every number.

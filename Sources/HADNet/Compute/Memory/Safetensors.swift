@@ -169,9 +169,8 @@ package struct Safetensors: Sendable {
     _ metadata: [String: String], _ entries: [String: Entry], _ data: Data, from start: Int
   ) -> String {
     let running = ContentHash.Running()
-    unsafe fields(metadata, inOrder(entries).map { ($0, $1.element, $1.extents) }).withUnsafeBytes(
-      running.update)
-    unsafe data.withUnsafeBytes { unsafe running.update(UnsafeRawBufferPointer(rebasing: $0[start...])) }
+    running.update(fields(metadata, inOrder(entries).map { ($0, $1.element, $1.extents) }).span)
+    running.update(data.span.extracting(start...))
     return running.text
   }
 
@@ -338,12 +337,12 @@ package struct Safetensors: Sendable {
 
     /// Asks for all numbers in the file's order, a piece at a time. Where contents lie over ranks, all ranks ask.
     /// Throws what `take` and the contents throw.
-    package func forEachPiece(_ take: (UnsafeRawBufferPointer) throws -> Void) throws {
+    package func forEachPiece(_ take: (Span<Float>) throws -> Void) throws {
       for tensor in tensors {
         let range = tensor.parameter.range
         for start in stride(from: range.lowerBound, to: range.upperBound, by: Writer.pieceLength) {
           let piece = start..<min(start + Writer.pieceLength, range.upperBound)
-          try unsafe take(UnsafeRawBufferPointer(try tensor.content.values(piece)))
+          try take(unsafe tensor.content.values(piece).span)
         }
       }
     }
@@ -376,11 +375,11 @@ package struct Safetensors: Sendable {
     package func write(to temporary: String, as path: String) throws {
       let file = try OutputFile(temporary, as: path), hash = ContentHash.Running()
       try file.put(try header(hash.text))
-      unsafe Safetensors.fields(metadata, tensors.map { ($0.name, .float32, $0.parameter.extents) })
-        .withUnsafeBytes(hash.update)
-      try unsafe forEachPiece {
-        unsafe hash.update($0)
-        try unsafe file.put($0)
+      hash.update(
+        Safetensors.fields(metadata, tensors.map { ($0.name, .float32, $0.parameter.extents) }).span)
+      try forEachPiece {
+        hash.update($0)
+        try file.put($0)
       }
       try file.put(try header(hash.text), at: 0)
     }
