@@ -50,17 +50,12 @@ package struct Overlaps: Equatable, Sendable {
   package init(truth: LabelVolume, prediction: LabelVolume) {
     precondition(truth.size == prediction.size, "truth is \(truth.size), prediction \(prediction.size)")
     // One pass: how often each pair of classes occurs says all of every region.
-    var pairs = [Int](repeating: 0, count: 16)
+    var pairs = InlineArray<16, Int>(repeating: 0)
     var bits: UInt8 = 0
-    truth.classes.withUnsafeBufferPointer { truth in
-      prediction.classes.withUnsafeBufferPointer { prediction in
-        pairs.withUnsafeMutableBufferPointer { pairs in
-          for i in truth.indices {
-            bits |= truth[i] | prediction[i]
-            pairs[Int((truth[i] & 3) << 2 | prediction[i] & 3)] += 1
-          }
-        }
-      }
+    let truths = truth.classes.span, predictions = prediction.classes.span
+    for i in truths.indices {
+      bits |= truths[i] | predictions[i]
+      pairs[Int((truths[i] & 3) << 2 | predictions[i] & 3)] += 1
     }
     precondition(bits <= 3, "a class index above 3")
     func overlap(_ region: Region) -> Overlap {

@@ -201,8 +201,7 @@ extension Evaluator {
   }
 
   private static func names(_ folder: String) throws -> [String] {
-    var isFolder: ObjCBool = false
-    guard FileManager.default.fileExists(atPath: folder, isDirectory: &isFolder), isFolder.boolValue else {
+    guard AtomicFile.isFolder(folder) else {
       throw Fault(
         .missing,
         FileManager.default.fileExists(atPath: folder)

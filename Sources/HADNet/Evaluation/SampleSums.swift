@@ -34,17 +34,19 @@ package struct SampleSums: Sendable {
       logits.size == size && logits.channels == LabelVolume.classCount, "\(logits.shape) to sums of \(size)")
     let voxels = size.voxels, one = one, wantsEntropies = !entropies.isEmpty
     let pieces = Pieces(voxels, least: 4096, limit: 256)
-    probabilities.withUnsafeMutableBufferPointer { sums in
+    // All have `voxels` voxels, as was just checked, and pieces do not overlap. Pointers, since two voxels are read and written
+    // as vectors.
+    unsafe probabilities.withUnsafeMutableBufferPointer { sums in
       nonisolated(unsafe) let sums = sums.baseAddress!  // a size has voxels
-      entropies.withUnsafeMutableBufferPointer { entropies in
+      unsafe entropies.withUnsafeMutableBufferPointer { entropies in
         nonisolated(unsafe) let entropies = entropies.baseAddress
         workers.forEach(pieces.count) { piece, _ in
           for voxel in stride(from: pieces[piece].lowerBound, to: pieces[piece].upperBound, by: 2) {
             // The last of an odd number is done alone, its neighbour in the vector for nothing.
             let isPair = voxel + 1 < pieces[piece].upperBound
-            let x = logits.base + voxel * LabelVolume.classCount
-            let a = UnsafeRawPointer(x).loadUnaligned(as: SIMD4<Float>.self)
-            let b = isPair ? UnsafeRawPointer(x + 4).loadUnaligned(as: SIMD4<Float>.self) : a
+            let x = unsafe logits.base + voxel * LabelVolume.classCount
+            let a = unsafe UnsafeRawPointer(x).loadUnaligned(as: SIMD4<Float>.self)
+            let b = unsafe isPair ? UnsafeRawPointer(x + 4).loadUnaligned(as: SIMD4<Float>.self) : a
             let shifted = Lanes(lowHalf: a - a.max(), highHalf: b - b.max())
             let e = Transcendental.exp(shifted)
             let all = SIMD2(
@@ -55,15 +57,15 @@ package struct SampleSums: Sendable {
               / Lanes(
                 lowHalf: SIMD4(repeating: all[0]), highHalf: SIMD4(repeating: all[1]))
             let units = SampleSums.whole(p * one)
-            let to = UnsafeMutableRawPointer(sums + voxel * LabelVolume.classCount)
+            let to = unsafe UnsafeMutableRawPointer(sums + voxel * LabelVolume.classCount)
             if isPair {
-              to.storeBytes(
+              unsafe to.storeBytes(
                 of: to.loadUnaligned(as: SIMD8<Int32>.self) &+ units, as: SIMD8<Int32>.self)
             } else {
-              to.storeBytes(
+              unsafe to.storeBytes(
                 of: to.loadUnaligned(as: SIMD4<Int32>.self) &+ units.lowHalf, as: SIMD4<Int32>.self)
             }
-            if wantsEntropies, let entropies {
+            if wantsEntropies, let entropies = unsafe entropies {
               // H = ln Σ e − Σ p · shifted, of which the second is 0 for the largest.
               var logs = Lanes(repeating: 1)
               logs[0] = all[0]
@@ -73,8 +75,8 @@ package struct SampleSums: Sendable {
               let low = logs[0] - products.lowHalf.sum(), high = logs[1] - products.highHalf.sum()
               let halves = SampleSums.whole(
                 Lanes(max(low, 0), max(high, 0), 0, 0, 0, 0, 0, 0) * (one / 2))
-              entropies[voxel] &+= halves[0]
-              if isPair { entropies[voxel + 1] &+= halves[1] }
+              unsafe entropies[voxel] &+= halves[0]
+              if isPair { unsafe entropies[voxel + 1] &+= halves[1] }
             }
           }
         }
@@ -85,7 +87,9 @@ package struct SampleSums: Sendable {
   /// The nearest whole numbers of 0…2²². Added to a float that is large enough they stand in its last bits.
   @inline(__always)
   private static func whole(_ x: Lanes) -> SIMD8<Int32> {
-    unsafeBitCast(x + Lanes(repeating: 12_582_912), to: SIMD8<Int32>.self) &- SIMD8(repeating: 0x4B40_0000)
+    // Two vectors of 32 bytes, of which all bits are numbers.
+    unsafe unsafeBitCast(x + Lanes(repeating: 12_582_912), to: SIMD8<Int32>.self)
+      &- SIMD8(repeating: 0x4B40_0000)
   }
 
   /// Adds the sums of other samples of the same case.
@@ -97,10 +101,8 @@ package struct SampleSums: Sendable {
 
   /// The means over the samples of a voxel's class probabilities.
   package func probabilities(_ voxel: Int) -> SIMD4<Double> {
-    let sum = probabilities.withUnsafeBytes {
-      $0.loadUnaligned(fromByteOffset: 16 * voxel, as: SIMD4<Int32>.self)
-    }
-    return SIMD4(Double(sum[0]), Double(sum[1]), Double(sum[2]), Double(sum[3])) / total
+    func sum(_ index: Int) -> Double { Double(probabilities[voxel * LabelVolume.classCount + index]) }
+    return SIMD4(sum(0), sum(1), sum(2), sum(3)) / total
   }
 
   /// The mean of a voxel's probability of belonging to a region.

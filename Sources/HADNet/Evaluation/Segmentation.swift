@@ -7,15 +7,14 @@ package enum Segmentation {
   package static func labels(_ logits: Volume, _ workers: Workers) -> LabelVolume {
     var classes = [UInt8](repeating: 0, count: logits.shape.voxels)
     let pieces = Pieces(logits.shape.voxels, least: 4096, limit: 256)
-    classes.withUnsafeMutableBufferPointer { classes in
-      nonisolated(unsafe) let classes = classes
-      workers.forEach(pieces.count) { piece, _ in
-        for voxel in pieces[piece] {
-          let v = logits.base + voxel * LabelVolume.classCount
-          var best = 0
-          for c in 1..<LabelVolume.classCount where v[c] > v[best] { best = c }
-          classes[voxel] = UInt8(best)
-        }
+    workers.forEach(pieces, of: &classes) { voxels, classes in
+      let count = LabelVolume.classCount
+      let logits = logits.values.extracting(voxels.lowerBound * count..<voxels.upperBound * count)
+      for voxel in classes.indices {
+        let first = voxel * count
+        var best = first
+        for i in first + 1..<first + count where logits[i] > logits[best] { best = i }
+        classes[voxel] = UInt8(best - first)
       }
     }
     return LabelVolume(logits.size, classes)

@@ -89,10 +89,7 @@ func studentTail(_ t: Double, _ freedom: Double) -> Double {
     : 1 - front * betaFraction(y, b, a) / b
 }
 
-private func logGamma(_ x: Double) -> Double {
-  var sign: Int32 = 0
-  return lgamma_r(x, &sign)
-}
+private func logGamma(_ x: Double) -> Double { lgamma(x).0 }
 
 /// The continued fraction of the incomplete beta function, by the modified method of Lentz.
 private func betaFraction(_ x: Double, _ a: Double, _ b: Double) -> Double {

@@ -85,13 +85,15 @@ private struct Surface {
       for index in region.classes { member[Int(index)] |= 1 << r }
     }
     let size = labels.size, width = size.x, plane = size.x * size.y
-    labels.classes.withUnsafeBufferPointer { classes in
-      func regions(_ voxel: Int) -> UInt8 { member[Int(classes[voxel])] }
+    // A label volume has as many classes as voxels, and a neighbour is asked for where there is one. A pointer, since most
+    // voxels are background, of which nothing else is looked at.
+    unsafe labels.classes.withUnsafeBufferPointer { classes in
+      func regions(_ voxel: Int) -> UInt8 { unsafe member[Int(classes[voxel])] }
       var voxel = 0
       for z in 0..<size.z {
         for y in 0..<size.y {
           for x in 0..<size.x {
-            let here = classes[voxel] == 0 ? 0 : regions(voxel)
+            let here = unsafe classes[voxel] == 0 ? 0 : regions(voxel)
             if here != 0 {
               var inside = x > 0 ? regions(voxel - 1) : 0
               inside &= x < size.x - 1 ? regions(voxel + 1) : 0

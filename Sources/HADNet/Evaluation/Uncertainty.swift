@@ -66,13 +66,11 @@ package struct UncertaintyMaps: Equatable, Sendable {
     size = sums.size
     func map(_ value: @Sendable (_ voxel: Int) -> Double) -> [Float] {
       let pieces = Pieces(sums.size.voxels, least: 1024, limit: 1024)
-      return [Float](unsafeUninitializedCapacity: sums.size.voxels) { out, count in
-        nonisolated(unsafe) let out = out
-        workers.forEach(pieces.count) { piece, _ in
-          for voxel in pieces[piece] { out[voxel] = min(max(Float(value(voxel)), 0), 100) }
-        }
-        count = sums.size.voxels
+      var map = [Float](repeating: 0, count: sums.size.voxels)
+      workers.forEach(pieces, of: &map) { voxels, map in
+        for i in map.indices { map[i] = min(max(Float(value(voxels.lowerBound + i)), 0), 100) }
       }
+      return map
     }
     switch measure {
     case .region:

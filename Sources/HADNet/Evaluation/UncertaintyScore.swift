@@ -99,21 +99,14 @@ package struct UncertaintyCurves: Equatable, Sendable {
       firstBins.append(bin)
     }
     var counts = [Int](repeating: 0, count: thresholds.count * 8)
-    truth.classes.withUnsafeBufferPointer { truth in
-      prediction.classes.withUnsafeBufferPointer { prediction in
-        brain.withUnsafeBufferPointer { brain in
-          map.withUnsafeBufferPointer { map in
-            for i in map.indices {
-              let uncertainty = map[i]
-              precondition(uncertainty >= 0 && uncertainty <= 100, "an uncertainty of \(uncertainty)")
-              var bin = firstBins[Int(uncertainty * scale)]
-              while uncertainty > thresholds[bin] { bin += 1 }
-              let isBrain = brain[i] == 0 ? 0 : 16
-              counts[bin * 8 + kinds[isBrain | Int(truth[i] << 2 | prediction[i])]] += 1
-            }
-          }
-        }
-      }
+    let truths = truth.classes.span, predictions = prediction.classes.span, brain = brain.span, map = map.span
+    for i in map.indices {
+      let uncertainty = map[i]
+      precondition(uncertainty >= 0 && uncertainty <= 100, "an uncertainty of \(uncertainty)")
+      var bin = firstBins[Int(uncertainty * scale)]
+      while uncertainty > thresholds[bin] { bin += 1 }
+      let isBrain = brain[i] == 0 ? 0 : 16
+      counts[bin * 8 + kinds[isBrain | Int(truths[i] << 2 | predictions[i])]] += 1
     }
     return thresholds.indices.map { bin in
       var outcomes = Outcomes()

@@ -104,7 +104,8 @@ package final class Predictor {
           samples = true
           let name = ContentHash.number(of: prepared.id)
           for (level, noise) in pass.noise.enumerated() {
-            Philox(seed: seed, .noise, name, index, part: level)
+            // All of the volume, and no more.
+            unsafe Philox(seed: seed, .noise, name, index, part: level)
               .fillNormal(noise.base, count: noise.shape.count, workers)
           }
         }

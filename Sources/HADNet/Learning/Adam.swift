@@ -58,23 +58,25 @@ package final class Adam {
     let beta1 = Float(settings.beta1), beta2 = Float(settings.beta2), epsilon = Float(settings.epsilon)
     let rest1 = Float(1 - settings.beta1), rest2 = Float(1 - settings.beta2)
     let keep = Float(1 - rate * settings.decay)
+    // The four have all of `range`, and pieces of it do not overlap. Pointers, since eight numbers are read and written as a
+    // vector.
     for (range, _) in first.parts {
-      guard let gradient = UnsafeMutableBufferPointer(rebasing: gradient[range]).baseAddress,
-        let w = UnsafeMutableBufferPointer(rebasing: p.values[range]).baseAddress,
-        let m = first.own(range).baseAddress, let v = second.own(range).baseAddress
+      guard let gradient = unsafe UnsafeMutableBufferPointer(rebasing: gradient[range]).baseAddress,
+        let w = unsafe UnsafeMutableBufferPointer(rebasing: p.values[range]).baseAddress,
+        let m = unsafe first.own(range).baseAddress, let v = unsafe second.own(range).baseAddress
       else { continue }
       let pieces = Pieces(range.count, least: 1 << 14, limit: 1024)
       workers.forEach(pieces.count) { piece, _ in
         let piece = pieces[piece]
         for i in stride(from: piece.lowerBound, to: piece.upperBound, by: lanes) {
           let count = min(lanes, piece.upperBound - i)
-          let g = load(gradient + i, count) * scale
-          let first = beta1 * load(m + i, count) + rest1 * g
-          let second = beta2 * load(v + i, count) + rest2 * (g * g)
+          let g = unsafe load(gradient + i, count) * scale
+          let first = unsafe beta1 * load(m + i, count) + rest1 * g
+          let second = unsafe beta2 * load(v + i, count) + rest2 * (g * g)
           let step = first / (squareRoot(second) / root + epsilon)
-          store(first, m + i, count)
-          store(second, v + i, count)
-          store(keep * load(w + i, count) - stepSize * step, w + i, count)
+          unsafe store(first, m + i, count)
+          unsafe store(second, v + i, count)
+          unsafe store(keep * load(w + i, count) - stepSize * step, w + i, count)
         }
       }
     }

@@ -7,6 +7,8 @@ import Synchronization
 ///
 /// A step calls `begin`, `add` for each of its slots but the last, `addLast` and `finished` for that, and `update`.
 /// What the ranks exchange, and with several ranks the update, goes on behind the caller's back until `settle`.
+// Vectors are pointers where exchanges need them while the caller goes on: they belong to `gradient`, `partial` and `p`, which
+// this object or, in another thread, `owners` keeps, and all have the layout's length. So the `unsafe` of this type.
 final class GradientReducer {
   let gradient: ParameterVector
   let optimiser: Adam
@@ -49,10 +51,10 @@ final class GradientReducer {
   }
 
   /// Takes `gradient` of one of this rank's slots; it may be made anew at once.
-  func add() { partial.add(gradient.values) }
+  func add() { unsafe partial.add(gradient.values) }
 
   /// `gradient` becomes that of this rank's last slot; `finished` says part by part that it is there.
-  func addLast() { partial.addLast(gradient.values) }
+  func addLast() { unsafe partial.addLast(gradient.values) }
 
   /// The last slot's gradient of a range of parameters is final. Buckets go as soon as they are whole.
   func finished(_ range: Range<Int>) {
@@ -66,19 +68,19 @@ final class GradientReducer {
     guard let tree else { return }
     while nextBucket < shards.buckets.count, missing[nextBucket] == 0 {
       let bucket = shards.buckets[nextBucket], own = shards.shard(of: bucket, rank: layout.rank)
-      let nodes = partial.nodes.map { $0[bucket] }, sum = sum, filled = filled, outcome = outcome
+      let nodes = partial.nodes.map { $0[bucket] }, sum = unsafe sum, filled = filled, outcome = outcome
       let method = layout.method
       nonisolated(unsafe) let tree = tree, owners = owners
-      underWay.append(
+      unsafe underWay.append(
         tree.communicator.start { () throws(MPIError) in
           // An error of this rank may let go of the reducer while the exchange is under way.
-          defer { withExtendedLifetime(owners) {} }
-          let target = UnsafeMutableBufferPointer(rebasing: sum[bucket])
+          defer { unsafe withExtendedLifetime(owners) {} }
+          let target = unsafe UnsafeMutableBufferPointer(rebasing: sum[bucket])
           switch method {
-          case .tree: try tree.reduceScatter(nodes, filled: filled, into: target)
-          case .mpi: try tree.reduceScatterByLibrary(nodes, into: target)
+          case .tree: try unsafe tree.reduceScatter(nodes, filled: filled, into: target)
+          case .mpi: try unsafe tree.reduceScatterByLibrary(nodes, into: target)
           }
-          if !allFinite(sum.baseAddress! + own.lowerBound, own.count) { outcome.isFinite = false }
+          if unsafe !allFinite(sum.baseAddress! + own.lowerBound, own.count) { outcome.isFinite = false }
         })
       nextBucket += 1
     }
@@ -88,37 +90,37 @@ final class GradientReducer {
   private var owners: (ParameterVector, PartialSum<Float>) { (gradient, partial) }
 
   /// Where the sum stands at last: in a node's memory, for a rank without a slot in its gradient's.
-  private var sum: UnsafeMutableBufferPointer<Float> { partial.nodes.first?.values ?? gradient.values }
+  private var sum: UnsafeMutableBufferPointer<Float> { unsafe partial.nodes.first?.values ?? gradient.values }
 
   /// Updates the parameters with the batch's mean gradient; `settle` waits for it.
   func update(rate: Double) throws {
     let scale = 1 / Float(filled)
     guard let tree else {
-      let sum = sum, pieces = Pieces(sum.count, least: 1 << 16, limit: 64)
+      let sum = unsafe sum, pieces = Pieces(sum.count, least: 1 << 16, limit: 64)
       let isFinite = Atomic(true)
       workers.forEach(pieces.count) { piece, _ in
-        if !allFinite(sum.baseAddress! + pieces[piece].lowerBound, pieces[piece].count) {
+        if unsafe !allFinite(sum.baseAddress! + pieces[piece].lowerBound, pieces[piece].count) {
           isFinite.store(false, ordering: .relaxed)
         }
       }
       outcome.isFinite = isFinite.load(ordering: .relaxed)
-      if outcome.isFinite { optimiser.update(p, gradient: sum, scale: scale, rate: rate, workers) }
+      if outcome.isFinite { unsafe optimiser.update(p, gradient: sum, scale: scale, rate: rate, workers) }
       return
     }
     // A rank without a slot has nothing to wait for.
     if partial.nodes.isEmpty, nextBucket < shards.buckets.count { finished(0..<p.count) }
     precondition(nextBucket == shards.buckets.count, "an update before the gradient is there")
-    let communicator = tree.communicator, sum = sum, outcome = outcome
+    let communicator = tree.communicator, sum = unsafe sum, outcome = outcome
     let p = p, shards = shards, lone = lone
     nonisolated(unsafe) let optimiser = optimiser, owners = owners
     underWay.append(
       communicator.start { () throws(MPIError) in
-        defer { withExtendedLifetime(owners) {} }
+        defer { unsafe withExtendedLifetime(owners) {} }
         outcome.isFinite = try communicator.all(outcome.isFinite)
         guard outcome.isFinite else { return }
-        optimiser.update(p, gradient: sum, scale: scale, rate: rate, lone)
+        unsafe optimiser.update(p, gradient: sum, scale: scale, rate: rate, lone)
         for bucket in shards.buckets {
-          try communicator.allGather(
+          try unsafe communicator.allGather(
             UnsafeMutableBufferPointer(rebasing: p.values[bucket]),
             parts: (0..<shards.ranks).map { rank in
               let shard = shards.shard(of: bucket, rank: rank)
@@ -168,23 +170,24 @@ final class GradientReducer {
     }
     others.append(start..<p.count)
     return partial.nodes.contains { node in
-      others.contains { !allFinite(node.values.baseAddress! + $0.lowerBound, $0.count) }
+      others.contains { unsafe !allFinite(node.values.baseAddress! + $0.lowerBound, $0.count) }
     }
   }
 }
 
 /// Whether all of `count` numbers are finite.
+// Whoever has the pointer says how many there are; none after them is read.
 func allFinite(_ x: UnsafePointer<Float>, _ count: Int) -> Bool {
   var sum = Lanes.zero, i = 0
   while i + lanes <= count {
     // 0 for finite numbers, else NaN.
-    let value = load(x + i)
+    let value = unsafe load(x + i)
     sum += value - value
     i += lanes
   }
   var rest: Float = 0
   while i < count {
-    rest += x[i] - x[i]
+    unsafe rest += x[i] - x[i]
     i += 1
   }
   return sum.sum() + rest == 0

@@ -2,6 +2,8 @@ import Collective
 import Compute
 
 /// The numbers of a layout of which each rank has only its shards: an optimiser's moments.
+// Numbers are pointers where exchanges and files need them: they belong to `buffer` or to a piece that is there until the call
+// ends or, in `whole`, as long as its content. So the `unsafe` of this type.
 package final class ShardedVector {
   package let layout: ParameterLayout
   let shards: Shards
@@ -25,7 +27,7 @@ package final class ShardedVector {
   }
 
   /// This rank's numbers, from the vector's start to its end: all of them on one rank.
-  package var values: UnsafeMutableBufferPointer<Float> { buffer.values }
+  package var values: UnsafeMutableBufferPointer<Float> { unsafe buffer.values }
 
   /// This rank's numbers of a range that it owns.
   func own(_ range: Range<Int>) -> UnsafeMutableBufferPointer<Float> {
@@ -33,7 +35,7 @@ package final class ShardedVector {
       range.upperBound <= part.range.upperBound
     else { preconditionFailure("rank \(rank) does not own \(range)") }
     let start = part.start + range.lowerBound - part.range.lowerBound
-    return UnsafeMutableBufferPointer(rebasing: buffer.values[start..<start + range.count])
+    return unsafe UnsafeMutableBufferPointer(rebasing: buffer.values[start..<start + range.count])
   }
 
   /// Fills the shards of all ranks from the tensors PREFIX + name of a file that rank 0 alone has: they leave it a
@@ -44,10 +46,12 @@ package final class ShardedVector {
     let piece = Buffer(zeros: communicator.rank == 0 ? min(layout.count, pieceLength) : 0)
     for start in stride(from: 0, to: layout.count, by: pieceLength) {
       let range = start..<min(start + pieceLength, layout.count)
-      let source = file.map { _ in UnsafeMutableBufferPointer(rebasing: piece.values[..<range.count]) }
-      if let file, let source { try file.copy(prefix, layout, range, to: source) }
-      try communicator.scatter(range, of: shards, from: source.map { UnsafeBufferPointer($0) }) {
-        self.own($0)
+      let source = unsafe file.map { _ in
+        unsafe UnsafeMutableBufferPointer(rebasing: piece.values[..<range.count])
+      }
+      if let file, let source = unsafe source { try unsafe file.copy(prefix, layout, range, to: source) }
+      try unsafe communicator.scatter(range, of: shards, from: source.map { UnsafeBufferPointer($0) }) {
+        unsafe self.own($0)
       }
     }
   }
@@ -56,14 +60,14 @@ package final class ShardedVector {
   /// All ranks together.
   package func whole(_ prefix: String, over communicator: Communicator) -> Safetensors.Content {
     if communicator.size == 1 {
-      return Safetensors.Content(prefix, layout) { UnsafeBufferPointer(self.own($0)) }
+      return unsafe Safetensors.Content(prefix, layout) { unsafe UnsafeBufferPointer(self.own($0)) }
     }
     let piece = Buffer(zeros: communicator.rank == 0 ? min(layout.count, Safetensors.Writer.pieceLength) : 0)
-    return Safetensors.Content(prefix, layout) { range in
-      let target = UnsafeMutableBufferPointer(
+    return unsafe Safetensors.Content(prefix, layout) { range in
+      let target = unsafe UnsafeMutableBufferPointer(
         rebasing: piece.values[..<(communicator.rank == 0 ? range.count : 0)])
-      try communicator.gather(
-        range, of: self.shards, own: { UnsafeBufferPointer(self.own($0)) },
+      try unsafe communicator.gather(
+        range, of: self.shards, own: { unsafe UnsafeBufferPointer(self.own($0)) },
         into: communicator.rank == 0 ? target : nil)
       return UnsafeBufferPointer(target)
     }
@@ -73,7 +77,8 @@ package final class ShardedVector {
 extension Communicator {
   /// Copies rank 0's numbers over those of the same vector on all other ranks.
   package func broadcast(_ vector: ParameterVector) throws(MPIError) {
-    var values = vector.values.mutableSpan
+    // As long as the vector, which stays until the ranks are done.
+    var values = unsafe vector.values.mutableSpan
     try broadcast(&values)
   }
 }

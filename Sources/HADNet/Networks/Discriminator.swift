@@ -47,7 +47,8 @@ package struct Discriminator: Sendable {
         bound = (1 / Float(parameter.count / parameter.extents[0])).squareRoot()
       }
       var random = Philox(seed: seed, .initialWeights, part, i)
-      for j in 0..<parameter.count { p[parameter][j] = random.uniform(-bound, bound) }
+      var values = p.mutableValues(of: parameter)
+      for j in values.indices { values[j] = random.uniform(-bound, bound) }
     }
     return p
   }

@@ -119,17 +119,18 @@ package struct FusionNetwork: Sendable {
     // The standard deviation of a normal number that is cut at two of its own.
     let cut: Float = 0.879_625_66
     for (i, parameter) in layout.parameters.enumerated() {
+      var values = p.mutableValues(of: parameter)
       if parameter.extents.count == 5 {
         let fanIn = parameter.count / parameter.extents[0]
         let sd = (2 / Float(fanIn)).squareRoot() / cut
         var random = Philox(seed: seed, .initialWeights, part, i)
-        for j in 0..<parameter.count {
+        for j in values.indices {
           var value = random.normal()
           while value.magnitude > 2 { value = random.normal() }
-          p[parameter][j] = sd * value
+          values[j] = sd * value
         }
       } else if parameter.name.hasSuffix("gamma") {
-        for j in 0..<parameter.count { p[parameter][j] = 1 }
+        for j in values.indices { values[j] = 1 }
       }
     }
     return p
@@ -250,7 +251,9 @@ package struct FusionNetwork: Sendable {
   private static func add(_ x: Volume, to y: Volume, _ workers: Workers) {
     let pieces = Pieces(x.shape.count, least: 1 << 14, limit: 256)
     workers.forEach(pieces.count) { piece, _ in
-      for i in pieces[piece] { y.base[i] += x.base[i] }
+      let x = x.values.extracting(pieces[piece])
+      var y = y.mutableValues(pieces[piece])
+      for i in x.indices { y[i] += x[i] }
     }
   }
 }

@@ -13,10 +13,11 @@ package enum InputSequences: Sendable {
     precondition(
       images.size == image.size && image.channels == channels.count && images.channels == 4,
       "\(images.shape) into \(image.shape)")
-    let channels = channels, n = channels.count
+    let channels = channels, n = channels.count, from = images.values
+    var to = image.mutableValues
     for voxel in 0..<images.shape.voxels {
       for (i, channel) in channels.enumerated() {
-        image.base[voxel * n + i] = images.base[voxel * 4 + channel]
+        to[voxel * n + i] = from[voxel * 4 + channel]
       }
     }
   }

@@ -200,6 +200,9 @@ extension Model.Network {
 extension Parameters {
   /// The first tensor with a number that is none, or infinite.
   fileprivate var firstUnfinite: Parameter? {
-    layout.parameters.first { !self[$0].allSatisfy(\.isFinite) }
+    layout.parameters.first { parameter in
+      let values = self.values(of: parameter)
+      return !values.indices.allSatisfy { values[$0].isFinite }
+    }
   }
 }

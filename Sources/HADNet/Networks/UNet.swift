@@ -63,13 +63,14 @@ package struct UNet: Sendable {
   /// Writes initial parameters into `p`.
   package func initialise(_ p: ParameterVector, seed: UInt64, part: Int) {
     for (i, parameter) in layout.parameters.enumerated() {
+      var values = p.mutableValues(of: parameter)
       if parameter.extents.count == 5 {
         let fanIn = parameter.count / parameter.extents[0]
         let sd = (2 / Float(fanIn)).squareRoot()
         var random = Philox(seed: seed, .initialWeights, part, i)
-        for j in 0..<parameter.count { p[parameter][j] = sd * random.normal() }
+        for j in values.indices { values[j] = sd * random.normal() }
       } else if parameter.name.hasSuffix("inst.weight") {
-        for j in 0..<parameter.count { p[parameter][j] = 1 }
+        for j in values.indices { values[j] = 1 }
       }
     }
   }

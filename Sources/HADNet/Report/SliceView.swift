@@ -17,9 +17,10 @@ struct SliceView {
     self.z = z
     let size = images.size
     var low = Size(0, size.y, size.x), high = Size(0, -1, -1)
+    let values = images.values
     for z in 0..<size.z {
       for y in 0..<size.y {
-        for x in 0..<size.x where images.base[((z * size.y + y) * size.x + x) * 4] != 0 {
+        for x in 0..<size.x where values[((z * size.y + y) * size.x + x) * 4] != 0 {
           low = Size(0, min(low.y, y), min(low.x, x))
           high = Size(0, max(high.y, y), max(high.x, x))
         }
@@ -46,7 +47,7 @@ struct SliceView {
     let size = images.size, channel = modality.channel
     func value(_ y: Int, _ x: Int) -> Float {
       let y = min(max(y, 0), size.y - 1), x = min(max(x, 0), size.x - 1)
-      return images.base[((z * size.y + y) * size.x + x) * 4 + channel]
+      return images.values[((z * size.y + y) * size.x + x) * 4 + channel]
     }
     let inside = (0..<(size.y * size.x)).map { value($0 / size.x, $0 % size.x) }.filter { $0 != 0 }.sorted()
     let low = inside.isEmpty ? 0 : inside[inside.count / 100]

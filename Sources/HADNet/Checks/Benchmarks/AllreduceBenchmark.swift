@@ -41,7 +41,8 @@ package struct AllreduceBenchmark: Sendable {
     let halving = TreeReducer<Float>(slots, over: communicator, halvingRanks: 2)
     let longest = (sizes.last ?? 0) / 4
     let source = Buffer(zeros: longest), vector = Buffer(zeros: longest), scratch = Buffer(zeros: longest)
-    for i in 0..<longest { source.base[i] = Float(i % 1000) * 0.001 + Float(communicator.rank) }
+    var numbers = source.mutableSpan(0..<longest)
+    for i in numbers.indices { numbers[i] = Float(i % 1000) * 0.001 + Float(communicator.rank) }
     var rows: [Row] = []
     for bytes in sizes {
       let count = bytes / 4
@@ -54,17 +55,18 @@ package struct AllreduceBenchmark: Sendable {
             return shard.lowerBound - piece.lowerBound..<shard.upperBound - piece.lowerBound
           }
         }
+        // The three buffers stay until this returns, and `count` is at most their length; so each `unsafe` below.
         func part(_ piece: Range<Int>) -> UnsafeMutableBufferPointer<Float> {
-          UnsafeMutableBufferPointer(rebasing: vector.values[piece])
+          unsafe UnsafeMutableBufferPointer(rebasing: vector.values[piece])
         }
         let copy = try median(communicator, prepare: {}) {
-          scratch.base.update(from: source.base, count: count)
+          unsafe scratch.base.update(from: source.base, count: count)
         }
         let ways: [(String, (Range<Int>) throws -> Void)] = [
           (
             "tree",
             { piece in
-              try tree.reduce(
+              try unsafe tree.reduce(
                 [SumNode(slots: communicator.rank..<communicator.rank + 1, values: part(piece))],
                 filled: size, into: part(piece))
             }
@@ -72,22 +74,22 @@ package struct AllreduceBenchmark: Sendable {
           (
             "tree by halving",
             { piece in
-              try halving.reduce(
+              try unsafe halving.reduce(
                 [SumNode(slots: communicator.rank..<communicator.rank + 1, values: part(piece))],
                 filled: size, into: part(piece))
             }
           ),
-          ("MPI_Allreduce", { try communicator.allreduce(part($0)) }),
+          ("MPI_Allreduce", { try unsafe communicator.allreduce(part($0)) }),
           (
             "MPI_Reduce_scatter + MPI_Allgather",
-            { try communicator.reduceScatterAllGather(part($0), parts: parts($0), scratch.values) }
+            { try unsafe communicator.reduceScatterAllGather(part($0), parts: parts($0), scratch.values) }
           ),
         ]
         // Others have no such way.
         let halves = size > 2 && size & (size - 1) == 0
         for (method, way) in ways where method != "tree by halving" || halves && count / size < 1 << 14 {
           let seconds = try median(
-            communicator, prepare: { vector.base.update(from: source.base, count: count) }
+            communicator, prepare: { unsafe vector.base.update(from: source.base, count: count) }
           ) {
             for piece in pieces { try way(piece) }
           }

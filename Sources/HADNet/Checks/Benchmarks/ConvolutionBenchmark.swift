@@ -188,7 +188,10 @@ package struct ConvolutionBenchmark: Sendable {
         sources.map { channels, upsampled in
           let shape = Shape(upsampled ? subject.size.halved : subject.size, channels)
           let x = volumes ? Volume(zeros: shape) : Volume(unbacked: shape)
-          if volumes { for i in 0..<shape.count { x.base[i] = Float(i % 251) * 0.004 - 0.5 } }
+          if volumes {
+            var values = x.mutableValues
+            for i in values.indices { values[i] = Float(i % 251) * 0.004 - 0.5 }
+          }
           return LayerInput(x, Norm(identity: channels), slope: UNet.slope, upsampled: upsampled)
         }
       }
@@ -217,7 +220,10 @@ package struct ConvolutionBenchmark: Sendable {
     let bench = Bench(subject, volumes: true), layers = bench.layers, sources = bench.sources
     var random = Philox(seed: 1, .test)
     let p = ParameterVector(zeros: bench.layout), dp = ParameterVector(zeros: bench.layout)
-    for i in 0..<p.count { p.values[i] = random.uniform(-0.1, 0.1) }
+    for parameter in bench.layout.parameters {
+      var values = p.mutableValues(of: parameter)
+      for i in values.indices { values[i] = random.uniform(-0.1, 0.1) }
+    }
     let y = Volume(zeros: bench.output)
     let gradients = sources.map { $0.map { Volume(zeros: $0.volume.shape) } }
     let taps = Double(subject.kernel * subject.kernel * subject.kernel)

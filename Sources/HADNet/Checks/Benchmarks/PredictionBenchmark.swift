@@ -43,9 +43,10 @@ package struct PredictionBenchmark: Sendable {
     let network = UNet(inputs: Modality.student.count, k: k)
     let p = FrozenParameters(network.layout) { network.initialise($0, seed: 1, part: 0) }
     func seconds(_ purpose: UNetPass.Purpose, _ body: (UNetPass) -> Void) -> Double {
-      let pass = UNetPass(network, size, purpose)
+      let pass = UNetPass(network, size, purpose), image = pass.image
       var random = Philox(seed: 1, .test)
-      for i in 0..<pass.image.shape.count { pass.image.base[i] = random.uniform() }
+      var values = image.mutableValues
+      for i in values.indices { values[i] = random.uniform() }
       let start = ContinuousClock.now
       body(pass)
       return (ContinuousClock.now - start) / .seconds(1)

@@ -112,8 +112,9 @@ package struct StepBenchmark: Sendable {
         }
       }
     }
-    for i in 0..<images.shape.count {
-      images.base[i] = 0.5 * random.uniform() + 0.1 * Float(classes[i / 4])
+    var values = images.mutableValues
+    for i in values.indices {
+      values[i] = 0.5 * random.uniform() + 0.1 * Float(classes[i / 4])
     }
     return SlotCase(slot: slot, id: "bench-\(slot)", images: images, truth: LabelVolume(size, classes))
   }

@@ -69,7 +69,8 @@ struct GoldenFile {
   func volume(_ name: String) throws -> Volume {
     let e = try extents(name, 4), values = try contents.floats(name)
     let volume = Volume(zeros: Shape(Size(e[1], e[2], e[3]), e[0])), n = volume.shape.voxels
-    for c in 0..<e[0] { for v in 0..<n { volume.base[v * e[0] + c] = values[c * n + v] } }
+    var placed = volume.mutableValues
+    for c in 0..<e[0] { for v in 0..<n { placed[v * e[0] + c] = values[c * n + v] } }
     return volume
   }
 
@@ -188,6 +189,14 @@ struct GoldenFile {
       worst.take("step \(i + 1)", abs(value - truth) / max(abs(truth), 0.1 * largest, .leastNormalMagnitude))
     }
     return worst.group(name)
+  }
+}
+
+extension ParameterVector {
+  /// A copy of a tensor's numbers.
+  func numbers(of parameter: Parameter) -> [Float] {
+    // Copied while this vector is there.
+    unsafe Array(self[parameter])
   }
 }
 

@@ -100,7 +100,7 @@ struct GoldenDistillation {
         throw Fault(.invalid, "\(file.path): \(name) is not \(parameter.extents)")
       }
       var difference = 0.0, norm = 0.0
-      for (a, e) in zip(gradient[parameter], expected) {
+      for (a, e) in zip(gradient.numbers(of: parameter), expected) {
         difference += (Double(a) - Double(e)) * (Double(a) - Double(e))
         norm += Double(e) * Double(e)
       }
@@ -135,7 +135,7 @@ struct GoldenDistillation {
     }
     let largest = norms.map { $0.1.norm }.max() ?? 0
     for (parameter, digest) in norms {
-      let values = vector[parameter]
+      let values = vector.numbers(of: parameter)
       let norm = values.reduce(0.0) { $0 + Double($1) * Double($1) }.squareRoot()
       if exempt(parameter.name) {
         if zeroes { worst.take(parameter.name, abs(norm - digest.norm) / largest, bound: 1e-4) }

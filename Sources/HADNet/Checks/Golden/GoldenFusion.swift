@@ -81,7 +81,7 @@ struct GoldenFusion {
     }
     var after = GoldenFile.Worst(bound: 1e-3)
     for parameter in network.layout.parameters where !GoldenFusion.isBeforeNorm(parameter.name) {
-      let values = goldenDigest(p[parameter])
+      let values = goldenDigest(p.numbers(of: parameter))
       after.take(
         parameter.name, try file.digest("digest/after/\(parameter.name)", of: parameter.count),
         norm: values.norm, first: values.first)
@@ -156,8 +156,10 @@ struct GoldenFusion {
   private static func sideBySide(_ outputs: [Volume]) -> Volume {
     let sequences = Array(outputs.dropFirst()),
       volume = Volume(zeros: Shape(outputs[0].size, sequences.count))
+    var placed = volume.mutableValues
     for (c, sequence) in sequences.enumerated() {
-      for v in 0..<sequence.shape.voxels { volume.base[v * sequences.count + c] = sequence.base[v] }
+      let values = sequence.values
+      for v in values.indices { placed[v * sequences.count + c] = values[v] }
     }
     return volume
   }
@@ -225,7 +227,8 @@ struct GoldenFusion {
     }
     let largest = digests.map { $0.1.norm }.max() ?? 0
     for (parameter, digest) in digests {
-      let values = gradient[parameter], found = goldenDigest(values), label = "\(name) \(parameter.name)"
+      let values = gradient.numbers(of: parameter), found = goldenDigest(values),
+        label = "\(name) \(parameter.name)"
       if digest.norm == 0 {
         // Norms of an encoder that was dropped.
         worst.take(label, found.norm == 0 ? 0 : .infinity)

@@ -54,7 +54,8 @@ package final class FusionStep: TrainingProgram {
         var random = Philox(seed: seed, .sequences, batch.step, item.slot)
         let present = Modality.present(random: &random)
         return Draw(present: Modality.allCases.map(present.contains)) { level, noise in
-          Philox(seed: seed, .noise, batch.step, item.slot, part: level)
+          // All of the volume, and no more.
+          unsafe Philox(seed: seed, .noise, batch.step, item.slot, part: level)
             .fillNormal(noise.base, count: noise.shape.count, workers)
         }
       }
@@ -156,12 +157,13 @@ package final class FusionStep: TrainingProgram {
 
   /// The decay of the kernels; sets the gradient to that of it.
   private func startWithDecay() -> Double {
-    let kernels = fusion.kernels, factor = settings.decay / Double(kernels.count)
+    let kernels = fusion.kernels, factor = settings.decay / Double(kernels.count), p = p, gradient = gradient
     gradient.fill(0, workers)
     var sum = 0.0
     for kernel in kernels {
-      let w = p[kernel], g = gradient[kernel]
-      for i in 0..<kernel.count {
+      let w = p.values(of: kernel)
+      var g = gradient.mutableValues(of: kernel)
+      for i in w.indices {
         sum += Double(w[i]) * Double(w[i])
         g[i] = Float(factor) * w[i]
       }
@@ -175,17 +177,13 @@ package final class FusionStep: TrainingProgram {
     let count = made.shape.voxels * (fusion.decoders.count - 1)
     let factor = Float(2 * settings.reconstruction / Double(count))
     let pieces = Pieces(made.shape.voxels, least: 1 << 14, limit: 256)
-    var partial = [Double](repeating: 0, count: pieces.count)
-    partial.withUnsafeMutableBufferPointer { partial in
-      nonisolated(unsafe) let partial = partial
-      workers.forEach(pieces.count) { piece, _ in
-        var sum = 0.0
-        for i in pieces[piece] {
-          let difference = made.base[i] - truth.base[i]
-          sum += Double(difference) * Double(difference)
-          gradient.base[i] = factor * difference
-        }
-        partial[piece] = sum
+    let partial = workers.sums(pieces.count) { piece, sum in
+      let made = made.values.extracting(pieces[piece]), truth = truth.values.extracting(pieces[piece])
+      var gradient = gradient.mutableValues(pieces[piece])
+      for i in made.indices {
+        let difference = made[i] - truth[i]
+        sum[0] += Double(difference) * Double(difference)
+        gradient[i] = factor * difference
       }
     }
     return partial.reduce(0, +) / Double(count)
@@ -196,7 +194,9 @@ package final class FusionStep: TrainingProgram {
     precondition(images.size == image.size, "\(images.shape) into \(image.shape)")
     let pieces = Pieces(image.shape.voxels, least: 1 << 14, limit: 64), channels = images.channels
     workers.forEach(pieces.count) { piece, _ in
-      for i in pieces[piece] { image.base[i] = images.base[i * channels + channel] }
+      let from = images.values
+      var to = image.mutableValues
+      for i in pieces[piece] { to[i] = from[i * channels + channel] }
     }
   }
 

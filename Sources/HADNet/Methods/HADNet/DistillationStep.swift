@@ -119,11 +119,12 @@ package final class DistillationStep: TrainingProgram {
     }
     return workers.phase(.loss) {
       // L_HD first: its gradient by the student's scores is made again on the discriminator's way back.
-      let n = real.scores.shape.count
+      let n = real.scores.shape.count, ofReal = real.scores, ofFake = fake.scores
+      let realScores = ofReal.values, fakeScores = ofFake.values
       var rightOfReal = 0, rightOfFake = 0
       for i in 0..<n {
-        if real.scores.base[i] >= 0.5 { rightOfReal += 1 }
-        if fake.scores.base[i] <= 0.5 { rightOfFake += 1 }
+        if realScores[i] >= 0.5 { rightOfReal += 1 }
+        if fakeScores[i] <= 0.5 { rightOfFake += 1 }
       }
       let judged = discriminatorLoss()
       let crossEntropy = CrossEntropy.loss(
