@@ -24,6 +24,14 @@ import Testing
     #expect(Workers(count).sums(0) { _, _ in }.isEmpty)
   }
 
+  @Test(arguments: [1, 3]) func eachPieceOfAnArrayIsWrittenByItself(count: Int) {
+    var squares = [Int](repeating: 0, count: 1000)
+    Workers(count).forEach(Pieces(1000, least: 7, limit: 64), of: &squares) { range, part in
+      for i in part.indices { part[i] += (range.lowerBound + i) * (range.lowerBound + i) }
+    }
+    #expect(squares == (0..<1000).map { $0 * $0 })
+  }
+
   /// The least normal number times a half is no normal number: 0 where such are flushed, as result and as operand.
   @Test(arguments: [1, 2, 3]) func denormalsAreZeroOnEveryWorker(count: Int) {
     let least = Float.leastNormalMagnitude, half = Mutex(Float(0.5)), scale = half.withLock { $0 }

@@ -1,5 +1,4 @@
-// Each `unsafe` here is a call of C that writes into a variable of ours, or reads at most as many bytes as it is
-// told.
+// Each `unsafe` here is a call of C that writes into a variable of ours.
 
 import Collective
 import Files
@@ -70,11 +69,7 @@ package struct AvailableMemory: Sendable {
 
   private func text(_ path: String) -> String? {
     // Such files have no size, so they are read to their end.
-    guard let file = unsafe fopen(root + path, "r") else { return nil }
-    defer { unsafe fclose(file) }
-    var bytes = [UInt8](repeating: 0, count: 1 << 16)
-    let count = unsafe fread(&bytes, 1, bytes.count, file)
-    return String(decoding: bytes[..<count], as: UTF8.self)
+    (try? InputFile.prefix(root + path, 1 << 16)).map { String(decoding: $0, as: UTF8.self) }
   }
 
   private func number(_ path: String) -> Int? {

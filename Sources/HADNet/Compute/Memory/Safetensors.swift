@@ -61,15 +61,14 @@ package struct Safetensors: Sendable {
 
   /// A file's bytes, which come from it as they are read; nil where it can't be mapped, as a pipe or an empty file.
   private static func mapped(_ path: String) -> Data? {
-    let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
+    let descriptor = System.open(path, O_RDONLY)
     guard descriptor >= 0 else { return nil }
     defer { close(descriptor) }
-    var status = stat()
-    guard unsafe fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_size > 0,
-      let memory = unsafe mmap(nil, Int(status.st_size), PROT_READ, MAP_PRIVATE, descriptor, 0),
+    guard let status = FileStatus(descriptor), status.isFile, status.bytes > 0,
+      let memory = unsafe mmap(nil, status.bytes, PROT_READ, MAP_PRIVATE, descriptor, 0),
       unsafe memory != MAP_FAILED
     else { return nil }
-    let data = unsafe Data(bytesNoCopy: memory, count: Int(status.st_size), deallocator: .unmap)
+    let data = unsafe Data(bytesNoCopy: memory, count: status.bytes, deallocator: .unmap)
     // A copy would be no mapping.
     return unsafe data.withUnsafeBytes { unsafe $0.baseAddress == UnsafeRawPointer(memory) } ? data : nil
   }
