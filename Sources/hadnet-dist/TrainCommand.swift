@@ -98,6 +98,54 @@ struct RunOptions: ParsableArguments {
     return file
   }
 
+  /// What rank 0 has found and opened before a run goes on.
+  private struct Opened {
+    /// The recipe as it was typed, whether it sets a batch, and the run's recipes: one, or one of each seed.
+    var text = "", hasBatch = true, recipes: [String] = []
+    /// The run's folder.
+    var path = ""
+    /// The stages to be trained, and those that the run was asked for before, if this start asks for none.
+    var stages: [Method] = [], kept: [Method]?
+    var locks: RunLocks?
+  }
+
+  /// Reads the recipe, looks whether all is there that the run begins with, and opens its folder. Rank 0 only.
+  private func open(
+    _ seeds: Int, _ seed: UInt64?, _ stage: Method?, _ stages: [Method]?, ranks: Int
+  ) throws -> Opened {
+    var opened = Opened()
+    let file = try self.recipe ?? keptRecipe(seeds)
+    opened.text = try Recipe.text(file)
+    var recipe = try Recipe(yaml: opened.text, file: file, overrides: set)
+    guard let root = data ?? recipe.data.path else {
+      throw Fault(.usage, "no data set: give --data DIR, or data.path in \(file)")
+    }
+    // Absolute, so that `report` finds the data set from any folder.
+    recipe.data.path = URL(fileURLWithPath: root).path
+    // Found before the folder is made, so that a wrong path leaves nothing behind.
+    _ = try Dataset.find(root, needsTruth: true)
+    opened.hasBatch = recipe.batch != nil
+    if let seed { recipe = recipe.with(seed: seed) }
+    opened.path = try folder ?? RunFolder.standard(for: recipe, from: file)
+    let run = RunFolder(opened.path)
+    // What a stage builds on is there before the stage is marked as begun.
+    for earlier in stage?.needs ?? [] { _ = try run.best(earlier) }
+    if stage == nil, stages == nil, resume {
+      opened.kept = run.askedStages ?? run.seeds.first.flatMap { run.seed($0).askedStages }
+    }
+    opened.stages = stage.map { [$0] } ?? stages ?? opened.kept ?? Method.allCases
+    // Before anything is written that another job may be writing. Each of several seeds has locks of its own.
+    let locks = try RunLocks(run, seeds > 1 ? [] : opened.stages, evaluates: stage == nil)
+    opened.locks = locks
+    let recipes =
+      try seeds > 1
+      ? run.open(recipe, seeds: seeds, ranks: ranks, resume: resume)
+      : [run.open(recipe, ranks: ranks, stage: stage, resume: resume, locks: locks)]
+    opened.recipes = recipes.map(\.yaml)
+    if let stage { try run.ask(alsoFor: stage) } else { try run.ask(for: stages ?? opened.kept) }
+    return opened
+  }
+
   /// Opens the run folder and calls `body` on all ranks; the run counts as unfinished until `body` has ended.
   ///
   /// - `seeds`: how many; more than one have a folder each.
@@ -117,57 +165,28 @@ struct RunOptions: ParsableArguments {
       warnings.forEach(messages.bar(rank: communicator.rank).warn)
       communicator.courier?.stallLimits = .init(warning: stallWarning, limit: stallLimit)
       // Rank 0 reads, so that a mistake in the recipe is said once.
-      var texts: [String] = [], path = "", hasBatch = true, text = ""
-      var kept: [Method]?, chosen: [Method] = []
-      var locks: RunLocks?
-      defer { locks?.release() }
-      if communicator.rank == 0 {
-        let file = try self.recipe ?? keptRecipe(seeds)
-        text = try Recipe.text(file)
-        var recipe = try Recipe(yaml: text, file: file, overrides: set)
-        guard let root = data ?? recipe.data.path else {
-          throw Fault(.usage, "no data set: give --data DIR, or data.path in \(file)")
-        }
-        // Absolute, so that `report` finds the data set from any folder.
-        recipe.data.path = URL(fileURLWithPath: root).path
-        // Found before the folder is made, so that a wrong path leaves nothing behind.
-        _ = try Dataset.find(root, needsTruth: true)
-        hasBatch = recipe.batch != nil
-        if let seed { recipe = recipe.with(seed: seed) }
-        path = try folder ?? RunFolder.standard(for: recipe, from: file)
-        let run = RunFolder(path), ranks = communicator.size
-        // What a stage builds on is there before the stage is marked as begun.
-        for earlier in stage?.needs ?? [] { _ = try run.best(earlier) }
-        if stage == nil, stages == nil, resume {
-          kept = run.askedStages ?? run.seeds.first.flatMap { run.seed($0).askedStages }
-        }
-        chosen = stage.map { [$0] } ?? stages ?? kept ?? Method.allCases
-        // Before anything is written that another job may be writing. Each of several seeds has locks of its own.
-        locks = try RunLocks(run, seeds > 1 ? [] : chosen, evaluates: stage == nil)
-        let recipes =
-          try seeds > 1
-          ? run.open(recipe, seeds: seeds, ranks: ranks, resume: resume)
-          : [run.open(recipe, ranks: ranks, stage: stage, resume: resume, locks: locks)]
-        texts = recipes.map(\.yaml)
-        if let stage { try run.ask(alsoFor: stage) } else { try run.ask(for: stages ?? kept) }
-      }
-      try agree(communicator, text)
+      let opened =
+        communicator.rank == 0
+        ? try open(seeds, seed, stage, stages, ranks: communicator.size) : Opened()
+      defer { opened.locks?.release() }
+      try agree(communicator, opened.text)
       // A recipe quotes such a character.
-      texts = try communicator.broadcast(texts.joined(separator: "\u{1e}")).split(separator: "\u{1e}").map(
-        String.init)
-      path = try communicator.broadcast(path)
-      chosen = try communicator.broadcast(chosen.map(\.rawValue).joined(separator: " ")).split(separator: " ")
+      let texts = try communicator.broadcast(opened.recipes.joined(separator: "\u{1e}"))
+        .split(separator: "\u{1e}").map(String.init)
+      let path = try communicator.broadcast(opened.path)
+      let chosen = try communicator.broadcast(opened.stages.map(\.rawValue).joined(separator: " "))
+        .split(separator: " ")
         .compactMap { Method(rawValue: String($0)) }
       let session = try Session(
         texts.map { try Recipe(yaml: $0, file: "\(path)/recipe.yaml") }, RunFolder(path), chosen,
-        isAsked: (stages ?? kept) != nil, communicator, stop, self, locks)
+        isAsked: (stages ?? opened.kept) != nil, communicator, stop, self, opened.locks)
       let run = session.run, narrator = session.narrator
-      if communicator.rank == 0, !hasBatch, let batch = session.recipes[0].batch {
+      if communicator.rank == 0, !opened.hasBatch, let batch = session.recipes[0].batch {
         narrator.say(
           "the recipe sets no batch: it is \(batch), one case a rank when this run began, and stays that"
             + (batch > 1 ? "; the paper's is 1 (--set batch=1, on one rank, in another --run)" : ""))
       }
-      if let kept {
+      if let kept = opened.kept {
         narrator.say(
           "the run was asked for \(kept.map(\.rawValue).joined(separator: ", ")) and goes on with that; --stages changes it"
         )

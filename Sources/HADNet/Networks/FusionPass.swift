@@ -47,100 +47,120 @@ package final class FusionPass {
     /// Reserves the volumes of a pass, from the moment 0 on.
     package init(_ network: FusionNetwork, _ size: Size, _ purpose: Purpose, in plan: inout WorkspacePlan) {
       self.size = size
-      let trains = purpose == .training, count = network.encoders.count, levels = FusionNetwork.levels
       var sizes = [size]
-      for _ in 1..<levels { sizes.append(sizes[sizes.count - 1].halvedUp) }
-      // Moments: each block of each encoder, the fusion, a decoder forward in five and backward in six, encoders
-      // backward, two for each block.
-      func down(_ i: Int, _ level: Int) -> Int { (levels + 1) * i + level }
-      let fusing = (levels + 1) * count
-      func up(_ i: Int) -> Int { fusing + 1 + i }
-      let judged = up(4), end = judged + 7 + (2 * levels + 1) * count
-      func upBack(_ i: Int) -> Int { judged + 3 - i + 1 }
-      func downBack(_ i: Int, _ level: Int) -> Int {
-        judged + 6 + (2 * levels + 1) * (count - 1 - i) + 2 * (levels - 1 - level)
-      }
+      for _ in 1..<FusionNetwork.levels { sizes.append(sizes[sizes.count - 1].halvedUp) }
+      let at = Moments(encoders: network.encoders.count), trains = purpose == .training
+      reserveForward(network, sizes, at, trains: trains, in: &plan)
+      if trains { reserveBackward(network, sizes, at, in: &plan) }
+    }
 
-      for i in 0..<count {
+    private mutating func reserveForward(
+      _ network: FusionNetwork, _ sizes: [Size], _ at: Moments, trains: Bool, in plan: inout WorkspacePlan
+    ) {
+      for i in network.encoders.indices {
         let encoder = network.encoders[i]
-        images.append(plan.reserve(Shape(size, 1), 0...(trains ? end : fusing)))
+        images.append(plan.reserve(Shape(sizes[0], 1), 0...(trains ? at.end : at.fusing)))
         first.append(
-          plan.reserve(Shape(size, network.width), down(i, 0)...(trains ? downBack(i, 0) + 2 : down(i, 0))))
+          plan.reserve(
+            Shape(sizes[0], network.width), at.down(i, 0)...(trains ? at.downBack(i, 0) + 2 : at.down(i, 0))))
         var inner: [Int] = [], maps: [Int] = [], pooled: [Int] = []
         for (level, block) in encoder.blocks.enumerated() {
-          let now = down(i, level)
+          let now = at.down(i, level)
           inner.append(
-            plan.reserve(Shape(sizes[level], block.inner), now...(trains ? downBack(i, level) + 1 : now)))
+            plan.reserve(Shape(sizes[level], block.inner), now...(trains ? at.downBack(i, level) + 1 : now)))
           maps.append(
             plan.reserve(
               Shape(sizes[level], block.outputs),
-              now...(trains ? max(fusing, downBack(i, level)) : fusing)))
-          if level + 1 < levels {
+              now...(trains ? max(at.fusing, at.downBack(i, level)) : at.fusing)))
+          if level + 1 < sizes.count {
             pooled.append(
               plan.reserve(
                 Shape(sizes[level + 1], block.outputs),
-                now...(trains ? downBack(i, level + 1) + 1 : down(i, level + 1))))
+                now...(trains ? at.downBack(i, level + 1) + 1 : at.down(i, level + 1))))
           }
         }
         self.inner.append(inner)
         self.maps.append(maps)
         self.pooled.append(pooled)
       }
-      for level in 0..<levels {
+      for level in sizes.indices {
         let shape = Shape(sizes[level], network.fusedChannels(level))
-        let last = trains ? judged + 6 : up(max(0, 2 - level))
-        fused.append(plan.reserve(shape, fusing...last))
+        let last = trains ? at.judged + 6 : at.up(max(0, 2 - level))
+        fused.append(plan.reserve(shape, at.fusing...last))
         if network.fusion == .gaussians {
-          noise.append(plan.reserve(shape, 0...(trains ? judged + 6 : fusing)))
+          noise.append(plan.reserve(shape, 0...(trains ? at.judged + 6 : at.fusing)))
         }
       }
       let decoder = network.decoders[0]
       for (i, block) in decoder.blocks.enumerated() {
-        let level = 2 - i, now = up(i), until = trains ? upBack(i) : now
+        let level = 2 - i, now = at.up(i), until = trains ? at.upBack(i) : now
         let before = i == 0 ? network.fusedChannels(3) : decoder.blocks[i - 1].outputs
         stretched.append(plan.reserve(Shape(sizes[level], before), now...until))
         decoderInner.append(plan.reserve(Shape(sizes[level], block.inner), now...until))
         decoded.append(
-          plan.reserve(Shape(sizes[level], block.outputs), now...(trains && i == 2 ? judged + 1 : now + 1)))
+          plan.reserve(Shape(sizes[level], block.outputs), now...(trains && i == 2 ? at.judged + 1 : now + 1))
+        )
       }
       for channels in Set(network.decoders.map(\.last.outputs)).sorted() {
-        outputs[channels] = plan.reserve(Shape(size, channels), up(3)...judged)
+        outputs[channels] = plan.reserve(Shape(sizes[0], channels), at.up(3)...at.judged)
       }
-      guard trains else { return }
+    }
 
+    private mutating func reserveBackward(
+      _ network: FusionNetwork, _ sizes: [Size], _ at: Moments, in plan: inout WorkspacePlan
+    ) {
       for channels in Set(network.decoders.map(\.last.outputs)).sorted() {
-        dOutputs[channels] = plan.reserve(Shape(size, channels), judged...upBack(2))
+        dOutputs[channels] = plan.reserve(Shape(sizes[0], channels), at.judged...at.upBack(2))
       }
-      for level in 0..<levels {
+      for level in sizes.indices {
         // Sums over the decoders.
-        dFused.append(plan.reserve(Shape(sizes[level], network.fusedChannels(level)), fusing...judged + 6))
+        dFused.append(plan.reserve(Shape(sizes[level], network.fusedChannels(level)), at.fusing...at.judged + 6))
       }
-      for (i, block) in decoder.blocks.enumerated() {
-        let level = 2 - i, now = upBack(i)
-        let before = i == 0 ? network.fusedChannels(3) : decoder.blocks[i - 1].outputs
+      for (i, block) in network.decoders[0].blocks.enumerated() {
+        let level = 2 - i, now = at.upBack(i)
+        let before = i == 0 ? network.fusedChannels(3) : network.decoders[0].blocks[i - 1].outputs
         dDecoded.append(
-          plan.reserve(Shape(sizes[level], block.outputs), (i == 2 ? judged : upBack(i + 1))...now))
+          plan.reserve(Shape(sizes[level], block.outputs), (i == 2 ? at.judged : at.upBack(i + 1))...now))
         dDecoderInner.append(plan.reserve(Shape(sizes[level], block.inner), now...now))
         dStretched.append(plan.reserve(Shape(sizes[level], before), now...now))
         dSkip.append(plan.reserve(Shape(sizes[level], network.fusedChannels(level)), now...now))
       }
-      for i in 0..<count {
+      for i in network.encoders.indices {
         let encoder = network.encoders[i]
         var dInner: [Int] = [], dMaps: [Int] = [], dPooled: [Int] = []
         for (level, block) in encoder.blocks.enumerated() {
-          let now = downBack(i, level)
+          let now = at.downBack(i, level)
           dInner.append(plan.reserve(Shape(sizes[level], block.inner), now...now + 1))
-          dMaps.append(plan.reserve(Shape(sizes[level], block.outputs), judged + 6...now))
-          if level + 1 < levels {
-            let written = downBack(i, level + 1)
+          dMaps.append(plan.reserve(Shape(sizes[level], block.outputs), at.judged + 6...now))
+          if level + 1 < sizes.count {
+            let written = at.downBack(i, level + 1)
             dPooled.append(plan.reserve(Shape(sizes[level + 1], block.outputs), written...written + 1))
           }
         }
         self.dInner.append(dInner)
         self.dMaps.append(dMaps)
         self.dPooled.append(dPooled)
-        dFirst.append(plan.reserve(Shape(size, network.width), downBack(i, 0)...downBack(i, 0) + 2))
+        dFirst.append(plan.reserve(Shape(sizes[0], network.width), at.downBack(i, 0)...at.downBack(i, 0) + 2))
       }
+    }
+  }
+
+  /// When what of a pass is computed: each block of each encoder, the fusion, a decoder forward in five and backward in
+  /// six, encoders backward, two for each block.
+  private struct Moments {
+    let encoders: Int
+    private let levels = FusionNetwork.levels
+
+    init(encoders: Int) { self.encoders = encoders }
+
+    var fusing: Int { (levels + 1) * encoders }
+    var judged: Int { up(4) }
+    var end: Int { judged + 7 + (2 * levels + 1) * encoders }
+    func down(_ i: Int, _ level: Int) -> Int { (levels + 1) * i + level }
+    func up(_ i: Int) -> Int { fusing + 1 + i }
+    func upBack(_ i: Int) -> Int { judged + 3 - i + 1 }
+    func downBack(_ i: Int, _ level: Int) -> Int {
+      judged + 6 + (2 * levels + 1) * (encoders - 1 - i) + 2 * (levels - 1 - level)
     }
   }
 
