@@ -114,7 +114,8 @@ package final class FusionPass {
       }
       for level in sizes.indices {
         // Sums over the decoders.
-        dFused.append(plan.reserve(Shape(sizes[level], network.fusedChannels(level)), at.fusing...at.judged + 6))
+        dFused.append(
+          plan.reserve(Shape(sizes[level], network.fusedChannels(level)), at.fusing...at.judged + 6))
       }
       for (i, block) in network.decoders[0].blocks.enumerated() {
         let level = 2 - i, now = at.upBack(i)
