@@ -298,16 +298,21 @@ extension Commands {
         #define _GNU_SOURCE
         #include <dlfcn.h>
         #include <errno.h>
-        #include <stdio.h>
+        #include <fcntl.h>
+        #include <stdarg.h>
         #include <string.h>
         #include <unistd.h>
         long sysconf(int name) {
           if (name == _SC_PHYS_PAGES) return 16;
           return ((long (*)(int))dlsym(RTLD_NEXT, "sysconf"))(name);
         }
-        FILE *fopen(const char *path, const char *mode) {
-          if (!strcmp(path, "\(file)") && !access("\(segmentation)", F_OK)) { errno = EIO; return NULL; }
-          return ((FILE *(*)(const char *, const char *))dlsym(RTLD_NEXT, "fopen"))(path, mode);
+        int open(const char *path, int flags, ...) {
+          va_list more;
+          va_start(more, flags);
+          mode_t mode = va_arg(more, mode_t);
+          va_end(more);
+          if (!strcmp(path, "\(file)") && !access("\(segmentation)", F_OK)) { errno = EIO; return -1; }
+          return ((int (*)(const char *, int, ...))dlsym(RTLD_NEXT, "open"))(path, flags, mode);
         }
 
         """, "vanishes.c")
