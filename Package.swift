@@ -62,7 +62,8 @@ let package = Package(
     room(
       "Report",
       [
-        "Files", "Compute", "Imaging", "Evaluation", "Inference", "Learning", "Methods", "Study", "CPNG",
+        "Terminal", "Files", "Compute", "Imaging", "Evaluation", "Inference", "Learning", "Methods", "Study",
+        "CPNG",
       ]),
     room(
       "Checks",

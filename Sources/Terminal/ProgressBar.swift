@@ -1,6 +1,5 @@
 import Foundation
 import Synchronization
-import Terminal
 
 /// What a person at the terminal sees of a long piece of work: a bar with the time left, or plain lines. It only
 /// shows; no result depends on it.

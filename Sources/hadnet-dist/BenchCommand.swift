@@ -1,11 +1,11 @@
-import Checks
-import Methods
-import Learning
 import ArgumentParser
+import Checks
 import Collective
 import Compute
 import Files
 import Foundation
+import Learning
+import Methods
 import Networks
 
 struct BenchCommand: ParsableCommand {

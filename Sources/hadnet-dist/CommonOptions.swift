@@ -1,7 +1,7 @@
-import Study
 import ArgumentParser
 import Collective
 import Compute
+import Study
 import Terminal
 
 // Options that several commands have, each only where it does something.

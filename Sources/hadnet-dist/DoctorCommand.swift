@@ -1,5 +1,5 @@
-import Checks
 import ArgumentParser
+import Checks
 import Collective
 import Compute
 import Files

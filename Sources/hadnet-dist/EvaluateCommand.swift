@@ -1,10 +1,11 @@
-import Report
-import Study
 import ArgumentParser
 import Collective
 import Evaluation
 import Foundation
 import Imaging
+import Report
+import Study
+import Terminal
 
 struct EvaluateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

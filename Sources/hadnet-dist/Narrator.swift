@@ -1,12 +1,12 @@
-import Methods
-import Study
-import Learning
 import Collective
 import Compute
 import Evaluation
 import Files
 import Foundation
 import Imaging
+import Learning
+import Methods
+import Study
 import Terminal
 
 /// Tells what happens in a run: to the journal always, to a person as a bar or as lines. Rank 0 alone speaks.

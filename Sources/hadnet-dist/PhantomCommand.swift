@@ -1,9 +1,10 @@
-import Study
 import ArgumentParser
 import Compute
 import Files
 import Foundation
 import Imaging
+import Study
+import Terminal
 
 extension Phantom.Layout: ExpressibleByArgument {}
 

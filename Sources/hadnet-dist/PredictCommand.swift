@@ -1,4 +1,3 @@
-import Study
 import ArgumentParser
 import Collective
 import Compute
@@ -8,6 +7,8 @@ import Foundation
 import Imaging
 import Inference
 import Networks
+import Study
+import Terminal
 
 extension UncertaintyMeasure: ExpressibleByArgument {}
 extension UncertaintyScale: ExpressibleByArgument {}

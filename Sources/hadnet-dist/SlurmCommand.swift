@@ -1,13 +1,13 @@
-import Study
-import Methods
-import Learning
 import ArgumentParser
 import Collective
 import Compute
 import Files
 import Foundation
 import Imaging
+import Learning
+import Methods
 import Networks
+import Study
 import Terminal
 
 struct SlurmCommand: ParsableCommand {

@@ -1,12 +1,13 @@
-import Report
-import Study
-import Methods
 import ArgumentParser
 import Collective
 import Compute
 import Files
 import Foundation
 import Imaging
+import Methods
+import Report
+import Study
+import Terminal
 
 extension Method: ExpressibleByArgument {}
 

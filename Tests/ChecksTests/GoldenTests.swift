@@ -1,11 +1,11 @@
-@testable import Learning
-@testable import Checks
-@testable import Methods
 import Foundation
 import Testing
 
+@testable import Checks
 @testable import Compute
 @testable import Files
+@testable import Learning
+@testable import Methods
 @testable import Networks
 @testable import TestSupport
 

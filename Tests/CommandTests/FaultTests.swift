@@ -1,9 +1,9 @@
-@testable import Methods
-@testable import Study
 import Foundation
 import Testing
 
 @testable import Files
+@testable import Methods
+@testable import Study
 
 extension Commands {
   /// What ranks do to each other: every fault ends the job in its time, named, and leaves no process behind.

@@ -1,8 +1,8 @@
-@testable import Methods
 import Evaluation
 import Files
 import Testing
 
+@testable import Methods
 @testable import TestSupport
 
 @Suite struct MethodTableTests {

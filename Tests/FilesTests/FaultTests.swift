@@ -2,6 +2,11 @@ import Files
 import Testing
 
 @Suite struct FaultTests {
+  /// A file's name is the user's, or a stranger's.
+  @Test func textsCannotSteerTheTerminal() {
+    #expect(Fault(.invalid, "x\u{1B}y\nz").description == "x\\u{1B}y\nz")
+  }
+
   /// What a person gave may be of any length; a path is needed as it is.
   @Test func wordsAreCutWherePathsAreNot() {
     let name = String(repeating: "n", count: 200), path = "/data/" + name

@@ -1,4 +1,3 @@
-@testable import Study
 import Foundation
 import Terminal
 
@@ -7,6 +6,7 @@ import Terminal
 @testable import Files
 @testable import Imaging
 @testable import Networks
+@testable import Study
 
 /// What reads files, by the byte that an input begins with.
 enum Parser: UInt8, CaseIterable {

@@ -1,4 +1,3 @@
-@testable import Study
 import Foundation
 
 @testable import Compute
@@ -6,6 +5,7 @@ import Foundation
 @testable import Files
 @testable import Imaging
 @testable import Networks
+@testable import Study
 
 /// Small inputs that the parsers take, made by the program itself where it writes such files, and inputs that were once
 /// taken badly.

@@ -1,8 +1,8 @@
-@testable import Learning
 import Foundation
 import Testing
 
 @testable import Compute
+@testable import Learning
 @testable import TestSupport
 
 @Suite struct TrainingAdamTests {

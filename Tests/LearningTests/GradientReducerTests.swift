@@ -1,9 +1,9 @@
-@testable import Learning
 import Collective
 import Testing
 
 @testable import Compute
 @testable import Files
+@testable import Learning
 @testable import TestSupport
 
 @Suite struct TrainingGradientReducerTests {

@@ -1,6 +1,7 @@
-@testable import Learning
 import Foundation
 import Testing
+
+@testable import Learning
 
 @Suite struct TrainingPlateauTests {
   private func scales(_ scores: [Double], patience: Int = 3) -> [Double] {

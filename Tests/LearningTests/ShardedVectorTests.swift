@@ -1,9 +1,9 @@
-@testable import Learning
 import Testing
 
 @testable import Collective
 @testable import Compute
 @testable import Files
+@testable import Learning
 @testable import TestSupport
 
 @Suite struct ShardedVectorTests {

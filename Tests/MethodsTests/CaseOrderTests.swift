@@ -1,10 +1,10 @@
-@testable import Methods
-@testable import Learning
 import Foundation
 import Testing
 
 @testable import Compute
 @testable import Imaging
+@testable import Learning
+@testable import Methods
 @testable import TestSupport
 
 /// A store of small cases on disk, standardised.

@@ -1,6 +1,7 @@
-@testable import Methods
-@testable import Learning
 import Testing
+
+@testable import Learning
+@testable import Methods
 
 @Suite struct DiscriminatorWatchTests {
   private func history(_ epochs: [(accuracy: Double, updated: Double)]) -> [StepValues] {

@@ -1,8 +1,8 @@
-@testable import Methods
-@testable import Learning
 import Testing
 
 @testable import Compute
+@testable import Learning
+@testable import Methods
 @testable import Networks
 @testable import TestSupport
 

@@ -1,10 +1,10 @@
-@testable import Methods
-@testable import Learning
 import Testing
 
 @testable import Compute
 @testable import Evaluation
 @testable import Files
+@testable import Learning
+@testable import Methods
 @testable import Networks
 @testable import TestSupport
 

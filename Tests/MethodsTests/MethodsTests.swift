@@ -1,7 +1,8 @@
-@testable import Learning
-@testable import Study
-@testable import Methods
 import Testing
+
+@testable import Learning
+@testable import Methods
+@testable import Study
 
 @Suite struct MethodsTests {
   /// A network's bits follow its stream: none may ever have another number, and no two the same.

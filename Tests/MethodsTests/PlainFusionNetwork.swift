@@ -1,7 +1,7 @@
-@testable import Learning
 import Foundation
 
 @testable import Compute
+@testable import Learning
 @testable import Networks
 @testable import TestSupport
 

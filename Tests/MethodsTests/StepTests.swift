@@ -1,9 +1,9 @@
-@testable import Methods
-@testable import Learning
 import Testing
 
 @testable import Compute
 @testable import Files
+@testable import Learning
+@testable import Methods
 @testable import Networks
 @testable import TestSupport
 

@@ -1,10 +1,10 @@
-@testable import Methods
-@testable import Report
 import Testing
 
 @testable import Compute
 @testable import Evaluation
 @testable import Imaging
+@testable import Methods
+@testable import Report
 
 @Suite struct CaseFigureTests {
   @Test func theSliceHasMostETElseMostTumour() {

@@ -1,7 +1,8 @@
+import Testing
+
 @testable import Methods
 @testable import Report
 @testable import Study
-import Testing
 
 @Suite struct ChartTests {
   @Test func ticksAreRound() {

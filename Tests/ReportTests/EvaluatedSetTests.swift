@@ -1,9 +1,9 @@
-@testable import Report
 import Foundation
 import Testing
 
 @testable import Evaluation
 @testable import Imaging
+@testable import Report
 @testable import TestSupport
 
 /// Where the validation cases are scored nothing calls them test cases, and everything says that the scores are optimistic.

@@ -1,6 +1,6 @@
-import Report
-import Learning
 import Foundation
+import Learning
+import Report
 import Testing
 
 @testable import TestSupport

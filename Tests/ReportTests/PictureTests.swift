@@ -1,9 +1,9 @@
-@testable import Report
 import CPNG
 import Foundation
 import Testing
 
 @testable import Files
+@testable import Report
 
 /// A PNG's pixels as RGB, as libpng reads them.
 func decoded(_ file: [UInt8]) -> (width: Int, height: Int, bytes: [UInt8])? {

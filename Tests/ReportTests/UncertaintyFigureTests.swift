@@ -1,9 +1,9 @@
-@testable import Report
 import Testing
 
 @testable import Compute
 @testable import Evaluation
 @testable import Imaging
+@testable import Report
 
 @Suite struct ReportUncertaintyFigureTests {
   private typealias Category = UncertaintyFigure.Category

@@ -1,11 +1,11 @@
-@testable import Methods
-@testable import Study
-@testable import Learning
 import Foundation
 import Testing
 
 @testable import Files
+@testable import Learning
+@testable import Methods
 @testable import Networks
+@testable import Study
 @testable import TestSupport
 
 @Suite struct TrainingCheckpointTests {

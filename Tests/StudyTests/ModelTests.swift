@@ -1,4 +1,3 @@
-@testable import Study
 import Foundation
 import Testing
 
@@ -6,6 +5,7 @@ import Testing
 @testable import Files
 @testable import Imaging
 @testable import Networks
+@testable import Study
 @testable import TestSupport
 
 @Suite struct NetworksModelTests {

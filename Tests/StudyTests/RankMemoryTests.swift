@@ -1,11 +1,11 @@
-@testable import Learning
-@testable import Study
-@testable import Methods
 import Collective
 import Testing
 
 @testable import Compute
 @testable import Files
+@testable import Learning
+@testable import Methods
+@testable import Study
 @testable import TestSupport
 
 struct RankMemoryTests {

@@ -1,12 +1,12 @@
-@testable import Methods
-@testable import Learning
-import Study
 import Compute
 import Evaluation
 import Files
 import Foundation
+import Study
 import Testing
 
+@testable import Learning
+@testable import Methods
 @testable import TestSupport
 
 /// The package's own folder.

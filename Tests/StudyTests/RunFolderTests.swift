@@ -1,9 +1,9 @@
-@testable import Methods
-@testable import Study
 import Foundation
 import Testing
 
 @testable import Files
+@testable import Methods
+@testable import Study
 @testable import TestSupport
 
 /// Jobs that train stages of one run at the same time.

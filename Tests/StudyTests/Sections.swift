@@ -1,5 +1,5 @@
-@testable import Study
 @testable import Methods
+@testable import Study
 
 /// Sections by name, which the program itself never asks for.
 extension Recipe {

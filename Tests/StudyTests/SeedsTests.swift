@@ -1,9 +1,9 @@
-@testable import Methods
-@testable import Study
 import Foundation
 import Testing
 
 @testable import Files
+@testable import Methods
+@testable import Study
 @testable import TestSupport
 
 /// Folders of several seeds, and what is refused in them.

@@ -1,8 +1,8 @@
-@testable import Collective
 import Files
 import Foundation
 import Testing
 
+@testable import Collective
 @testable import Compute
 @testable import Evaluation
 @testable import Imaging

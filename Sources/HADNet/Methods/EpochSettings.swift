@@ -1,5 +1,5 @@
-import Learning
 import Files
+import Learning
 
 /// The section of a method that is trained by Adam in whole epochs, and validated.
 package protocol EpochSettings: MethodSettings {

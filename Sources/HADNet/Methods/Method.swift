@@ -1,7 +1,7 @@
-import Learning
 import Collective
 import Compute
 import Imaging
+import Learning
 import Networks
 
 /// A method that can be trained: all that others ask of it. `Methods.swift` lists them; recipe, run folder, trainer, memory

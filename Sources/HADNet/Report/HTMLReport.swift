@@ -1,9 +1,9 @@
-import Methods
-import Learning
 import Evaluation
 import Files
 import Foundation
 import Imaging
+import Learning
+import Methods
 
 /// What a report shows. It knows nothing of training: whoever writes a report puts words, tables, charts and pictures
 /// in here.

@@ -1,12 +1,13 @@
-import Study
-import Methods
-import Learning
 import Compute
 import Evaluation
 import Files
 import Foundation
 import Imaging
 import Inference
+import Learning
+import Methods
+import Study
+import Terminal
 
 /// Tables, figures and the HTML report of a run, finished or not, from what lies in its folder.
 package struct RunReport {

@@ -1,8 +1,8 @@
-import Methods
-import Study
 import Evaluation
 import Files
 import Foundation
+import Methods
+import Study
 
 /// Tables and the HTML report of a study over several seeds, finished or not, from the runs in its folder.
 package struct SeedReport {

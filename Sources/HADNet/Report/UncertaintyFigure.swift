@@ -1,8 +1,8 @@
-import Methods
 import Compute
 import Evaluation
 import Foundation
 import Imaging
+import Methods
 
 /// The paper's figure 3: what filtering by uncertainty leaves of a method's enhancing tumour, at falling thresholds.
 package struct UncertaintyFigure: Sendable {

@@ -1,7 +1,7 @@
-import Methods
 import Compute
 import Files
 import Foundation
+import Methods
 import Networks
 
 /// A whole training state on disk: state.json and safetensors files, in a folder that is there whole or not at all.

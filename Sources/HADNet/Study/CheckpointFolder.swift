@@ -1,6 +1,6 @@
-import Methods
 import Files
 import Foundation
+import Methods
 
 /// A stage's checkpoints: one folder an epoch, and `latest` and `best`, which lead to two of them.
 ///

@@ -1,6 +1,6 @@
-import Methods
 import Files
 import Foundation
+import Methods
 import Networks
 
 extension Model {

@@ -1,9 +1,9 @@
-import Learning
-import Methods
 import Collective
 import Compute
 import Files
 import Imaging
+import Learning
+import Methods
 
 /// The memory that one rank needs to train a stage, in bytes, counted from what the stage allocates; nothing is
 /// allocated to find it.

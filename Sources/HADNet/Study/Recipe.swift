@@ -1,9 +1,9 @@
-import Methods
-import Learning
 import Collective
 import Compute
 import Imaging
 import Inference
+import Learning
+import Methods
 
 /// Everything that can change a result, in one value. The defaults are the paper's, and where text and published
 /// code differ, the code's (Vadacchino et al., MIDL 2021; SaverioVad/HAD_Net). A method's are in its folder; each number stands once.

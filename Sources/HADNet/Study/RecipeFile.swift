@@ -1,9 +1,9 @@
-import Methods
-import Learning
 import Compute
 import Files
 import Foundation
 import Inference
+import Learning
+import Methods
 import Terminal
 import Yams
 

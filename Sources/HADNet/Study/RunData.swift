@@ -1,9 +1,9 @@
-import Learning
-import Methods
 import Collective
 import Compute
 import Files
 import Imaging
+import Learning
+import Methods
 import Networks
 
 /// A run's data and earlier networks, as a method asks for them.

@@ -1,6 +1,6 @@
-import Methods
 import Files
 import Foundation
+import Methods
 import Terminal
 
 /// The folder of a run, and where things lie in it.

@@ -1,5 +1,5 @@
-import Methods
 import Files
+import Methods
 import Synchronization
 
 /// The locks of a job on the stages that it trains and on the evaluation of a study: all of them from its start, so that

@@ -1,5 +1,3 @@
-import Learning
-import Methods
 import Collective
 import Compute
 import Evaluation
@@ -7,6 +5,8 @@ import Files
 import Foundation
 import Imaging
 import Inference
+import Learning
+import Methods
 import Networks
 
 /// A whole study: every stage in order, then the evaluation of all methods on the judged cases. What is done already

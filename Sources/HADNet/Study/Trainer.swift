@@ -1,11 +1,11 @@
-import Methods
-import Learning
 import Collective
 import Compute
 import Evaluation
 import Files
 import Foundation
 import Imaging
+import Learning
+import Methods
 import Networks
 
 /// What happens while a run goes on, for whoever shows or keeps it. Only rank 0 tells.

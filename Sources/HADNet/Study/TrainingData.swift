@@ -1,10 +1,10 @@
-import Learning
-import Methods
 import Collective
 import Compute
 import Files
 import Foundation
 import Imaging
+import Learning
+import Methods
 import Networks
 
 /// What a run knows of its data set: cases, sizes, split, class weights, and where prepared cases come from.

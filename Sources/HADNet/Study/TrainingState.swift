@@ -1,5 +1,5 @@
-import Methods
 import Learning
+import Methods
 
 /// One epoch as the history keeps it. Nothing here depends on time, host, ranks or threads.
 package struct EpochRecord: Codable, Equatable, Sendable {

@@ -1,7 +1,7 @@
-import Learning
-import Methods
 import Compute
 import Foundation
+import Learning
+import Methods
 import Networks
 
 /// Measures every distinct convolution of the networks on this machine, read as the networks read it.

@@ -1,8 +1,8 @@
-import Methods
-import Learning
 import Collective
 import Compute
 import Imaging
+import Learning
+import Methods
 import Networks
 
 /// In place of a run: networks that were never trained, and no cases.

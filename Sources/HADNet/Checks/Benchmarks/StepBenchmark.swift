@@ -1,8 +1,8 @@
-import Methods
-import Learning
 import Collective
 import Compute
 import Foundation
+import Learning
+import Methods
 import Networks
 
 /// Measures one whole step of a stage on this machine: data in memory, dropout on, a discriminator always updated.

@@ -1,6 +1,6 @@
-import Learning
 import Compute
 import Files
+import Learning
 import Networks
 
 /// Recomputes a file of golden values (initial weights, inputs, and what a float64 program made of them) and compares

@@ -1,7 +1,7 @@
-import Methods
-import Learning
 import Compute
 import Files
+import Learning
+import Methods
 import Networks
 
 /// Golden values of HAD-Net's or AD-Net's step, and of the student's pre-training.

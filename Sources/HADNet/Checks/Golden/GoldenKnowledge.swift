@@ -1,7 +1,7 @@
-import Methods
-import Learning
 import Compute
 import Files
+import Learning
+import Methods
 import Networks
 
 /// Golden values of KD-Net+'s step, dropout off.

@@ -1,7 +1,7 @@
-import Learning
 import Collective
 import Compute
 import Imaging
+import Learning
 import Networks
 
 /// One step of U-HeMIS or U-HVED: a window a slot, a random choice of its sequences fused, cross-entropy and Dice of all

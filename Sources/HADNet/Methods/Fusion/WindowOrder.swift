@@ -1,8 +1,8 @@
-import Learning
 import Compute
 import Dispatch
 import Files
 import Imaging
+import Learning
 import Synchronization
 
 /// Windows of augmented cases. Every slot has a stream of its own: with a batch of B, in each epoch slot i sees the cases

@@ -1,8 +1,8 @@
-import Learning
 import Collective
 import Compute
 import Files
 import Imaging
+import Learning
 import Networks
 
 /// U-HeMIS: windows of cases, of which any sequences may be missing. No validation: the last weights are used.

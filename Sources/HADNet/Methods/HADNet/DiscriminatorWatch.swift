@@ -1,5 +1,5 @@
-import Learning
 import Foundation
+import Learning
 
 /// Looks at the epochs for a discriminator that no longer helps.
 enum DiscriminatorWatch {

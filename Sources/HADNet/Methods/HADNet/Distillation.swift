@@ -1,6 +1,6 @@
 import Compute
-import Learning
 import Files
+import Learning
 import Networks
 
 /// Distillation from teacher to student against a discriminator: two Adam optimisers with the same settings.

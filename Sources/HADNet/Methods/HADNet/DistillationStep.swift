@@ -1,6 +1,6 @@
-import Learning
 import Compute
 import Evaluation
+import Learning
 import Networks
 
 /// One HAD-Net step: the frozen teacher infers, the student learns from truth and discriminator, the discriminator

@@ -1,6 +1,6 @@
-import Learning
 import Files
 import Imaging
+import Learning
 import Networks
 
 /// KD-Net+: a softened teacher and its latent maps teach a student from random weights. The original's code was not found:

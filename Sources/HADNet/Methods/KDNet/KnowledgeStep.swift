@@ -1,7 +1,7 @@
-import Learning
 import Collective
 import Compute
 import Evaluation
+import Learning
 import Networks
 
 /// One step of KD-Net+: a frozen teacher's softened outputs and latent maps teach a student that begins with random

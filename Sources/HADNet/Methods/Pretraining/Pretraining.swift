@@ -1,6 +1,6 @@
-import Learning
 import Files
 import Imaging
+import Learning
 import Networks
 
 /// Training of a network by itself: AdamW, augmentation, decaying class weights.

@@ -1,7 +1,7 @@
-import Learning
 import Collective
 import Compute
 import Evaluation
+import Learning
 import Networks
 
 /// One step of training a U-Net by itself: cross-entropy. Teacher, student, and the control, which goes on from the best
