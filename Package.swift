@@ -156,7 +156,9 @@ if Context.environment["HADNET_FUZZ"] != nil {
   package.targets.append(
     .executableTarget(
       name: "Fuzz",
-      dependencies: ["Terminal", "Files", "Compute", "Imaging", "Networks", "Evaluation", "Study"],
+      dependencies: [
+        "Terminal", "Files", "Compute", "Imaging", "Networks", "Evaluation", "Methods", "Study", "Report",
+      ],
       path: "Tests/Fuzz", exclude: ["corpus"],
       swiftSettings: strict,
       linkerSettings: [

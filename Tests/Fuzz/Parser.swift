@@ -5,7 +5,9 @@ import Terminal
 @testable import Evaluation
 @testable import Files
 @testable import Imaging
+@testable import Methods
 @testable import Networks
+@testable import Report
 @testable import Study
 
 /// What reads files, by the byte that an input begins with.
