@@ -14,15 +14,17 @@ struct Outcome {
   let errors: String
 
   /// What was said on standard error, without Open MPI's own words about an abort: paragraphs between rules,
-  /// lines that begin with [host:process], and those of its event loop that begin with [warn]; and what launchers say of
-  /// a signal that they hand on.
+  /// lines that begin with [host:process], those of its event loop that begin with [warn], and what its reader of help
+  /// texts says when two ranks abort at once; and what launchers say of a signal that they hand on.
   var messages: [String] {
     var isRule = false, lines: [String] = []
     for line in errors.split(separator: "\n").map(String.init) {
       if line.hasPrefix("-----") {
         isRule.toggle()
       } else if !isRule,
-        line.firstMatch(of: /^(\[([^\]]+:\d+|warn)\]|mpirun: Forwarding signal|scripts\/mpirun: )/) == nil
+        line.firstMatch(
+          of: /^(\[([^\]]+:\d+|warn)\]|fatal flex scanner|mpirun: Forwarding signal|scripts\/mpirun: )/)
+          == nil
       {
         lines.append(line)
       }

@@ -103,6 +103,21 @@ struct GoldenFile {
     worst.take(name, (difference / max(norm, .leastNormalMagnitude)).squareRoot())
   }
 
+  /// The l2 norms of a gradient's tensors under `prefix`, and of what ours differ by.
+  func gradientNorms(
+    _ prefix: String, _ gradient: ParameterVector
+  ) throws -> [(name: String, difference: Double, norm: Double)] {
+    try gradient.layout.parameters.map { parameter in
+      let expected = try floats(prefix + parameter.name, parameter.extents)
+      var difference = 0.0, norm = 0.0
+      for (a, e) in zip(gradient.numbers(of: parameter), expected) {
+        difference += (Double(a) - Double(e)) * (Double(a) - Double(e))
+        norm += Double(e) * Double(e)
+      }
+      return (parameter.name, difference.squareRoot(), norm.squareRoot())
+    }
+  }
+
   /// A tensor of these extents.
   func floats(_ name: String, _ extents: [Int]) throws -> [Float] {
     let values = try contents.floats(name)

@@ -92,20 +92,7 @@ struct GoldenDistillation {
   }
 
   private func studentGradients(_ gradient: ParameterVector) throws -> Golden.Group {
-    var rows: [(name: String, difference: Double, norm: Double)] = []
-    for parameter in gradient.layout.parameters {
-      let name = "grad/student/\(parameter.name)"
-      let expected = try file.contents.floats(name)
-      guard file.contents.entries[name]?.extents == parameter.extents else {
-        throw Fault(.invalid, "\(file.path): \(name) is not \(parameter.extents)")
-      }
-      var difference = 0.0, norm = 0.0
-      for (a, e) in zip(gradient.numbers(of: parameter), expected) {
-        difference += (Double(a) - Double(e)) * (Double(a) - Double(e))
-        norm += Double(e) * Double(e)
-      }
-      rows.append((parameter.name, difference.squareRoot(), norm.squareRoot()))
-    }
+    let rows = try file.gradientNorms("grad/student/", gradient)
     let largest = rows.map(\.norm).max() ?? 0
     let judged = rows.filter { !ParameterLayout.isBiasBeforeNorm($0.name) }
     var worst = GoldenFile.Worst(bound: 1e-3)

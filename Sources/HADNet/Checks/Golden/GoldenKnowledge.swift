@@ -68,16 +68,7 @@ struct GoldenKnowledge {
   }
 
   private func gradients(_ gradient: ParameterVector) throws -> Golden.Group {
-    var rows: [(name: String, difference: Double, norm: Double)] = []
-    for parameter in gradient.layout.parameters {
-      let expected = try file.floats("grad/student/\(parameter.name)", parameter.extents)
-      var difference = 0.0, norm = 0.0
-      for (a, e) in zip(gradient.numbers(of: parameter), expected) {
-        difference += (Double(a) - Double(e)) * (Double(a) - Double(e))
-        norm += Double(e) * Double(e)
-      }
-      rows.append((parameter.name, difference.squareRoot(), norm.squareRoot()))
-    }
+    let rows = try file.gradientNorms("grad/student/", gradient)
     let largest = rows.map(\.norm).max() ?? 0
     var worst = GoldenFile.Worst(bound: 1e-3)
     for row in rows {

@@ -86,8 +86,28 @@ extension Convolution {
   }
 }
 
+/// A kernel that takes one sample's data gradient after the other.
+protocol SampleKernel: ConvolutionKernel {
+  static func dataGradient(
+    _ layer: Convolution, _ dy: Volume, _ p: Parameters, first: Int, _ mask: [Float]?, upsampled: Bool,
+    into dx: Volume, adding: Bool, _ workers: Workers
+  )
+}
+
+extension SampleKernel {
+  static func dataGradient(
+    _ layer: Convolution, _ samples: [(dy: Volume, dx: Volume)], _ p: Parameters, first: Int,
+    _ mask: [Float]?, upsampled: Bool, adding: Bool, _ workers: Workers
+  ) {
+    for (dy, dx) in samples {
+      dataGradient(
+        layer, dy, p, first: first, mask, upsampled: upsampled, into: dx, adding: adding, workers)
+    }
+  }
+}
+
 /// A kernel that takes one source after the other and transforms nothing.
-protocol SourceKernel: ConvolutionKernel {
+protocol SourceKernel: SampleKernel {
   static func forward(
     _ layer: Convolution, _ source: LayerInput, first: Int, _ p: Parameters, into y: Volume,
     bias: UnsafePointer<Float>?, _ workers: Workers
@@ -95,10 +115,6 @@ protocol SourceKernel: ConvolutionKernel {
   static func addWeightGradient(
     _ layer: Convolution, _ dy: Volume, _ source: LayerInput, first: Int, into dp: ParameterVector,
     _ workers: Workers
-  )
-  static func dataGradient(
-    _ layer: Convolution, _ dy: Volume, _ p: Parameters, first: Int, _ mask: [Float]?, upsampled: Bool,
-    into dx: Volume, adding: Bool, _ workers: Workers
   )
 }
 
@@ -127,16 +143,6 @@ extension SourceKernel {
       for input in inputs {
         addWeightGradient(input.layer, dy, input.source, first: input.first, into: dp, workers)
       }
-    }
-  }
-
-  static func dataGradient(
-    _ layer: Convolution, _ samples: [(dy: Volume, dx: Volume)], _ p: Parameters, first: Int,
-    _ mask: [Float]?, upsampled: Bool, adding: Bool, _ workers: Workers
-  ) {
-    for (dy, dx) in samples {
-      dataGradient(
-        layer, dy, p, first: first, mask, upsampled: upsampled, into: dx, adding: adding, workers)
     }
   }
 }

@@ -156,10 +156,23 @@ enum StridedConvolution: ConvolutionKernel {
 
   // MARK: Transforms of weights
 
-  /// Transforms the filters of some outputs and up to 8 inputs. `byOutput`: lanes are outputs, [point, parity · 8 + in,
-  /// out]; else lanes are inputs, [point, out, parity · 8 + in].
-  // Inlined into both ways it takes a tenth longer.
+  /// Transforms the filters of some outputs and up to 8 inputs as forward needs them, lanes are outputs:
+  /// [point, parity · 8 + in, out].
+  // Each way has its own copy with its strides known, and none is inlined further: then the loop keeps its registers.
   @inline(never)
+  private static func transformFilters(
+    forward layer: Convolution, _ w: UnsafePointer<Float>, _ outputs: Range<Int>, _ inputs: Range<Int>,
+    into u: UnsafeMutablePointer<Float>, taps: UnsafeMutablePointer<Float>
+  ) { unsafe transformFilters(layer, w, outputs, inputs, byOutput: true, into: u, taps: taps) }
+
+  /// The same as the data gradient needs them, lanes are inputs: [point, out, parity · 8 + in].
+  @inline(never)
+  private static func transformFilters(
+    backward layer: Convolution, _ w: UnsafePointer<Float>, _ outputs: Range<Int>, _ inputs: Range<Int>,
+    into u: UnsafeMutablePointer<Float>, taps: UnsafeMutablePointer<Float>
+  ) { unsafe transformFilters(layer, w, outputs, inputs, byOutput: false, into: u, taps: taps) }
+
+  @inline(__always)
   private static func transformFilters(
     _ layer: Convolution, _ w: UnsafePointer<Float>, _ outputs: Range<Int>, _ inputs: Range<Int>,
     byOutput: Bool,
@@ -245,7 +258,7 @@ enum StridedConvolution: ConvolutionKernel {
         for chunk in 0..<chunks {
           let ins = first + chunk * channels..<first + min((chunk + 1) * channels, inputs)
           if ins.count < channels { unsafe u.update(repeating: 0, count: points * filterPoint) }
-          unsafe transformFilters(layer, w, outs, ins, byOutput: true, into: u, taps: taps)
+          unsafe transformFilters(forward: layer, w, outs, ins, into: u, taps: taps)
           for point in 0..<points {
             unsafe Gemm.product(
               m: part.count, n: n, k: rows,
@@ -375,7 +388,7 @@ enum StridedConvolution: ConvolutionKernel {
         let u = unsafe scratch[worker], m = unsafe u + points * filterPoint, taps = unsafe m + points * mStep
         for (i, reader) in readers[0].enumerated() {
           unsafe transformFilters(
-            layer, w, i * panel..<i * panel + reader.count, ins, byOutput: false, into: u, taps: taps)
+            backward: layer, w, i * panel..<i * panel + reader.count, ins, into: u, taps: taps)
           for point in 0..<points {
             unsafe Gemm.product(
               m: part.count, n: rows, k: reader.count,

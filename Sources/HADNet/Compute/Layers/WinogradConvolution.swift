@@ -10,7 +10,7 @@
 /// block stays small however many channels there are.
 ///
 /// Source: Lavin and Gray, CVPR 2016, in three dimensions; `docs/design/winograd.md` has the formulas.
-enum WinogradConvolution: ConvolutionKernel {
+enum WinogradConvolution: SampleKernel {
   static let name = "F(4,3)³"
   static let sumsLayers = true
 
@@ -285,16 +285,6 @@ enum WinogradConvolution: ConvolutionKernel {
   }
 
   static func dataGradient(
-    _ layer: Convolution, _ samples: [(dy: Volume, dx: Volume)], _ p: Parameters, first: Int,
-    _ mask: [Float]?, upsampled: Bool, adding: Bool, _ workers: Workers
-  ) {
-    for (dy, dx) in samples {
-      dataGradient(
-        layer, dy, p, first: first, mask, upsampled: upsampled, into: dx, adding: adding, workers)
-    }
-  }
-
-  private static func dataGradient(
     _ layer: Convolution, _ dy: Volume, _ p: Parameters, first: Int, _ mask: [Float]?, upsampled: Bool,
     into dx: Volume, adding: Bool, _ workers: Workers
   ) {
