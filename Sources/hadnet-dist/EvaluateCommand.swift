@@ -22,7 +22,7 @@ struct EvaluateCommand: ParsableCommand {
     case brats2019 = "2019"
     case brats2023 = "2023"
 
-    var convention: LabelConvention { self == .brats2019 ? .brats2019 : .brats2023 }
+    var values: LabelValues { self == .brats2019 ? .upTo2021 : .from2023 }
   }
 
   @Option(
@@ -102,15 +102,16 @@ struct EvaluateCommand: ParsableCommand {
   func run() throws {
     runForCode { communicator in
       let usual = UncertaintyThresholds()
+      let task = TaskPreset.brats.task
       let evaluator = Evaluator(
-        distance: .init(direction: hd95Direction, empty: hd95Empty),
+        task, distance: .init(direction: hd95Direction, empty: hd95Empty),
         thresholds: .init(points: points ?? usual.points, filters: filters?.values ?? usual.filters))
       let only = try caseList(communicator)
       let pairs = try communicator.rootFirst {
         try Evaluator.pairs(
-          truth: truth, predictions: predictions, uncertainty: uncertainty,
-          convention: (truthLabels ?? labels)?.convention,
-          predictionConvention: (predictionLabels ?? labels)?.convention,
+          truth: truth, predictions: predictions, task, uncertainty: uncertainty,
+          values: (truthLabels ?? labels)?.values,
+          predictionValues: (predictionLabels ?? labels)?.values,
           only: only)
       }
       let bar = messages.bar(rank: communicator.rank)
@@ -136,10 +137,11 @@ struct EvaluateCommand: ParsableCommand {
       }
       // Where there are more ranks than cases, some have none.
       let parts = try communicator.gather(
-        mine.isEmpty ? "" : MethodEvaluation(method: predictions, cases: mine).json)
+        mine.isEmpty
+          ? "" : MethodEvaluation(method: predictions, regions: task.regions, cases: mine).json)
       guard communicator.rank == 0 else { return 0 }
       var all = MethodEvaluation(
-        method: predictions, settings: evaluator.settings(hasMaps: uncertainty != nil))
+        method: predictions, regions: task.regions, settings: evaluator.settings(hasMaps: uncertainty != nil))
       all.settings?.set = only?.set
       for part in parts where !part.isEmpty {
         let evaluation = try MethodEvaluation(json: Data(part.utf8), file: predictions, method: predictions)

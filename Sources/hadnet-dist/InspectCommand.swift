@@ -71,8 +71,9 @@ struct InspectCommand: ParsableCommand {
 
   func run() throws {
     let bar = messages.bar()
+    let task = TaskPreset.brats.task
     let found = try Inspection(
-      data, for: purpose, negative: negative, begin: { bar.start("inspect", total: $0) },
+      data, task, for: purpose, negative: negative, begin: { bar.start("inspect", total: $0) },
       isRead: { bar.advance() })
     bar.finish()
     let dataset = found.dataset, all = dataset.cases + dataset.incomplete
@@ -119,7 +120,7 @@ struct InspectCommand: ParsableCommand {
       encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
       Output.print(String(decoding: try encoder.encode(findings), as: UTF8.self))
     } else {
-      show(findings, table)
+      show(findings, table, classes: task.classNames)
     }
     if !found.problems.isEmpty {
       throw ExitCode(
@@ -127,7 +128,7 @@ struct InspectCommand: ParsableCommand {
     }
   }
 
-  private func show(_ f: Findings, _ split: SplitTable?) {
+  private func show(_ f: Findings, _ split: SplitTable?, classes: String) {
     func size(_ sides: [Int]) -> String { sides.map(String.init).joined(separator: "×") }
     Output.print("\(f.root): \(f.cases.named("case")), layout \(f.layout)")
     let uses = [purpose == .train ? "training \(f.fit)" : nil, f.fitForPrediction.map { "prediction \($0)" }]
@@ -148,7 +149,7 @@ struct InspectCommand: ParsableCommand {
     }
     if let weights = f.classWeights {
       let text = weights.map { String(format: "%.4f", $0) }.joined(separator: ", ")
-      Output.print("class weights  \(text) (background, NET, ED, ET)")
+      Output.print("class weights  \(text) (\(classes))")
     }
     for (kind, texts) in [("note", f.notes), ("warning", f.warnings)] {
       for text in texts { Output.print("\(kind): \(text)") }

@@ -132,8 +132,8 @@ final class Narrator {
       return ("step", fields)
     case .epoch(let stage, let record, let seconds, let isBest):
       var fields: [(String, JournalValue)] = [("stage", .text(stage.rawValue))]
-      for (name, value) in zip(EpochRecord.columns(stage), record.values(stage)) {
-        if let value { fields.append((name, name == "epoch" ? .whole(Int(value)) : .number(value))) }
+      for (name, value) in record.numbers(stage) {
+        fields.append((name, name == "epoch" ? .whole(Int(value)) : .number(value)))
       }
       fields += [("best", .flag(isBest)), ("seconds", .number(seconds))]
       return ("epoch", fields)
@@ -192,8 +192,9 @@ final class Narrator {
         text += String(
           format: ", discriminator %.0f %% right, updated in %.0f %%", 100 * accuracy, 100 * updated)
       }
-      if let wt = record.wt, let tc = record.tc, let et = record.et {
-        text += String(format: ", Dice WT %.1f TC %.1f ET %.1f %%", 100 * wt, 100 * tc, 100 * et)
+      if !record.dice.isEmpty {
+        let parts = record.dice.map { String(format: "\($0.region) %.1f", 100 * $0.dice) }
+        text += ", Dice \(parts.joined(separator: " ")) %"
       }
       say(text + String(format: ", %.1f s", seconds) + (isBest ? ", best" : ""))
     case .found(let stage, let epochs): say("\(stage.title): done before, \(epochs.named("epoch"))")

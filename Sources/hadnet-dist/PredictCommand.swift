@@ -89,7 +89,8 @@ struct PredictCommand: ParsableCommand {
         dataset.cases, preparation: model.metadata.preparation, commonSize: model.metadata.size,
         memoryLimit: CaseStore.defaultMemoryLimit(ranksOnNode: communicator.localSize))
       if let old = dataset.cases.first(where: {
-        UncertaintyWriter.files($0.id, in: out).contains(where: FileManager.default.fileExists(atPath:))
+        UncertaintyWriter.files($0.id, model.metadata.task.regions, in: out).contains(
+          where: FileManager.default.fileExists(atPath:))
       }), uncertainty == 0 {
         bar.warn(
           "\(out) has maps of uncertainties from before, of \(old.id) for one: they may be another model's"
@@ -147,7 +148,8 @@ struct PredictCommand: ParsableCommand {
       metadata.preparation.negative = negative
       model = Model(metadata, model.network, model.p)
     }
-    let dataset = try Dataset.inspect(data, needs: Set(model.metadata.sequences))
+    let dataset = try Dataset.inspect(
+      data, model.metadata.task, needs: Set(model.metadata.sequences))
     var failures = CaseFailures()
     for problem in dataset.problems {
       let text = problem.description
@@ -158,7 +160,8 @@ struct PredictCommand: ParsableCommand {
     let inputs = dataset.cases + dataset.incomplete
     try OutputNames(
       dataset.cases.map { item in
-        let maps = uncertainty > 0 ? UncertaintyWriter.files(item.id, in: out) : []
+        let maps =
+          uncertainty > 0 ? UncertaintyWriter.files(item.id, model.metadata.task.regions, in: out) : []
         return (item.id, ["\(out)/\(item.id).nii.gz"] + maps)
       }
     ).check(in: out, inputs: inputs.flatMap(\.paths) + self.model)
@@ -185,7 +188,7 @@ struct PredictCommand: ParsableCommand {
         if prepared.fillsVolume { full.append(files.id) }
         // Where the mean of the samples segments, it is written with them.
         if segmentMean { return }
-        if try predictor.write(prepared, convention: files.convention, into: out) {
+        if try predictor.write(prepared, values: files.values, into: out) {
           warnings.append(
             "\(files.id): a brain of \(prepared.size) voxels (x, y, z), larger than the model's \(model.metadata.size); "
               + "nothing is cut")

@@ -4,6 +4,7 @@ import Testing
 @testable import Evaluation
 @testable import Files
 @testable import TestSupport
+@testable import Imaging
 
 @Suite struct ComparisonTests {
   let one = evaluation("one", [0.5, 0.75, 0.5])

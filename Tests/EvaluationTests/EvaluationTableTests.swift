@@ -2,6 +2,7 @@ import Evaluation
 import Testing
 
 @testable import TestSupport
+@testable import Imaging
 
 @Suite struct EvaluationTableTests {
   private func scores(_ dice: Double, hd95: Double, score: Double? = nil) -> CaseScores {

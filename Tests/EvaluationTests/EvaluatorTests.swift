@@ -83,19 +83,19 @@ private struct Patient {
 
   func write() throws { for file in File.allCases { try write(file, to: path(file)) } }
 
-  func pairs(uncertainty: Bool = true, _ convention: LabelConvention? = nil) throws -> [Evaluator.Pair] {
+  func pairs(uncertainty: Bool = true, _ values: LabelValues? = nil) throws -> [Evaluator.Pair] {
     try Evaluator.pairs(
-      truth: truth, predictions: out, uncertainty: uncertainty ? out : nil, convention: convention)
+      truth: truth, predictions: out, uncertainty: uncertainty ? out : nil, values: values)
   }
 
-  func scores(_ convention: LabelConvention? = nil) throws -> CaseScores {
+  func scores(_ values: LabelValues? = nil) throws -> CaseScores {
     try write()
-    return try Evaluator().scores(#require(pairs(convention).first))
+    return try Evaluator().scores(#require(pairs(values).first))
   }
 
   /// What is said of the case.
-  func fault(_ convention: LabelConvention? = nil) -> Fault? {
-    TestSupport.fault { _ = try scores(convention) }
+  func fault(_ values: LabelValues? = nil) -> Fault? {
+    TestSupport.fault { _ = try scores(values) }
   }
 }
 
@@ -122,7 +122,7 @@ private struct Patient {
     for pair in pairs { all.cases[pair.id] = try Evaluator().scores(pair) }
     for (id, expected) in golden.cases {
       for region in Region.allCases {
-        let right = try #require(expected.regions[region.rawValue]), scores = try #require(all.cases[id])
+        let right = try #require(expected.regions[region.name]), scores = try #require(all.cases[id])
         #expect(scores.overlaps[region] == Overlap(tp: right.tp, fp: right.fp, fn: right.fn, tn: right.tn))
         for (metric, value) in [
           (Metric.dice, right.dice), (.sensitivity, right.sensitivity), (.specificity, right.specificity),
@@ -136,7 +136,7 @@ private struct Patient {
     #expect(all.metrics == Metric.allCases)
     for region in Region.allCases {
       for metric in Metric.allCases {
-        let right = try #require(golden.summary[region.rawValue]?[metric.rawValue])
+        let right = try #require(golden.summary[region.name]?[metric.rawValue])
         let found = all.summary(region, metric), bound = try #require(tolerance[metric])
         for (a, b) in [(found.mean, right.mean), (found.sd, right.sd), (found.median, right.median)] {
           #expect(abs(a - b) <= bound, "\(region) \(metric): \(a), expected \(b)")
@@ -195,9 +195,9 @@ private struct Patient {
     let pair = try #require(
       Evaluator.pairs(
         truth: patient.truth, predictions: patient.out, uncertainty: patient.out,
-        predictionConvention: .brats2023
+        predictionValues: .from2023
       ).first)
-    #expect(pair.convention == .brats2019)
+    #expect(pair.values == .upTo2021)
     #expect(try Evaluator().scores(pair) == expected)
   }
 
@@ -231,7 +231,7 @@ private struct Patient {
     try patient.write(.seg, to: "\(home)/\(patient.id)_seg.nii.gz")
     try patient.write(.t1, to: "\(home)/\(patient.id)_t1.nii.gz")
     let pair = try #require(patient.pairs().first)
-    #expect(pair.truth == "\(home)/\(patient.id)_seg.nii.gz" && pair.convention == .brats2019)
+    #expect(pair.truth == "\(home)/\(patient.id)_seg.nii.gz" && pair.values == .upTo2021)
     #expect(pair.brain == "\(home)/\(patient.id)_t1.nii.gz" && pair.maps[.tc] == patient.path(.core))
   }
 
@@ -260,9 +260,9 @@ private struct Patient {
     try patient.write(.core, to: patient.path(.core))
     try patient.write(.enhance, to: "\(patient.out)/\(patient.id)-unc-enhance.nii.gz")
     let pair = try #require(patient.pairs().first)
-    #expect(pair.convention == .brats2023 && pair.brain == "\(home)-t1n.nii.gz")
+    #expect(pair.values == .from2023 && pair.brain == "\(home)-t1n.nii.gz")
     #expect(try Evaluator().scores(pair)[.et, .dice] == 1)
-    #expect(try patient.pairs(.brats2019).first?.convention == .brats2019)
+    #expect(try patient.pairs(.upTo2021).first?.values == .upTo2021)
   }
 
   // MARK: what is refused
@@ -351,7 +351,7 @@ private struct Patient {
           ))
     }
     #expect(
-      patient.fault(.brats2023)
+      patient.fault(.from2023)
         == Fault(
           .invalid, "\(patient.path(.seg)): label 4 is none of this data set's, which are 0, 1, 2 and 3"))
   }

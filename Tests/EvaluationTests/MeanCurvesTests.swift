@@ -1,9 +1,11 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Compute
 @testable import Evaluation
 @testable import Files
+@testable import Imaging
 
 @Suite struct EvaluationMeanCurvesTests {
   private let cuts = UncertaintyThresholds(points: 4)

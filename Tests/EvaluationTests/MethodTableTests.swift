@@ -4,6 +4,7 @@ import Testing
 
 @testable import Methods
 @testable import TestSupport
+@testable import Imaging
 
 @Suite struct MethodTableTests {
   let teacher = evaluation("Teacher", [0.9, 0.8, 0.95, 0.85])

@@ -5,6 +5,7 @@ import Testing
 @testable import Evaluation
 @testable import Files
 @testable import TestSupport
+@testable import Imaging
 
 private func sentence(_ json: String) -> Fault? {
   do {
@@ -18,6 +19,7 @@ private func sentence(_ json: String) -> Fault? {
     #expect(
       evaluation("m", [0.1, 0.3]).json == """
         {
+          "regions": [{"name": "WT", "classes": [1, 2, 3]}, {"name": "TC", "classes": [1, 3]}, {"name": "ET", "classes": [3]}],
           "cases": {
             "A": {"WT": {"dice": 0.1}, "TC": {"dice": 0.1}, "ET": {"dice": 0.1}},
             "B": {"WT": {"dice": 0.3}, "TC": {"dice": 0.3}, "ET": {"dice": 0.3}}

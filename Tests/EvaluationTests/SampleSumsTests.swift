@@ -1,7 +1,9 @@
+import TestSupport
 import Testing
 
 @testable import Compute
 @testable import Evaluation
+@testable import Imaging
 
 @Suite struct InferenceSampleSumsTests {
   /// Logits of several samples, now and then large or equal.

@@ -4,6 +4,7 @@ import Foundation
 import Testing
 
 @testable import TestSupport
+@testable import Imaging
 
 @Suite struct SeedTableTests {
   let runs: [(seed: UInt64, evaluations: [MethodEvaluation])] = [

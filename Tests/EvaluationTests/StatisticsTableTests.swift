@@ -4,6 +4,7 @@ import Testing
 @testable import Evaluation
 @testable import Files
 @testable import TestSupport
+@testable import Imaging
 
 @Suite struct StatisticsTableTests {
   let teacher = evaluation("Teacher", [0.9, 0.8, 0.95, 0.85])

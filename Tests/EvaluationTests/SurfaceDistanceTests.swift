@@ -1,8 +1,10 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Compute
 @testable import Evaluation
+@testable import Imaging
 
 /// HD95 as plainly as can be: each border voxel against each border voxel of the other. nil where one is empty.
 private func plain(
@@ -157,7 +159,7 @@ private func region(_ region: Region, of labels: LabelVolume) -> [Bool] {
           .hd95(truth: truth, prediction: prediction, spacing: spacing)
       }
       for part in Region.allCases {
-        let right = try #require(expected.regions[part.rawValue]), name = "\(id) (\(expected.kind)) \(part)"
+        let right = try #require(expected.regions[part.name]), name = "\(id) (\(expected.kind)) \(part)"
         #expect(abs(try #require(found(.pooled, .constant)[part]) - right.hd95) <= tolerance, "\(name)")
         if let larger = right.hd95LargerDirection {
           #expect(abs(try #require(found(.larger, .constant)[part]) - larger) <= tolerance, "\(name)")

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Compute
@@ -121,9 +122,9 @@ private func row(_ classes: [UInt8]) -> LabelVolume { LabelVolume(Size(1, 1, cla
       let prediction = try Golden.labels(#require(expected.files["seg"]))
       let brain = try NIfTIImage.read(path("t1")).voxels.map { UInt8($0 > 0 ? 1 : 0) }
       for region in Region.allCases {
-        let right = try #require(expected.regions[region.rawValue]),
+        let right = try #require(expected.regions[region.name]),
           name = "\(id) (\(expected.kind)) \(region)"
-        let map = try NIfTIImage.doubles(path(region.rawValue)).values
+        let map = try NIfTIImage.doubles(path(region.name)).values
         func curves(_ points: Int) -> UncertaintyCurves {
           UncertaintyCurves(
             region, truth: truth, prediction: prediction, brain: brain, map: map, .init(points: points))

@@ -1,8 +1,10 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Compute
 @testable import Evaluation
+@testable import Imaging
 
 @Suite struct EvaluationUncertaintyTests {
   struct Entropies: Decodable {

@@ -27,6 +27,7 @@ enum Parser: UInt8, CaseIterable {
   case prepared = 0x66  // f
   case names = 0x64  // d
   case lock = 0x6B  // k
+  case task = 0x74  // t
 
   func read(_ input: Data) throws {
     switch self {
@@ -42,9 +43,12 @@ enum Parser: UInt8, CaseIterable {
     case .curves: try Parser.curves(input)
     case .landmarks: _ = try Landmarks(json: String(decoding: input, as: UTF8.self))
     case .grades: try Parser.grades(input)
-    case .prepared: _ = CaseFile.read(try Parser.file(input), id: "A", fingerprint: "f")
+    case .prepared:
+      _ = CaseFile.read(
+        try Parser.file(input), id: "A", fingerprint: "f", task: TaskPreset.brats.task)
     case .names: try Parser.names(input)
     case .lock: try Parser.lock(input)
+    case .task: Parser.task(input)
     }
   }
 
@@ -86,7 +90,7 @@ enum Parser: UInt8, CaseIterable {
     try image.header.grid.check("the file", against: image.header.grid, "itself")
     let doubles = try NIfTIImage.doubles(path).values
     check(doubles.count, image.voxels.count)
-    _ = try Segmentation.read(path, convention: .brats2019)
+    _ = try Segmentation.read(path, values: .upTo2021)
   }
 
   private static func check<Value: Equatable>(_ found: Value, _ expected: Value) {
@@ -136,9 +140,9 @@ enum Parser: UInt8, CaseIterable {
       check(CheckpointFolder.Progress(mark.name), mark)
       check(state.history.count, state.epoch)
       _ = state.stage.watch(state.history.map { $0.values(state.stage.terms) })
-      var history = History(columns: EpochRecord.columns(state.stage))
-      for record in state.history { history.append(record.values(state.stage)) }
-      for chart in RunReport.charts(state.stage, history) { _ = chart?.svg() }
+      var history = History(columns: EpochRecord.columns(state.stage, regions: ["WT"]))
+      for record in state.history { history.append(record.values(state.stage, regions: ["WT"])) }
+      for chart in RunReport.charts(state.stage, history, TaskPreset.brats.task.regions) { _ = chart?.svg() }
       var next = state
       _ = next.observe(0.5)
     }
@@ -148,7 +152,8 @@ enum Parser: UInt8, CaseIterable {
   private static func evaluation(_ input: Data) throws {
     let evaluation = try MethodEvaluation.load(file(input), method: "HAD-Net")
     // Not all that is made of it: intervals take a second.
-    let other = MethodEvaluation(method: "Student", cases: evaluation.cases)
+    let other = MethodEvaluation(
+      method: "Student", regions: evaluation.regions, cases: evaluation.cases)
     _ = evaluation.csv + evaluation.text
     _ = try MethodTable(.dice, [evaluation, other], columns: .methods).markdown
   }
@@ -156,12 +161,12 @@ enum Parser: UInt8, CaseIterable {
   private static func history(_ input: Data) throws {
     let history = try History.load(file(input))
     _ = history.csv
-    let charts = RunReport.charts(.student, history)
+    let charts = RunReport.charts(.student, history, TaskPreset.brats.task.regions)
     for chart in charts { _ = chart?.svg() }
   }
 
   private static func curves(_ input: Data) throws {
-    let curves = try MeanCurves.load(file(input))
+    let curves = try MeanCurves.load(file(input), TaskPreset.brats.task.regions)
     for region in curves.regions.values {
       _ = Chart("c", [.init("s", zip(curves.thresholds, region.errorRates).map { (x: $0, y: $1) })]).svg()
     }
@@ -174,7 +179,12 @@ enum Parser: UInt8, CaseIterable {
       try Data().write(to: URL(fileURLWithPath: "\(home)/BraTS20_Training_001_t1.nii"))
     }
     try input.write(to: URL(fileURLWithPath: "\(folder)/name_mapping.csv"))
-    _ = try Dataset.inspect(folder, needs: [])
+    _ = try Dataset.inspect(folder, TaskPreset.brats.task, needs: [])
+  }
+
+  private static func task(_ input: Data) {
+    guard let task = SegmentationTask(json: String(decoding: input, as: UTF8.self)) else { return }
+    check(SegmentationTask(json: task.json), task)
   }
 
   private static func lock(_ input: Data) throws {
@@ -190,7 +200,7 @@ enum Parser: UInt8, CaseIterable {
   private static func names(_ input: Data) throws {
     let text = String(decoding: input, as: UTF8.self)
     _ = CheckpointFolder.Progress(text)
-    _ = LabelConvention(caseName: text)
+    _ = TaskPreset.brats.task.values(caseName: text)
     _ = csvField(text) + escaped(text) + jsonString(text)
     _ = AtomicFile.isTemporary(text)
   }

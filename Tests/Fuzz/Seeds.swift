@@ -50,10 +50,12 @@ func seeds() throws -> [(parser: Parser, name: String, content: Data)] {
   for code: UInt8 in [2, 8, 16, 64] { add(.nifti, "type\(code).nii", edited(plain, 70, [code, 0])) }
 
   // Networks
+  let brats = TaskPreset.brats.task
+  add(.task, "brats", brats.json)
   let unet = UNet(inputs: 3, k: 1)
   let metadata = Model.Metadata(
-    method: "HAD-Net", k: 1, dropout: 0.2, sequences: Modality.student, size: Size(32, 32, 32),
-    preparation: Preparation(modalities: Modality.student, readsTruth: false))
+    method: "HAD-Net", k: 1, dropout: 0.2, sequences: brats.present, size: Size(32, 32, 32),
+    preparation: Preparation(brats, modalities: brats.present, readsTruth: false))
   let model = try written("m.safetensors") { path in
     try Model(metadata, .unet(unet), ParameterVector(zeros: unet.layout)).writer.write(to: path, as: path)
   }
@@ -91,11 +93,12 @@ func seeds() throws -> [(parser: Parser, name: String, content: Data)] {
   add(.history, "own", history.csv)
   add(.history, "extremes", "epoch,rate,loss\n1,1e308,nan\n2,-inf,5e-324\n")
   let numbers = Array(repeating: 0.5, count: 15 * 3)
-  add(.curves, "own", MeanCurves(dealt: [numbers], cases: 1, [0, 50, 100])?.csv ?? "")
+  add(.curves, "own", MeanCurves(dealt: [numbers], cases: 1, brats.regions, [0, 50, 100])?.csv ?? "")
   var scores = CaseScores()
-  for region in Region.allCases { for metric in Metric.allCases { scores[region, metric] = 0.5 } }
+  for region in brats.regions { for metric in Metric.allCases { scores[region, metric] = 0.5 } }
   let evaluation = MethodEvaluation(
-    method: "HAD-Net", settings: Evaluator().settings(hasMaps: true), cases: ["A": scores, "B": scores])
+    method: "HAD-Net", regions: brats.regions, settings: Evaluator(brats).settings(hasMaps: true),
+    cases: ["A": scores, "B": scores])
   add(.evaluation, "own", evaluation.json)
   add(.landmarks, "published", Landmarks.published.json)
   add(.grades, "own", "Grade,BraTS_2020_subject_ID\nHGG,BraTS20_Training_001\nLGG,BraTS20_Training_002\n")

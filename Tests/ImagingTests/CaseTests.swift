@@ -111,8 +111,8 @@ import Testing
     let text = String(decoding: try encoder.encode(Preparation()), as: UTF8.self)
     #expect(
       text
-        == #"{"ceiling":3,"mask":"pre-contrast","modalities":["flair","t1ce","t1","t2"],"#
-        + #""negative":"refuse","readsTruth":true}"#)
+        == #"{"ceiling":3,"mask":"student","modalities":["flair","t1ce","t1","t2"],"#
+        + #""negative":"refuse","readsTruth":true,"task":"# + brats.json + "}")
     #expect(try JSONDecoder().decode(Preparation.self, from: Data(text.utf8)) == Preparation())
     let other = Preparation(standardisation: Standardisation(border: 7))
     #expect(try JSONDecoder().decode(Preparation.self, from: try encoder.encode(other)) == other)
@@ -123,11 +123,11 @@ import Testing
     small.labels = (0..<24).map { [0, 1, 2, 4][$0 % 4] }
     let prepared = try Preparation().prepare(try small.files(), commonSize: Size(16, 16, 16))
     let out = scratch.file("out.nii.gz"), labels = try #require(prepared.labels)
-    try prepared.placement.write(labels, convention: .brats2023, to: out)
+    try prepared.placement.write(labels, values: .from2023, to: out)
     let image = try NIfTIImage.read(out)
     #expect(image.header.affine == SmallCase.brats)
     #expect(Set(image.voxels) == [0, 1, 2, 3])
-    try prepared.placement.write(labels, convention: .brats2019, to: out)
+    try prepared.placement.write(labels, values: .upTo2021, to: out)
     #expect(try Set(NIfTIImage.read(out).voxels) == [0, 1, 2, 4])
   }
 
@@ -147,7 +147,7 @@ import Testing
     let labels = scratch.file("labels.nii"), map = scratch.file("map.nii")
     try placement.write(
       LabelVolume(placement.size, [UInt8](repeating: 1, count: placement.size.voxels)),
-      convention: .brats2019,
+      values: .upTo2021,
       to: labels)
     try placement.write([Float](repeating: 1, count: placement.size.voxels), to: map)
     let own = try NIfTIHeader.read(try #require(files.files[.flair]))
@@ -326,7 +326,7 @@ import Testing
     #expect(
       DatasetSurvey.warnings([full]) == [
         "the brain fills more than 90 % of the volume in 1 case, of E for one: the background is not 0 (flair 1e-07, "
-          + "t1 1e-07, t2 1e-07); set it to 0, e.g. by the product with a brain mask"
+          + "t1 1e-07, t1ce 1e-07, t2 1e-07); set it to 0, e.g. by the product with a brain mask"
       ])
     let turned = try survey("G") { small in
       small.labels = nil
@@ -366,7 +366,7 @@ import Testing
       fault { _ = try DatasetSurvey([second, first]) }
         == Fault(
           .invalid,
-          "BraTS19_X_1 and BraTS19_Y_1 are the same images (flair, t1ce, t1, t2); remove one of the two"))
+          "BraTS19_X_1 and BraTS19_Y_1 are the same images (flair, t1, t1ce, t2); remove one of the two"))
     let t2 = small.images[.t2] ?? []
     for modality in [Modality.flair, .t1ce, .t1] {
       small.images[modality] = (small.images[modality] ?? []).map { $0 * 1.1 }

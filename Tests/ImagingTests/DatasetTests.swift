@@ -24,7 +24,7 @@ import Testing
       #expect(data.cases.map(\.id) == ["BraTS19_A_1", "BraTS19_B_1", "BraTS19_C_1"])
       #expect(data.cases.map(\.grade) == [.hgg, .lgg, .hgg])
       #expect(data.layout == .brats2019)
-      #expect(data.cases[0].convention == .brats2019)
+      #expect(data.cases[0].values == .upTo2021)
       #expect(data.cases[2].files[.t1ce]?.hasSuffix("W/HGG/BraTS19_C_1/BraTS19_C_1_t1ce.nii") == true)
     }
     let one = try Dataset.find(scratch.file("W/LGG/BraTS19_B_1"))
@@ -51,10 +51,10 @@ import Testing
   @Test func knowsTheNamesOf2021And2023AndFlatFolders() throws {
     try put("a/BraTS2021_00000", "BraTS2021_00000", Self.all)
     let a = try Dataset.find(scratch.file("a"))
-    #expect(a.layout == .brats2021 && a.cases[0].grade == nil && a.cases[0].convention == .brats2019)
+    #expect(a.layout == .brats2021 && a.cases[0].grade == nil && a.cases[0].values == .upTo2021)
     try put("b/BraTS-GLI-00000-000", "BraTS-GLI-00000-000", ["-t2f", "-t1c", "-t1n", "-t2w", "-seg"])
     let b = try Dataset.find(scratch.file("b"), needsTruth: true)
-    #expect(b.layout == .brats2023 && b.cases[0].convention == .brats2023)
+    #expect(b.layout == .brats2023 && b.cases[0].values == .from2023)
     #expect(b.cases[0].files[.t1ce]?.hasSuffix("-t1c.nii.gz") == true)
     #expect(b.cases[0].files[.flair]?.hasSuffix("-t2f.nii.gz") == true)
     try put("c", "X", Self.all)
@@ -106,7 +106,7 @@ import Testing
     let data = try Dataset.find(scratch.path, needsTruth: true)
     #expect(data.cases.map(\.id) == ["A", "B"])
     #expect(data.cases[0].files[.t1ce]?.hasSuffix("A/A_T1CE.NII.GZ") == true)
-    #expect(LabelConvention(caseName: "brats-gli-00000-000") == .brats2023)
+    #expect(brats.values(caseName: "brats-gli-00000-000") == .from2023)
   }
 
   @Test func whatMacOSLeavesIsNeverLookedAt() throws {
@@ -172,14 +172,14 @@ import Testing
     #expect(words.contains(why) && words.split(separator: "\n").count == 2)
     // Segmentations alone are read; whoever scores them says what their labels mean.
     #expect(try Dataset.inspect(scratch.path, needs: [], needsTruth: true).cases.count == 3)
-    #expect(fault { try LabelConvention.refuseForeign(data.cases.map(\.id)) } == nil)
+    #expect(fault { try BraTSNames.refuseForeign(data.cases.map(\.id)) } == nil)
   }
 
   @Test(arguments: [
     "BraTS-GLI-00001-000", "BraTS-SSA-00001-000", "BraTS-GoAT-00001", "BraTS2021_00001", "P1",
   ])
   func namesOfGliomaAreNot(name: String) {
-    #expect(LabelConvention.foreign([name]).isEmpty)
+    #expect(BraTSNames.foreign([name]).isEmpty)
   }
 
   @Test func patientsAreToldFromFoldersToo() throws {

@@ -146,7 +146,7 @@ import Testing
   @Test func segmentationsComeBackOnThePatientsGrid() throws {
     let files = try ball(), prepared = try preparation().prepare(files, commonSize: Size(1, 1, 1))
     let out = scratch.file("out.nii.gz")
-    try prepared.placement.write(try #require(prepared.labels), convention: .brats2019, to: out)
+    try prepared.placement.write(try #require(prepared.labels), values: .upTo2021, to: out)
     let image = try NIfTIImage.read(out)
     #expect(image.voxels == (try NIfTIImage.read(try #require(files.segmentation))).voxels)
     #expect(image.header.affine == SmallCase.brats)
@@ -325,9 +325,9 @@ import Testing
     #expect(try Landmarks(json: landmarks.json) == landmarks)
     #expect(Landmarks.published.json.hasPrefix(#"{"flair":[0,15.476687,32.21012,38.026333"#))
     func message(_ text: String) -> String? { fault { _ = try Landmarks(json: text) }?.description }
-    #expect(message("{}") == "landmarks: flair is missing")
-    #expect(message("[1]") == "landmarks: not JSON of four lists of 11 numbers")
-    #expect(message("x") == "landmarks: not JSON of four lists of 11 numbers")
+    #expect(message("{}") == "landmarks: there are none")
+    #expect(message("[1]") == "landmarks: not JSON of lists of 11 numbers")
+    #expect(message("x") == "landmarks: not JSON of lists of 11 numbers")
     let text = Landmarks.published.json
     #expect(
       message(text.replacingOccurrences(of: "[0,15.476687,", with: "["))

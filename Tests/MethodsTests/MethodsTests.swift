@@ -1,4 +1,7 @@
+import TestSupport
 import Testing
+
+@testable import Imaging
 
 @testable import Learning
 @testable import Methods
@@ -36,7 +39,7 @@ import Testing
   /// History and JSON have a column for each.
   @Test func noTermHasTheNameOfAnotherColumn() {
     for method in Method.allCases {
-      let columns = EpochRecord.columns(method)
+      let columns = EpochRecord.columns(method, regions: brats.regions.map(\.name))
       #expect(Set(columns).count == columns.count, "\(method.key): \(columns)")
     }
   }

@@ -1,3 +1,4 @@
+import TestSupport
 import Testing
 
 @testable import Compute
@@ -9,9 +10,9 @@ import Testing
 @Suite struct CaseFigureTests {
   @Test func theSliceHasMostETElseMostTumour() {
     let size = Size(4, 1, 2)
-    #expect(CaseFigure.slice(LabelVolume(size, [2, 2, 3, 0, 3, 3, 0, 0])) == 2)
-    #expect(CaseFigure.slice(LabelVolume(size, [0, 0, 1, 0, 0, 0, 1, 2])) == 3)
-    #expect(CaseFigure.slice(LabelVolume(size, [UInt8](repeating: 0, count: 8))) == 2)
+    #expect(CaseFigure.slice(LabelVolume(size, [2, 2, 3, 0, 3, 3, 0, 0]), brats) == 2)
+    #expect(CaseFigure.slice(LabelVolume(size, [0, 0, 1, 0, 0, 0, 1, 2]), brats) == 3)
+    #expect(CaseFigure.slice(LabelVolume(size, [UInt8](repeating: 0, count: 8)), brats) == 2)
   }
 
   @Test func theFrontOfTheHeadIsAboveAndThePatientsLeftIsRight() {
@@ -21,7 +22,9 @@ import Testing
     images.fill(0.5)
     var truth = LabelVolume(size, [UInt8](repeating: 0, count: 64))
     truth.classes[63] = 3
-    let picture = CaseFigure.picture([CaseFigure(id: "A", images: images, truth: truth, segmentations: [])])
+    let picture = CaseFigure.picture([
+      CaseFigure(brats, id: "A", images: images, truth: truth, segmentations: [])
+    ])
     // The truth is the fifth panel and all panels are alike, so the coloured pixels tell its corner.
     let yellow = (0..<(picture.width * (picture.height - 40))).filter { i in
       let color = picture[i % picture.width, i / picture.width]
@@ -37,8 +40,8 @@ import Testing
     let (small, other) = exampleCase(size: Size(24, 32, 40), tumour: Size(12, 18, 14))
     let picture = CaseFigure.picture([
       CaseFigure(
-        id: "BraTS19_CBICA_AAB_1", images: images, truth: truth, segmentations: [("Student", truth)]),
-      CaseFigure(id: "B", images: small, truth: other, segmentations: [("Student", other)]),
+        brats, id: "BraTS19_CBICA_AAB_1", images: images, truth: truth, segmentations: [("Student", truth)]),
+      CaseFigure(brats, id: "B", images: small, truth: other, segmentations: [("Student", other)]),
     ])
     #expect(picture.width > 6 * 150 && picture.height > 2 * 170)
     #expect(try decoded(picture.png()) != nil)
@@ -49,7 +52,7 @@ import Testing
     set: EvaluatedSet
   ) throws {
     let (images, truth) = exampleCase()
-    let figure = CaseFigure(id: "A", images: images, truth: truth, segmentations: [("Student", truth)])
+    let figure = CaseFigure(brats, id: "A", images: images, truth: truth, segmentations: [("Student", truth)])
     let plain = CaseFigure.picture([figure]), named = CaseFigure.picture([figure], of: set)
     #expect(CaseFigure.picture([figure], of: .test) == plain)
     #expect(named.width == plain.width && named.height > plain.height)
@@ -69,7 +72,7 @@ import Testing
       CaseFigure.picture(
         (0..<cases).map { i in
           CaseFigure(
-            id: "case \(i)", images: images, truth: truth, segmentations: methods.map { ($0, truth) })
+            brats, id: "case \(i)", images: images, truth: truth, segmentations: methods.map { ($0, truth) })
         })
     }
     let few = picture(Array(methods.prefix(3)), cases: 2), many = picture(methods, cases: 2)

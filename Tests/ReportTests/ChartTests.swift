@@ -1,6 +1,8 @@
+import TestSupport
 import Testing
 
 @testable import Methods
+@testable import Imaging
 @testable import Report
 @testable import Study
 
@@ -77,7 +79,7 @@ import Testing
   @Test func chartsAreOfWhatAHistoryHas() {
     var history = History(columns: ["epoch", "rate", "loss", "wt", "tc", "et", "score"])
     history.append([1, 2e-4, 0.5, 0.25, nil, 0.5, 0.3])
-    let plain = RunReport.charts(.student, history)
+    let plain = RunReport.charts(.student, history, brats.regions)
     #expect(
       plain.map { $0?.title } == [
         "Student: loss", "Student: validation Dice, %", nil, nil, "Student: learning rate",
@@ -93,7 +95,7 @@ import Testing
     history = History(columns: columns)
     history.append(columns.map { $0 == "judged_fake" ? nil : 0.5 })
     #expect(
-      RunReport.charts(.hadnet, history).map { $0?.series.map(\.name) } == [
+      RunReport.charts(.hadnet, history, brats.regions).map { $0?.series.map(\.name) } == [
         ["loss", "cross-entropy", "adversarial", "validation"], nil,
         ["accuracy", "accuracy, real", "steps updated"],
         ["scale 1", "scale 2"], nil,

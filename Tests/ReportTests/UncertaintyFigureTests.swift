@@ -1,3 +1,4 @@
+import TestSupport
 import Testing
 
 @testable import Compute
@@ -36,7 +37,7 @@ import Testing
     }
     func figure(_ count: Int, of set: EvaluatedSet = .test) -> Picture {
       UncertaintyFigure(
-        id: "A", images: images, truth: LabelVolume(size, truth),
+        brats, id: "A", images: images, truth: LabelVolume(size, truth),
         methods: (0..<count).map { .init("method \($0)", LabelVolume(size, prediction), map: map) }
       ).picture(of: set)
     }
@@ -45,7 +46,7 @@ import Testing
     #expect(figure(1, of: .validation).height > one.height)
     #expect(two.width == one.width && two.height - one.height > 200)
     // The brain is one grey, nine pixels a voxel's side.
-    let grey = SliceView(images, z: 1).grey(.t1ce)[100, 100]
+    let grey = SliceView(images, z: 1).grey(1)[100, 100]
     func pixels(_ category: Category) -> Int {
       let color = grey.mixed(0.6, with: category.color)
       return (0..<one.width).reduce(0) { sum, x in

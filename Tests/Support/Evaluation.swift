@@ -1,4 +1,5 @@
 @testable import Evaluation
+@testable import Imaging
 
 /// A method whose Dice in all regions are `dice`, for cases A, B, C, …
 func evaluation(_ method: String, _ dice: [Double]) -> MethodEvaluation {

@@ -13,6 +13,19 @@ extension MethodEvaluation {
     }
   }
 
+  /// The regions that evaluations have in common: all of them, in one order. Throws where they differ.
+  static func commonRegions(_ evaluations: [MethodEvaluation]) throws(Fault) -> [Region] {
+    guard let first = evaluations.first else { return [] }
+    if let other = evaluations.first(where: { $0.regions != first.regions }) {
+      func names(_ one: MethodEvaluation) -> String { one.regions.map(\.name).joined(separator: ", ") }
+      throw Fault(
+        .invalid,
+        "\(first.method) was scored for \(names(first)), \(other.method) for \(names(other)): evaluate both for one task"
+      )
+    }
+    return first.regions
+  }
+
   /// Names for evaluations by their files: a file's name without extension, or, where it is summary.json or not all
   /// differ, its folder's name; the paths where these do not differ either.
   package static func names(_ paths: [String]) -> [String] {
@@ -42,6 +55,7 @@ package struct Comparison: Sendable {
   }
 
   package let method: String
+  package let regions: [Region]
   package let others: [String]
   package let cases: Int
   /// Which cases; nil where that is not known.
@@ -53,6 +67,8 @@ package struct Comparison: Sendable {
   package init(
     _ method: MethodEvaluation, _ others: [MethodEvaluation], metrics: [Metric] = Metric.allCases
   ) throws(Fault) {
+    let regions = try MethodEvaluation.commonRegions([method] + others)
+    self.regions = regions
     var sides: [(other: String, region: Region, metric: Metric, a: [Double], b: [Double])] = []
     for other in others {
       try method.requireCases(of: other)
@@ -68,7 +84,7 @@ package struct Comparison: Sendable {
         }
       }
       for metric in metrics where method.metrics.contains(metric) && other.metrics.contains(metric) {
-        for region in Region.allCases {
+        for region in regions {
           sides.append(
             (other.method, region, metric, method.values(region, metric), other.values(region, metric)))
         }
@@ -113,7 +129,7 @@ extension Comparison {
         formatted(value, "%\(sign).\(row.metric == .hd95 ? 2 : 4)f")
       }
       return [
-        row.metric.rawValue, row.region.rawValue, "\(row.test.n)", number(row.differences.mean),
+        row.metric.rawValue, row.region.name, "\(row.test.n)", number(row.differences.mean),
         "[\(number(row.interval.lower)), \(number(row.interval.upper))]", number(row.differences.median),
         number(row.differences.sd, ""), formatted(row.test.t, "%.3f"),
         row.differences.mean == 0 && row.differences.sd == 0 ? "no difference" : pText(row.test.p),
@@ -171,9 +187,9 @@ extension Comparison {
     }
     let against = others.map { other in
       let rows = rows.filter { $0.other == other }
-      let regions = Region.allCases.map { region in
+      let regions = regions.map { region in
         (
-          region.rawValue,
+          region.name,
           object(rows.filter { $0.region == region }.map { ($0.metric.rawValue, numbers($0)) }, 6)
         )
       }

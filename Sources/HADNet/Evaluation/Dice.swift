@@ -1,4 +1,5 @@
 import Compute
+import Imaging
 
 /// How a predicted region lies on the true one, in voxels of the whole volume.
 package struct Overlap: Equatable, Sendable {
@@ -42,26 +43,34 @@ package struct Overlap: Equatable, Sendable {
   package var smoothedDice: Double { Double(2 * tp + 1) / Double(2 * tp + fp + fn + 1) }
 }
 
-/// The overlaps of the three regions of one case.
+/// The overlaps of the regions of one case.
 package struct Overlaps: Equatable, Sendable {
-  package let wt, tc, et: Overlap
+  package let regions: [Region]
+  /// In the order of `regions`.
+  package let values: [Overlap]
 
-  /// Counts voxels of two label volumes of one size.
-  package init(truth: LabelVolume, prediction: LabelVolume) {
+  package init(_ regions: [Region], _ values: [Overlap]) {
+    precondition(regions.count == values.count, "\(values.count) overlaps of \(regions.count) regions")
+    self.regions = regions
+    self.values = values
+  }
+
+  /// Counts voxels of two label volumes of one size, but for those that the truth leaves out (`LabelVolume.ignored`).
+  package init(truth: LabelVolume, prediction: LabelVolume, regions: [Region]) {
     precondition(truth.size == prediction.size, "truth is \(truth.size), prediction \(prediction.size)")
     // One pass: how often each pair of classes occurs says all of every region.
-    var pairs = InlineArray<16, Int>(repeating: 0)
-    var bits: UInt8 = 0
+    let most = 32
+    var pairs = [Int](repeating: 0, count: most * most)
     let truths = truth.classes.span, predictions = prediction.classes.span
-    for i in truths.indices {
-      bits |= truths[i] | predictions[i]
-      pairs[Int((truths[i] & 3) << 2 | predictions[i] & 3)] += 1
+    for i in truths.indices where truths[i] != LabelVolume.ignored {
+      let predicted = predictions[i] == LabelVolume.ignored ? 0 : predictions[i]
+      pairs[Int(truths[i]) * most + Int(predicted)] += 1
     }
-    precondition(bits <= 3, "a class index above 3")
-    func overlap(_ region: Region) -> Overlap {
+    self.regions = regions
+    values = regions.map { region in
       var result = Overlap(tp: 0, fp: 0, fn: 0, tn: 0)
-      for index in pairs.indices {
-        switch (region.contains(UInt8(index >> 2)), region.contains(UInt8(index & 3))) {
+      for index in pairs.indices where pairs[index] != 0 {
+        switch (region.contains(UInt8(index / most)), region.contains(UInt8(index % most))) {
         case (true, true): result.tp += pairs[index]
         case (false, true): result.fp += pairs[index]
         case (true, false): result.fn += pairs[index]
@@ -70,20 +79,18 @@ package struct Overlaps: Equatable, Sendable {
       }
       return result
     }
-    wt = overlap(.wt)
-    tc = overlap(.tc)
-    et = overlap(.et)
   }
 
-  /// That of one region.
+  /// That of one region, which is among them.
   package subscript(region: Region) -> Overlap {
-    switch region {
-    case .wt: wt
-    case .tc: tc
-    case .et: et
+    guard let index = regions.firstIndex(of: region) else {
+      preconditionFailure("no overlap of \(region.name)")
     }
+    return values[index]
   }
 
-  /// The mean of the three smoothed Dice; its mean over cases is the validation score.
-  package var score: Double { (wt.smoothedDice + tc.smoothedDice + et.smoothedDice) / 3 }
+  /// The mean of the regions' smoothed Dice; its mean over cases is the validation score.
+  package func score(_ regions: [Region]) -> Double {
+    regions.reduce(0) { $0 + self[$1].smoothedDice } / Double(regions.count)
+  }
 }

@@ -16,7 +16,7 @@ extension MethodEvaluation {
     }
     let names = [""] + rows.map(\.name), width = names.map(\.count).max() ?? 0
     var columns = [names.map { $0 + String(repeating: " ", count: width - $0.count) }]
-    for (i, region) in Region.allCases.enumerated() {
+    for (i, region) in regions.enumerated() {
       let summaries = rows.map { ($0.summaries[i], $0.decimals) }
       func numbers(_ value: (Summary) -> Double) -> [String] {
         aligned(summaries.map { String(format: "%.\($1)f", value($0)) })
@@ -26,7 +26,7 @@ extension MethodEvaluation {
         let deviations = numbers(\.sd), medians = numbers(\.median)
         cells = cells.indices.map { "\(cells[$0]) ± \(deviations[$0]) (\(medians[$0]))" }
       }
-      columns.append(aligned([region.rawValue] + cells))
+      columns.append(aligned([region.name] + cells))
     }
     return header
       + (0...rows.count).map { row in
@@ -41,7 +41,7 @@ extension MethodEvaluation {
     func row(
       _ name: String, decimals: Int, scale: Double = 1, _ value: (CaseScores, Region) -> Double?
     ) -> Row? {
-      let values = Region.allCases.map { region in
+      let values = regions.map { region in
         ids.compactMap { id in cases[id].flatMap { value($0, region) }.map { $0 * scale } }
       }
       guard values.allSatisfy({ $0.count == cases.count }) else { return nil }
@@ -52,7 +52,7 @@ extension MethodEvaluation {
         scores.uncertainty[region]?.filteredDice.first { $0.threshold == threshold }?.dice
       }
     }
-    let thresholds = cases.values.first?.uncertainty[.wt]?.filteredDice.map(\.threshold) ?? []
+    let thresholds = cases.values.first?.uncertainty[regions[0]]?.filteredDice.map(\.threshold) ?? []
     let rows: [Row?] =
       [
         row("Dice, %", decimals: 2, scale: 100) { $0[$1, .dice] },

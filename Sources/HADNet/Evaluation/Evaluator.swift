@@ -9,33 +9,38 @@ package struct Evaluator: Sendable {
   package struct Pair: Equatable, Sendable {
     package let id, truth, prediction: String
     /// The labels of the truth, and those of the prediction.
-    package let convention, predictionConvention: LabelConvention
+    package let values, predictionValues: LabelValues
     /// Each region's map of uncertainties; none where they are not scored.
     package let maps: [Region: String]
     /// A volume that is above 0 in the brain, such as T1; it is there where maps are.
     package let brain: String?
 
-    /// Paths of a case's files. `predictionConvention`: nil where it is the truth's. Of `maps` there are three or none.
+    /// Paths of a case's files. `predictionValues`: nil where they are the truth's. Of `maps` each region has one, or none.
     package init(
-      id: String, truth: String, prediction: String, convention: LabelConvention,
-      predictionConvention: LabelConvention? = nil, maps: [Region: String] = [:], brain: String? = nil
+      id: String, truth: String, prediction: String, values: LabelValues,
+      predictionValues: LabelValues? = nil, maps: [Region: String] = [:], brain: String? = nil
     ) {
-      precondition(maps.isEmpty || maps.count == Region.allCases.count && brain != nil, "\(id): \(maps)")
+      precondition(maps.isEmpty || brain != nil, "\(id): \(maps)")
       self.id = id
       self.truth = truth
       self.prediction = prediction
-      self.convention = convention
-      self.predictionConvention = predictionConvention ?? convention
+      self.values = values
+      self.predictionValues = predictionValues ?? values
       self.maps = maps
       self.brain = brain
     }
   }
 
+  /// Its regions are scored.
+  package let task: SegmentationTask
   package var distance: SurfaceDistance
   package var thresholds: UncertaintyThresholds
 
   /// The defaults are nnU-Net's distances and the challenge's thresholds.
-  package init(distance: SurfaceDistance = .init(), thresholds: UncertaintyThresholds = .init()) {
+  package init(
+    _ task: SegmentationTask, distance: SurfaceDistance = .init(), thresholds: UncertaintyThresholds = .init()
+  ) {
+    self.task = task
     self.distance = distance
     self.thresholds = thresholds
   }
@@ -55,30 +60,53 @@ package struct Evaluator: Sendable {
   /// The same with the curves behind the uncertainty scores, of each region that has a map.
   package func evaluate(_ pair: Pair) throws -> (scores: CaseScores, curves: [Region: UncertaintyCurves]) {
     let (truth, header) = try Segmentation.read(
-      pair.truth, convention: pair.convention,
+      pair.truth, values: pair.values,
       // What is 4 in a set of 2023's names is more likely to be a resection cavity, which its own words say.
-      option: pair.convention == .brats2019 ? "--truth-labels" : nil)
+      option: pair.values == .upTo2021 ? "--truth-labels" : nil)
     let (prediction, own) = try Segmentation.read(
-      pair.prediction, convention: pair.predictionConvention, option: "--prediction-labels")
+      pair.prediction, values: pair.predictionValues, option: "--prediction-labels")
     try Evaluator.check(own, against: header)
     // A field of distances around the regions, and the brain; maps are read on their own.
     try AvailableMemory.check(10 * header.voxels, "\(pair.id): to score \(header.extents) voxels")
-    var scores = CaseScores(Overlaps(truth: truth, prediction: prediction))
-    for (region, hd95) in distance.hd95(truth: truth, prediction: prediction, spacing: header.bratsSpacing) {
+    var scores = CaseScores(Overlaps(truth: truth, prediction: prediction, regions: task.regions))
+    let (known, judged) = Evaluator.withoutIgnored(truth, prediction)
+    for (region, hd95) in distance.hd95(
+      truth: known, prediction: judged, regions: task.regions, spacing: header.bratsSpacing)
+    {
       scores[region, .hd95] = hd95
     }
     guard let path = pair.brain, !pair.maps.isEmpty else { return (scores, [:]) }
     let brain = try Evaluator.brain(path, of: header)
     var curves: [Region: UncertaintyCurves] = [:]
-    for region in Region.allCases {
+    for region in task.regions {
       guard let path = pair.maps[region] else { continue }
       let map = try Evaluator.map(path, of: header)
       let own = UncertaintyCurves(
-        region, truth: truth, prediction: prediction, brain: brain, map: map, thresholds)
+        region, truth: known, prediction: judged, brain: brain, map: map, thresholds)
       scores.uncertainty[region] = UncertaintyScore(own)
       curves[region] = own
     }
     return (scores, curves)
+  }
+
+  /// Both with background where the truth says nothing.
+  private static func withoutIgnored(
+    _ truth: LabelVolume, _ prediction: LabelVolume
+  ) -> (truth: LabelVolume, prediction: LabelVolume) {
+    guard truth.classes.contains(LabelVolume.ignored) || prediction.classes.contains(LabelVolume.ignored)
+    else {
+      return (truth, prediction)
+    }
+    var known = truth, judged = prediction
+    for i in known.classes.indices {
+      if known.classes[i] == LabelVolume.ignored {
+        known.classes[i] = 0
+        judged.classes[i] = 0
+      } else if judged.classes[i] == LabelVolume.ignored {
+        judged.classes[i] = 0
+      }
+    }
+    return (known, judged)
   }
 
   /// Refuses a file that lies elsewhere than the truth.
@@ -127,16 +155,16 @@ extension Evaluator {
   /// The pairs of two folders, in order of their IDs. `truth` is a data set in any known layout, or a folder of
   /// ID/ID_seg.nii.gz or flat ID_seg.nii.gz; `predictions` holds ID.nii.gz or ID.nii. `uncertainty`, which may be the
   /// same folder, holds ID_unc_whole.nii.gz, ID_unc_core.nii.gz and ID_unc_enhance.nii.gz (or, like 2023's names,
-  /// ID-unc-whole.nii.gz); the brain is then the T1 beside the truth. `convention`: nil by the cases' names.
+  /// ID-unc-whole.nii.gz); the brain is then the T1 beside the truth. `values`: nil by the cases' names.
   ///
   /// `only`: the cases that count, where not all do.
   ///
   /// Throws `.missing` for an absent or empty folder, for a case that is on one side only, and for a missing map or T1.
   package static func pairs(
-    truth: String, predictions: String, uncertainty: String? = nil, convention: LabelConvention? = nil,
-    predictionConvention: LabelConvention? = nil, only: CaseList? = nil
+    truth: String, predictions: String, _ task: SegmentationTask, uncertainty: String? = nil,
+    values: LabelValues? = nil, predictionValues: LabelValues? = nil, only: CaseList? = nil
   ) throws -> [Pair] {
-    let dataset = try truths(truth), wanted = only.map { Set($0.ids) }
+    let dataset = try truths(truth, task), wanted = only.map { Set($0.ids) }
     let cases = dataset.cases.filter { wanted?.contains($0.id) ?? true }
     if let only {
       for id in only.ids where dataset[id] == nil {
@@ -150,10 +178,10 @@ extension Evaluator {
       }
     }
     // Labels that are said may be of any disease.
-    if convention == nil || predictionConvention == nil {
-      try LabelConvention.refuseForeign(cases.map(\.id))
+    if values == nil || predictionValues == nil {
+      try BraTSNames.refuseForeign(cases.map(\.id))
     }
-    let found = try predictionFiles(predictions).filter { wanted?.contains($0.key) ?? true }
+    let found = try predictionFiles(predictions, task.regions).filter { wanted?.contains($0.key) ?? true }
     let without = cases.map(\.id).filter { found[$0] == nil }
     if let first = without.first {
       throw Fault(
@@ -169,13 +197,15 @@ extension Evaluator {
       }
       throw Fault(.missing, "\(truth): no truth for \(id), which is segmented in \(predictions)")
     }
-    let maps = try (uncertainty.map(mapFiles) ?? [:]).filter { wanted?.contains($0.key) ?? true }
+    let maps = try (uncertainty.map { try mapFiles($0, task.regions) } ?? [:]).filter {
+      wanted?.contains($0.key) ?? true
+    }
     if let uncertainty, let id = maps.keys.sorted().first(where: { dataset[$0] == nil }) {
       throw Fault(.missing, "\(truth): no truth for \(id), which has uncertainties in \(uncertainty)")
     }
     return try cases.map { item in
       if let uncertainty {
-        for region in Region.allCases where maps[item.id]?[region] == nil {
+        for region in task.regions where maps[item.id]?[region] == nil {
           throw Fault(
             .missing,
             "\(uncertainty): no \(item.id)_unc_\(region.mapName).nii.gz, the uncertainties of \(item.id)")
@@ -188,8 +218,7 @@ extension Evaluator {
       }
       return Pair(
         id: item.id, truth: item.segmentation ?? "", prediction: found[item.id] ?? "",
-        convention: convention ?? LabelConvention(caseName: item.id),
-        predictionConvention: predictionConvention ?? LabelConvention(caseName: item.id),
+        values: values ?? item.values, predictionValues: predictionValues ?? item.values,
         maps: maps[item.id] ?? [:],
         brain: uncertainty == nil ? nil : item.files[.t1])
     }
@@ -219,19 +248,20 @@ extension Evaluator {
   }
 
   /// The case and the region of a map's file.
-  private static func mapName(_ name: String) -> (id: String, region: Region)? {
-    for region in Region.allCases {
-      for suffix in ["_unc_\(region.mapName)", "-unc-\(region.mapName)"] {
+  private static func mapName(_ name: String, _ regions: [Region]) -> (id: String, region: Region)? {
+    for region in regions {
+      let word = region.mapName.lowercased()
+      for suffix in ["_unc_\(word)", "-unc-\(word)"] {
         if let id = stem(name, suffix) { return (id, region) }
       }
     }
     return nil
   }
 
-  private static func predictionFiles(_ folder: String) throws -> [String: String] {
+  private static func predictionFiles(_ folder: String, _ regions: [Region]) throws -> [String: String] {
     var files: [String: String] = [:]
     for name in try names(folder) {
-      guard let id = stem(name), mapName(name) == nil else { continue }
+      guard let id = stem(name), mapName(name, regions) == nil else { continue }
       if let other = files[id] {
         throw Fault(
           .invalid,
@@ -246,10 +276,12 @@ extension Evaluator {
     return files
   }
 
-  private static func mapFiles(_ folder: String) throws -> [String: [Region: String]] {
+  private static func mapFiles(
+    _ folder: String, _ regions: [Region]
+  ) throws -> [String: [Region: String]] {
     var files: [String: [Region: String]] = [:]
     for name in try names(folder) {
-      guard let (id, region) = mapName(name) else { continue }
+      guard let (id, region) = mapName(name, regions) else { continue }
       guard files[id]?[region] == nil else {
         throw Fault(.invalid, "\(folder): the map \(region.mapName) of \(id) is there twice; remove one")
       }
@@ -261,12 +293,12 @@ extension Evaluator {
     return files
   }
 
-  private static func truths(_ folder: String) throws -> Dataset {
+  private static func truths(_ folder: String, _ task: SegmentationTask) throws -> Dataset {
     // An absent folder is told as for the other side.
     _ = try names(folder)
     let dataset: Dataset
     do {
-      dataset = try Dataset.inspect(folder, needs: [], needsTruth: true)
+      dataset = try Dataset.inspect(folder, task, needs: [], needsTruth: true)
     } catch let fault as Fault where fault.kind == .missing {
       throw Fault(.missing, "\(folder): no truth (ID_seg.nii.gz) is in this folder")
     }

@@ -1,5 +1,6 @@
 import Files
 import Foundation
+import Imaging
 
 /// The challenge's curves of a method over all cases, and how often a voxel of a given uncertainty is wrong.
 package struct MeanCurves: Equatable, Sendable {
@@ -26,11 +27,13 @@ package struct MeanCurves: Equatable, Sendable {
   }
 
   package let thresholds: [Double]
+  /// In the order of the files.
+  package let order: [Region]
   package let regions: [Region: Curves]
 
   /// A case's curves as numbers, so that they can be exchanged; every region has them.
-  package static func numbers(_ curves: [Region: UncertaintyCurves]) -> [Double] {
-    Region.allCases.flatMap { region -> [Double] in
+  package static func numbers(_ curves: [Region: UncertaintyCurves], _ regions: [Region]) -> [Double] {
+    regions.flatMap { region -> [Double] in
       guard let own = curves[region] else { return [] }
       return own.dice + own.ftp + own.ftn + own.voxels.map(Double.init) + own.errors.map(Double.init)
     }
@@ -38,8 +41,8 @@ package struct MeanCurves: Equatable, Sendable {
 
   /// From the numbers of cases that were dealt out in turn, each rank's one after the other; nil where there are none.
   /// They are added up in the order of the cases.
-  package init?(dealt ranks: [[Double]], cases: Int, _ thresholds: [Double]) {
-    let n = thresholds.count, width = 15 * n
+  package init?(dealt ranks: [[Double]], cases: Int, _ order: [Region], _ thresholds: [Double]) {
+    let n = thresholds.count, width = 5 * order.count * n
     guard cases > 0, ranks.reduce(0, { $0 + $1.count }) == cases * width else { return nil }
     var sums = [Double](repeating: 0, count: width)
     for index in 0..<cases {
@@ -47,7 +50,7 @@ package struct MeanCurves: Equatable, Sendable {
       for i in 0..<width { sums[i] += ranks[index % ranks.count][start + i] }
     }
     var regions: [Region: Curves] = [:]
-    for (r, region) in Region.allCases.enumerated() {
+    for (r, region) in order.enumerated() {
       regions[region] = Curves(
         columns: (0..<5).map { column in
           let start = (r * 5 + column) * n
@@ -56,6 +59,7 @@ package struct MeanCurves: Equatable, Sendable {
         })
     }
     self.thresholds = thresholds
+    self.order = order
     self.regions = regions
   }
 
@@ -65,32 +69,33 @@ package struct MeanCurves: Equatable, Sendable {
   package var csv: String {
     let header =
       ["threshold"]
-      + Region.allCases.flatMap { region in MeanCurves.names.map { "\($0)_\(region.rawValue)" } }
+      + order.flatMap { region in MeanCurves.names.map { csvField("\($0)_\(region.name)") } }
     let lines = thresholds.indices.map { i in
-      [thresholds[i]] + Region.allCases.flatMap { regions[$0]?.columns.map { $0[i] } ?? [] }
+      [thresholds[i]] + order.flatMap { regions[$0]?.columns.map { $0[i] } ?? [] }
     }
     return ([header] + lines.map { $0.map { "\($0)" } }).map { $0.joined(separator: ",") + "\n" }.joined()
   }
 
   /// Reads what `csv` wrote. Throws `.missing` where there is no file, `.invalid` where it holds no curves.
-  package static func load(_ path: String) throws(Fault) -> MeanCurves {
+  package static func load(_ path: String, _ order: [Region]) throws(Fault) -> MeanCurves {
     guard let data = FileManager.default.contents(atPath: path) else {
       throw Fault(.missing, "\(path): there is no such file")
     }
     let lines = String(decoding: data, as: UTF8.self).split(separator: "\n").dropFirst()
     let rows = lines.map { $0.split(separator: ",").compactMap { Double($0) } }
-    guard !rows.isEmpty, rows.allSatisfy({ $0.count == 16 }) else {
+    guard !rows.isEmpty, rows.allSatisfy({ $0.count == 1 + 5 * order.count }) else {
       throw Fault(.invalid, "\(path): no curves of uncertainty; write them again with study")
     }
     var regions: [Region: Curves] = [:]
-    for (r, region) in Region.allCases.enumerated() {
+    for (r, region) in order.enumerated() {
       regions[region] = Curves(columns: (0..<5).map { column in rows.map { $0[1 + r * 5 + column] } })
     }
-    return MeanCurves(thresholds: rows.map { $0[0] }, regions: regions)
+    return MeanCurves(thresholds: rows.map { $0[0] }, order, regions)
   }
 
-  private init(thresholds: [Double], regions: [Region: Curves]) {
+  private init(thresholds: [Double], _ order: [Region], _ regions: [Region: Curves]) {
     self.thresholds = thresholds
+    self.order = order
     self.regions = regions
   }
 }

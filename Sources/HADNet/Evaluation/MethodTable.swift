@@ -46,6 +46,8 @@ package struct MethodTable: Sendable {
   package let columns: TableColumns
   /// Those that there are, in the paper's order; others follow as they came.
   package let methods: [String]
+  /// Those of all methods.
+  package let regions: [Region]
   /// In the order of `methods` for each region: `66.7 ± 19.7**`, percent.
   package let cells: [Region: [String]]
   package let tests: [Test]
@@ -71,6 +73,8 @@ package struct MethodTable: Sendable {
     methods = sorted.map(\.method)
     cases = sorted.first?.cases.count ?? 0
     set = EvaluatedSet.common(sorted)
+    let regions = try MethodEvaluation.commonRegions(sorted)
+    self.regions = regions
     var tests: [Test] = [], cells: [Region: [String]] = [:]
     let subject = sorted.first { $0.method == columns.subject }
     if let reference = subject ?? sorted.first {
@@ -79,13 +83,13 @@ package struct MethodTable: Sendable {
         guard subject != nil, reference.metrics.contains(metric), other.metrics.contains(metric) else {
           continue
         }
-        for region in Region.allCases {
+        for region in regions {
           let test = PairedTTest(reference.values(region, metric), other.values(region, metric))
           tests.append(Test(method: other.method, region: region, test: test))
         }
       }
     }
-    for region in Region.allCases {
+    for region in regions {
       let stars = MethodTable.stars(
         tests.filter { $0.region == region && !columns.informed.contains($0.method) }.map(\.test))
       cells[region] = sorted.map { evaluation in
@@ -97,7 +101,7 @@ package struct MethodTable: Sendable {
     self.cells = cells
     var certain: [Region: [String]] = [:]
     if content == .score {
-      for region in Region.allCases {
+      for region in regions {
         certain[region] = sorted.map { evaluation in
           MethodTable.text(
             content, Summary(evaluation.ids.compactMap { evaluation.cases[$0]?.uncertainty[region]?.certain })
@@ -139,7 +143,7 @@ package struct MethodTable: Sendable {
     methods.filter { method in tests.contains { $0.method == method } }.map { method in
       (
         method,
-        Region.allCases.map { region in
+        regions.map { region in
           tests.first { $0.method == method && $0.region == region }.map { difference($0.test) } ?? ""
         }
       )
@@ -148,9 +152,9 @@ package struct MethodTable: Sendable {
 
   /// The regions' lines, and those of certainty.
   package var rows: [[String]] {
-    Region.allCases.map { [$0.rawValue] + (cells[$0] ?? []) }
-      + Region.allCases.filter { certain[$0] != nil }.map {
-        ["\($0.rawValue) certain"] + (certain[$0] ?? [])
+    regions.map { [$0.name] + (cells[$0] ?? []) }
+      + regions.filter { certain[$0] != nil }.map {
+        ["\($0.name) certain"] + (certain[$0] ?? [])
       }
   }
 
@@ -162,7 +166,7 @@ package struct MethodTable: Sendable {
     if !tests.isEmpty {
       text += "\n"
       text += markdownTable(
-        ["\(columns.subject) minus"] + Region.allCases.map(\.rawValue),
+        ["\(columns.subject) minus"] + regions.map(\.name),
         differences.map { [$0.method] + $0.cells })
     }
     return text

@@ -35,8 +35,7 @@ package struct CaseScores: Equatable, Sendable {
 
   /// Dice, sensitivity and specificity.
   package init(_ overlaps: Overlaps) {
-    for region in Region.allCases {
-      let overlap = overlaps[region]
+    for (region, overlap) in zip(overlaps.regions, overlaps.values) {
       values[region] = [
         .dice: overlap.dice, .sensitivity: overlap.sensitivity, .specificity: overlap.specificity,
       ]
@@ -73,11 +72,16 @@ package struct MethodEvaluation: Equatable, Sendable {
   package let method: String
   /// nil where they are not known.
   package var settings: MetricSettings?
+  /// What every case has scores of, in the order of tables.
+  package let regions: [Region]
   /// By the case's ID.
   package var cases: [String: CaseScores]
 
-  package init(method: String, settings: MetricSettings? = nil, cases: [String: CaseScores] = [:]) {
+  package init(
+    method: String, regions: [Region], settings: MetricSettings? = nil, cases: [String: CaseScores] = [:]
+  ) {
     self.method = method
+    self.regions = regions
     self.settings = settings
     self.cases = cases
   }
@@ -89,7 +93,7 @@ package struct MethodEvaluation: Equatable, Sendable {
   package var metrics: [Metric] {
     if cases.isEmpty { return [] }
     return Metric.allCases.filter { metric in
-      cases.values.allSatisfy { scores in Region.allCases.allSatisfy { scores[$0, metric] != nil } }
+      cases.values.allSatisfy { scores in regions.allSatisfy { scores[$0, metric] != nil } }
     }
   }
 
@@ -105,7 +109,7 @@ package struct MethodEvaluation: Equatable, Sendable {
 // MARK: - JSON
 
 extension MethodEvaluation {
-  /// `{"settings": …, "cases": {ID: {"WT": {"dice": …}, …}, …}, "summary": {"WT": {"dice": {"mean": …}, …}, …}}`, one case a line.
+  /// `{"settings": …, "regions": …, "cases": {ID: {"WT": {"dice": …}, …}, …}, "summary": {"WT": {"dice": {"mean": …}, …}, …}}`, one case a line.
   /// Numbers are the shortest that read back as the same; NaN is null.
   ///
   /// Where voxels were counted each region of a case also has `TP`, `FP`, `FN`, `TN`, `n_pred` and `n_ref`, and
@@ -149,11 +153,11 @@ extension MethodEvaluation {
       return members
     }
     let cases = self.cases.sorted { $0.key < $1.key }.map { id, scores in
-      (id, object(Region.allCases.map { ($0.rawValue, object(members(scores, $0))) }))
+      (id, object(regions.map { ($0.name, object(members(scores, $0))) }))
     }
-    let summary = Region.allCases.map { region in
+    let summary = regions.map { region in
       (
-        region.rawValue,
+        region.name,
         object(
           metrics.map { metric in
             let summary = self.summary(region, metric)
@@ -173,18 +177,23 @@ extension MethodEvaluation {
       means.isEmpty
       ? ""
       : ",\n  \"mean\": "
-        + lines(zip(Region.allCases, means).map { ($0.rawValue, object($1.map { ($0, jsonNumber($1)) })) })
+        + lines(zip(regions, means).map { ($0.name, object($1.map { ($0, jsonNumber($1)) })) })
         + ",\n  \"foreground_mean\": "
         + object(
           means[0].indices.map { i in (means[0][i].name, jsonNumber(mean(means.map { $0[i].value }))) })
     let settings = settings.map { "  \"settings\": \($0.json),\n" } ?? ""
-    return "{\n\(settings)  \"cases\": \(lines(cases)),\n  \"summary\": \(lines(summary))\(nnunet)\n}\n"
+    let parts = regions.map { region in
+      "{\"name\": \(jsonString(region.name)), \"classes\": \(region.classes)}"
+    }
+    let named = "  \"regions\": [\(parts.joined(separator: ", "))],\n"
+    return
+      "{\n\(settings)\(named)  \"cases\": \(lines(cases)),\n  \"summary\": \(lines(summary))\(nnunet)\n}\n"
   }
 
   /// For each region the means over the cases of what nnU-Net tells of overlaps, under its names; none where a case
   /// has no counts.
   private var overlapMeans: [[(name: String, value: Double)]] {
-    let all = Region.allCases.map { region in ids.compactMap { cases[$0]?.overlaps[region] } }
+    let all = regions.map { region in ids.compactMap { cases[$0]?.overlaps[region] } }
     guard !cases.isEmpty, all.allSatisfy({ $0.count == cases.count }) else { return [] }
     return all.map { overlaps in
       [("Dice", mean(overlaps.map(\.dice))), ("IoU", mean(overlaps.map(\.iou)))]
@@ -219,7 +228,7 @@ extension MethodEvaluation {
     guard let cases = root["cases"]?.members else {
       throw Fault(.invalid, "\(file) has no \"cases\"; expected what evaluate --json writes")
     }
-    self.init(method: method)
+    self.init(method: method, regions: try MethodEvaluation.regions(root, file))
     if case .text(let direction) = root["settings"]?["hd95_direction"],
       case .text(let empty) = root["settings"]?["hd95_empty"],
       let direction = SurfaceDistance.Direction(rawValue: direction),
@@ -232,11 +241,11 @@ extension MethodEvaluation {
     }
     for (id, value) in cases.sorted(by: { $0.key < $1.key }) {
       var scores = CaseScores()
-      for region in Region.allCases {
-        guard let metrics = value[region.rawValue]?.members else {
-          throw Fault(.invalid, "\(file): case \(id) has no \(region.rawValue)")
+      for region in regions {
+        guard let metrics = value[region.name]?.members else {
+          throw Fault(.invalid, "\(file): case \(id) has no \(region.name)")
         }
-        let node = RegionNode(members: metrics, place: "\(region.rawValue) of case \(id)", file: file)
+        let node = RegionNode(members: metrics, place: "\(region.name) of case \(id)", file: file)
         for metric in Metric.allCases where metric != .score {
           scores[region, metric] = try node.number(metric.rawValue)
         }
@@ -251,6 +260,25 @@ extension MethodEvaluation {
     }
     if self.cases.isEmpty { throw Fault(.missing, "\(file) has no cases") }
     if metrics.isEmpty { throw Fault(.invalid, "\(file) has no metric that every case has") }
+  }
+}
+
+extension MethodEvaluation {
+  /// The regions that a file names; of one that names none, those of BraTS.
+  private static func regions(_ root: JSONNode, _ file: String) throws(Fault) -> [Region] {
+    guard let list = root["regions"] else { return TaskPreset.brats.task.regions }
+    let regions = list.elements?.compactMap { node -> Region? in
+      guard case .text(let name) = node["name"], let elements = node["classes"]?.elements else { return nil }
+      let classes = elements.compactMap { element -> UInt8? in
+        if case .number(let number) = element { return UInt8(exactly: number) }
+        return nil
+      }
+      return classes.count == elements.count ? Region(name, classes) : nil
+    }
+    guard let regions, !regions.isEmpty, regions.count == list.elements?.count else {
+      throw Fault(.invalid, "\(file): its \"regions\" are not as evaluate --json writes them")
+    }
+    return regions
   }
 }
 
@@ -306,11 +334,15 @@ private struct RegionNode {
 /// Any JSON, as far as evaluations need it. (JSONSerialization reads numbers by way of decimals, which changes
 /// their last bit.)
 private enum JSONNode: Decodable {
-  case null, number(Double), text(String), object([String: JSONNode]), other
+  case null, number(Double), text(String), list([JSONNode]), object([String: JSONNode]), other
 
   init(from decoder: any Decoder) throws {
     if let members = try? [String: JSONNode](from: decoder) {
       self = .object(members)
+      return
+    }
+    if let elements = try? [JSONNode](from: decoder) {
+      self = .list(elements)
       return
     }
     let container = try decoder.singleValueContainer()
@@ -323,6 +355,11 @@ private enum JSONNode: Decodable {
     } else {
       self = .other
     }
+  }
+
+  var elements: [JSONNode]? {
+    if case .list(let elements) = self { return elements }
+    return nil
   }
 
   var members: [String: JSONNode]? {
@@ -341,10 +378,13 @@ func thresholdText(_ threshold: Double) -> String {
 // MARK: - CSV
 
 extension MethodEvaluation {
+  /// The challenge server has its own order of BraTS's regions.
+  private var csvRegions: [Region] { regions == [.wt, .tc, .et] ? [.et, .wt, .tc] : regions }
+
   /// A table like the challenge server's: a line a case, then Mean, StdDev, Median, 25quantile and 75quantile.
   package var csv: String {
-    let columns = metrics.flatMap { metric in [Region.et, .wt, .tc].map { (metric: metric, region: $0) } }
-    var text = (["Label"] + columns.map { "\($0.metric.column)_\($0.region.rawValue)" }).joined(
+    let columns = metrics.flatMap { metric in csvRegions.map { (metric: metric, region: $0) } }
+    var text = (["Label"] + columns.map { csvField("\($0.metric.column)_\($0.region.name)") }).joined(
       separator: ",")
     text += "\n"
     func line(_ label: String, _ values: [Double]) {

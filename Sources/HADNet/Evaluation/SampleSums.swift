@@ -1,5 +1,6 @@
 import Collective
 import Compute
+import Imaging
 
 /// Sums over dropout samples of each voxel's class probabilities, and of the samples' entropies.
 ///

@@ -39,6 +39,8 @@ package struct SeedTable: Sendable {
   package let methods: [String]
   /// Those that only some seeds have.
   package let partial: [String]
+  /// Those of all methods.
+  package let regions: [Region]
   /// In the order of `methods` for each region.
   package let cells: [Region: [Cell]]
   /// The subject's to every other method; none without it.
@@ -80,17 +82,20 @@ package struct SeedTable: Sendable {
     let table = methods.map(evaluations)
     cases = table.first?.first?.cases.count ?? 0
     set = EvaluatedSet.common(table.flatMap { $0 })
+    let regions = try MethodEvaluation.commonRegions(table.flatMap { $0 })
+    self.regions = regions
 
     var reference: MethodEvaluation?
     for (method, row) in zip(methods, table) {
       for (seed, evaluation) in zip(seeds, row) {
-        let named = MethodEvaluation(method: "\(method) of seed \(seed)", cases: evaluation.cases)
+        let named = MethodEvaluation(
+          method: "\(method) of seed \(seed)", regions: regions, cases: evaluation.cases)
         try reference?.requireCases(of: named)
         reference = reference ?? named
       }
     }
     var cells: [Region: [Cell]] = [:]
-    for region in Region.allCases {
+    for region in regions {
       cells[region] = table.map { row in
         let summaries = row.map { $0.summary(region, content.metric) }
         return Cell(
@@ -102,7 +107,7 @@ package struct SeedTable: Sendable {
     if let subject = methods.firstIndex(of: columns.subject) {
       for (i, method) in methods.enumerated() where i != subject {
         var values: [Region: Spread] = [:]
-        for region in Region.allCases {
+        for region in regions {
           guard let row = cells[region] else { continue }
           values[region] = Spread(values: zip(row[subject].means.values, row[i].means.values).map { $0 - $1 })
         }
@@ -118,8 +123,8 @@ package struct SeedTable: Sendable {
 extension SeedTable {
   /// A line a region, a column a method: `66.7 ± 1.2 (19.7)`, percent.
   package var rows: [[String]] {
-    Region.allCases.map { region in
-      [region.rawValue]
+    regions.map { region in
+      [region.name]
         + (cells[region] ?? []).map { cell in
           let deviation = cell.deviations.mean
           return content.text(cell.means.mean, sd: cell.means.sd)
@@ -132,7 +137,7 @@ extension SeedTable {
   package var differenceRows: [[String]] {
     differences.map { difference in
       [difference.method]
-        + Region.allCases.map { region in
+        + regions.map { region in
           guard let spread = difference.values[region] else { return "" }
           return content.text(spread.mean, sd: spread.sd, signed: true)
             + " (\(difference.better(region)) of \(seeds.count))"
@@ -145,7 +150,7 @@ extension SeedTable {
     seeds.indices.map { i in
       ["seed \(seeds[i])"]
         + methods.indices.map { method in
-          Region.allCases.map { region in
+          regions.map { region in
             content.text(cells[region]?[method].means.values[i] ?? .nan)
           }.joined(separator: " / ")
         }
@@ -175,7 +180,7 @@ extension SeedTable {
     var text = markdownTable([""] + methods, rows) + "\n" + note + "\n"
     if !differences.isEmpty {
       text +=
-        "\n" + markdownTable(["\(columns.subject) minus"] + Region.allCases.map(\.rawValue), differenceRows)
+        "\n" + markdownTable(["\(columns.subject) minus"] + regions.map(\.name), differenceRows)
       text += "\n" + differenceNote + "\n"
     }
     return text
@@ -209,7 +214,7 @@ extension SeedTable {
     let none = Spread(values: [])
     return SeedTable.section(
       methods.enumerated().map { i, name in
-        SeedTable.method(name) { region in
+        method(name) { region in
           SeedTable.members("means", cells[region]?[i].means ?? none)
             + ", \"sd_cases\": \(SeedTable.list(cells[region]?[i].deviations.values ?? []))"
         }
@@ -219,7 +224,7 @@ extension SeedTable {
   private var differencesJSON: String {
     SeedTable.section(
       differences.map { difference in
-        SeedTable.method(difference.method) { region in
+        method(difference.method) { region in
           SeedTable.members("differences", difference.values[region] ?? Spread(values: []))
             + ", \"better\": \(difference.better(region))"
         }
@@ -235,9 +240,9 @@ extension SeedTable {
   }
 
   /// A method's name and a line for each region.
-  private static func method(_ name: String, _ line: (Region) -> String) -> String {
+  private func method(_ name: String, _ line: (Region) -> String) -> String {
     "    \(jsonString(name)): {\n"
-      + Region.allCases.map { "      \"\($0.rawValue)\": {\(line($0))}" }.joined(separator: ",\n")
+      + regions.map { "      \(jsonString($0.name)): {\(line($0))}" }.joined(separator: ",\n")
       + "\n    }"
   }
 

@@ -20,16 +20,16 @@ package enum Segmentation {
     return LabelVolume(logits.size, classes)
   }
 
-  /// The classes of a segmentation on disk, in BraTS orientation. Throws `.invalid` for a value that the convention
-  /// does not have, naming file and value.
+  /// The classes of a segmentation on disk, in BraTS orientation. Throws `.invalid` for a value that is none of the
+  /// task's, naming file and value.
   ///
-  /// `option`: the option that says another convention of the file, if one does.
-  package static func read(_ path: String, convention: LabelConvention, option: String? = nil) throws -> (
+  /// `option`: the option that says other values of the file, if one does.
+  package static func read(_ path: String, values: LabelValues, option: String? = nil) throws -> (
     labels: LabelVolume, header: NIfTIHeader
   ) {
     let image = try NIfTIImage.read(path)
     try AvailableMemory.check(
       image.header.voxels, "\(path): a segmentation of \(image.header.extents) voxels")
-    return (LabelVolume(image.size, try RawCase.classes(image, convention, option: option)), image.header)
+    return (LabelVolume(image.size, try RawCase.classes(image, values, option: option)), image.header)
   }
 }

@@ -16,6 +16,8 @@ package struct StatisticsTable: Sendable {
   }
 
   package let cases: Int
+  /// Those of all methods.
+  package let regions: [Region]
   /// Which cases; nil where that is not known.
   package let set: EvaluatedSet?
   /// By metric, then by region, methods in the paper's order; a metric that a method has not is left out.
@@ -30,10 +32,12 @@ package struct StatisticsTable: Sendable {
     for other in sorted.dropFirst() { try sorted[0].requireCases(of: other) }
     cases = sorted.first?.cases.count ?? 0
     set = EvaluatedSet.common(sorted)
+    let regions = try MethodEvaluation.commonRegions(sorted)
+    self.regions = regions
     let metrics = Metric.allCases.filter { metric in sorted.contains { $0.metrics.contains(metric) } }
     var cells: [(metric: Metric, region: Region, method: String, values: [Double])] = []
     for metric in metrics {
-      for region in Region.allCases {
+      for region in regions {
         for evaluation in sorted where evaluation.metrics.contains(metric) {
           cells.append((metric, region, evaluation.method, evaluation.values(region, metric)))
         }
@@ -85,7 +89,7 @@ extension StatisticsTable {
       rows: rows.map { row in
         let summary = row.summary
         return [
-          row.region.rawValue, row.method, unit.text(summary.mean), unit.text(summary.sd),
+          row.region.name, row.method, unit.text(summary.mean), unit.text(summary.sd),
           unit.text(summary.median), "\(unit.text(summary.q25)) to \(unit.text(summary.q75))",
           "\(unit.text(row.interval.lower)) to \(unit.text(row.interval.upper))",
         ]
@@ -99,9 +103,9 @@ extension StatisticsTable {
       header: [
         "Region", "Minus", "mean", "95 % interval", "median", "t", "p", "p Holm", "Wilcoxon p", "p Holm",
       ],
-      rows: StatisticsTable.byRegion(comparison).map { row in
+      rows: byRegion(comparison).map { row in
         [
-          row.region.rawValue, row.other, unit.text(row.differences.mean, "+"),
+          row.region.name, row.other, unit.text(row.differences.mean, "+"),
           "\(unit.text(row.interval.lower, "+")) to \(unit.text(row.interval.upper, "+"))",
           unit.text(row.differences.median, "+"), number(row.test.t, "%.2f"), pText(row.test.p),
           pText(row.adjusted), pText(row.signedRank.p), pText(row.adjustedSignedRank),
@@ -112,8 +116,8 @@ extension StatisticsTable {
         + (set == .validation ? " Of validation cases: optimistic." : ""))
   }
 
-  private static func byRegion(_ comparison: Comparison) -> [Comparison.Row] {
-    Region.allCases.flatMap { region in comparison.rows.filter { $0.region == region } }
+  private func byRegion(_ comparison: Comparison) -> [Comparison.Row] {
+    regions.flatMap { region in comparison.rows.filter { $0.region == region } }
   }
 
   /// What holds for all tables.
@@ -147,13 +151,13 @@ extension StatisticsTable {
     for row in rows {
       let empty = tests.map { _ in "" }
       lines.append(
-        [row.metric.column, row.region.rawValue, row.method, ""] + numbers(row.summary, row.interval) + empty)
+        [row.metric.column, row.region.name, row.method, ""] + numbers(row.summary, row.interval) + empty)
     }
     for (metric, comparison) in comparisons {
-      for row in StatisticsTable.byRegion(comparison) {
+      for row in byRegion(comparison) {
         let test = row.test, ranks = row.signedRank
         lines.append(
-          [metric.column, row.region.rawValue, comparison.method, row.other]
+          [metric.column, row.region.name, comparison.method, row.other]
             + numbers(row.differences, row.interval)
             + digits([test.t]) + ["\(test.degreesOfFreedom)"]
             + digits([test.p, row.adjusted, ranks.statistic, ranks.p, row.adjustedSignedRank]))

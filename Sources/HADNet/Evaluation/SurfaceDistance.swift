@@ -1,4 +1,5 @@
 import Compute
+import Imaging
 
 /// How far the surfaces of two segmentations lie apart: HD95, the 95th percentile of their distances in mm.
 ///
@@ -33,11 +34,13 @@ package struct SurfaceDistance: Equatable, Sendable {
   }
 
   /// HD95 of each region in mm. `spacing`: distances of neighbours along z, y, x, mm.
-  package func hd95(truth: LabelVolume, prediction: LabelVolume, spacing: [Double]) -> [Region: Double] {
+  package func hd95(
+    truth: LabelVolume, prediction: LabelVolume, regions: [Region], spacing: [Double]
+  ) -> [Region: Double] {
     precondition(truth.size == prediction.size, "truth is \(truth.size), prediction \(prediction.size)")
-    let truths = Surface.surfaces(of: truth), predictions = Surface.surfaces(of: prediction)
+    let truths = Surface.surfaces(of: truth, regions), predictions = Surface.surfaces(of: prediction, regions)
     var result: [Region: Double] = [:]
-    for (i, region) in Region.allCases.enumerated() {
+    for (i, region) in regions.enumerated() {
       switch (truths[i].points.isEmpty, predictions[i].points.isEmpty) {
       case (true, true): result[region] = 0
       case (false, false): result[region] = percentile(truths[i], predictions[i], spacing)
@@ -77,18 +80,18 @@ private struct Surface {
   }
 
   /// The borders of all regions, in the regions' order.
-  static func surfaces(of labels: LabelVolume) -> [Surface] {
-    var surfaces = Region.allCases.map { _ in Surface() }
+  static func surfaces(of labels: LabelVolume, _ parts: [Region]) -> [Surface] {
+    var surfaces = parts.map { _ in Surface() }
     // Bit r of a class: whether the r-th region has it.
-    var member = SIMD4<UInt8>.zero
-    for (r, region) in Region.allCases.enumerated() {
+    var member = [UInt32](repeating: 0, count: 256)
+    for (r, region) in parts.enumerated() {
       for index in region.classes { member[Int(index)] |= 1 << r }
     }
     let size = labels.size, width = size.x, plane = size.x * size.y
     // A label volume has as many classes as voxels, and a neighbour is asked for where there is one. A pointer, since most
     // voxels are background, of which nothing else is looked at.
     unsafe labels.classes.withUnsafeBufferPointer { classes in
-      func regions(_ voxel: Int) -> UInt8 { unsafe member[Int(classes[voxel])] }
+      func regions(_ voxel: Int) -> UInt32 { unsafe member[Int(classes[voxel])] }
       var voxel = 0
       for z in 0..<size.z {
         for y in 0..<size.y {

@@ -1,4 +1,5 @@
 import Compute
+import Imaging
 
 /// What is measured of a voxel's samples, and how it becomes a number of 0…100, 100 for most uncertain.
 ///
@@ -58,12 +59,16 @@ package enum Entropy {
 /// The uncertainty of each voxel of a prepared case, a map a region, 0…100.
 package struct UncertaintyMaps: Equatable, Sendable {
   package let size: Size
-  /// [z, y, x] each.
-  package private(set) var whole, core, enhancing: [Float]
+  package let regions: [Region]
+  /// [z, y, x] each, in the order of `regions`.
+  package private(set) var maps: [[Float]]
 
   /// Maps as the measure's theoretical range has them.
-  package init(_ sums: SampleSums, _ measure: UncertaintyMeasure, _ workers: Workers) {
+  package init(
+    _ sums: SampleSums, _ regions: [Region], _ measure: UncertaintyMeasure, _ workers: Workers
+  ) {
     size = sums.size
+    self.regions = regions
     func map(_ value: @Sendable (_ voxel: Int) -> Double) -> [Float] {
       let pieces = Pieces(sums.size.voxels, least: 1024, limit: 1024)
       var map = [Float](repeating: 0, count: sums.size.voxels)
@@ -74,46 +79,40 @@ package struct UncertaintyMaps: Equatable, Sendable {
     }
     switch measure {
     case .region:
-      func values(_ region: Region) -> [Float] {
+      maps = regions.map { region in
         map { 100 * Entropy.binary(sums.probability(region, $0)) / Entropy.ln2 }
       }
-      whole = values(.wt)
-      core = values(.tc)
-      enhancing = values(.et)
       return
-    case .multiclass: whole = map { 100 * Entropy.classes(sums.probabilities($0)) / Entropy.ln4 }
-    case .expected: whole = map { 100 * sums.expectedEntropy($0) / Entropy.ln4 }
+    case .multiclass: maps = [map { 100 * Entropy.classes(sums.probabilities($0)) / Entropy.ln4 }]
+    case .expected: maps = [map { 100 * sums.expectedEntropy($0) / Entropy.ln4 }]
     case .mutual:
-      whole = map {
-        100 * (Entropy.classes(sums.probabilities($0)) - sums.expectedEntropy($0)) / Entropy.ln4
-      }
+      maps = [
+        map { 100 * (Entropy.classes(sums.probabilities($0)) - sums.expectedEntropy($0)) / Entropy.ln4 }
+      ]
     }
-    core = whole
-    enhancing = whole
+    // One for all.
+    maps = regions.map { _ in maps[0] }
   }
 
   /// Maps that were read, in the order of regions.
-  package init(_ size: Size, _ maps: [[Float]]) {
-    precondition(maps.count == 3 && maps.allSatisfy { $0.count == size.voxels }, "maps for \(size)")
+  package init(_ size: Size, _ regions: [Region], _ maps: [[Float]]) {
+    precondition(
+      maps.count == regions.count && maps.allSatisfy { $0.count == size.voxels }, "maps for \(size)")
     self.size = size
-    whole = maps[0]
-    core = maps[1]
-    enhancing = maps[2]
+    self.regions = regions
+    self.maps = maps
   }
 
-  /// A region's map, [z, y, x].
+  /// A region's map, [z, y, x]; the region is among them.
   package subscript(region: Region) -> [Float] {
-    switch region {
-    case .wt: whole
-    case .tc: core
-    case .et: enhancing
-    }
+    guard let index = regions.firstIndex(of: region) else { preconditionFailure("no map of \(region.name)") }
+    return maps[index]
   }
 
   /// The least and the largest value over all regions where `mask` is not 0; nil where it is 0 everywhere.
   package func range(in mask: [UInt8]) -> ClosedRange<Float>? {
     var low = Float.infinity, high = -Float.infinity
-    for map in [whole, core, enhancing] {
+    for map in maps {
       for voxel in map.indices where mask[voxel] != 0 {
         low = min(low, map[voxel])
         high = max(high, map[voxel])
@@ -124,11 +123,7 @@ package struct UncertaintyMaps: Equatable, Sendable {
 
   /// The same with `range` stretched to 0…100.
   package func stretched(_ range: ClosedRange<Float>) -> UncertaintyMaps {
-    var maps = self
-    maps.whole = UncertaintyMaps.stretched(whole, range)
-    maps.core = UncertaintyMaps.stretched(core, range)
-    maps.enhancing = UncertaintyMaps.stretched(enhancing, range)
-    return maps
+    UncertaintyMaps(size, regions, maps.map { UncertaintyMaps.stretched($0, range) })
   }
 
   /// Values with `range` stretched to 0…100, cut there; 0 where the range is a point.

@@ -1,4 +1,5 @@
 import Compute
+import Imaging
 
 /// The thresholds at which a map of uncertainties is cut: a voxel whose uncertainty is above one leaves the computation.
 package struct UncertaintyThresholds: Equatable, Sendable {
@@ -85,11 +86,8 @@ package struct UncertaintyCurves: Equatable, Sendable {
       truth.classes.count == voxels && prediction.classes.count == voxels && brain.count == voxels,
       "\(truth.size) of truth, \(prediction.size) of prediction, \(brain.count) of brain for \(voxels) uncertainties"
     )
-    // By both classes and the brain, to be indexed with 16 · brain + 4 · truth + prediction.
-    let kinds = (0..<32).map { index in
-      (region.contains(UInt8(index & 3)) ? 1 : 0) + (region.contains(UInt8(index >> 2 & 3)) ? 2 : 0)
-        + (index >> 4) * 4
-    }
+    // What each class adds to the kind of a voxel that is predicted so; of one that is so, it is twice that.
+    let member = (0..<256).map { region.contains(UInt8($0)) ? 1 : 0 }
     // For each of many small intervals of uncertainty the first bin that can be the one. It is looked for from
     // one interval further down, so that no rounding can hide a bin.
     let intervals = 4096, scale = Double(intervals) / 100
@@ -105,8 +103,8 @@ package struct UncertaintyCurves: Equatable, Sendable {
       precondition(uncertainty >= 0 && uncertainty <= 100, "an uncertainty of \(uncertainty)")
       var bin = firstBins[Int(uncertainty * scale)]
       while uncertainty > thresholds[bin] { bin += 1 }
-      let isBrain = brain[i] == 0 ? 0 : 16
-      counts[bin * 8 + kinds[isBrain | Int(truths[i] << 2 | predictions[i])]] += 1
+      let isBrain = brain[i] == 0 ? 0 : 4
+      counts[bin * 8 + isBrain + 2 * member[Int(truths[i])] + member[Int(predictions[i])]] += 1
     }
     return thresholds.indices.map { bin in
       var outcomes = Outcomes()

@@ -6,9 +6,10 @@ import Files
 package struct Preparation: Codable, Equatable, Sendable {
   /// Whose non-zero voxels are the brain.
   package enum Mask: String, Codable, Sendable {
-    /// Those of FLAIR, T1 and T2: one mask for teacher and student, and T1ce never shapes what a student sees.
-    case preContrast = "pre-contrast"
-    /// Those of all four, as the original has it; only for its published weights.
+    /// Those that are non-zero in all sequences that are there at inference: one mask for teacher and student, and what
+    /// will be missing never shapes what a student sees.
+    case student
+    /// In all of the task's, as the original has it; only for its published weights.
     case all
   }
 
@@ -24,9 +25,11 @@ package struct Preparation: Codable, Equatable, Sendable {
   /// Counts up when the same settings begin to make other bits.
   package static let version = 1
 
+  /// Sequences, of which each has a channel, and classes.
+  package var task: SegmentationTask
   package var mask: Mask
   package var negative: Negative
-  /// The sequences that are read; the channels of others are 0.
+  /// The sequences that are read, in channel order; the channels of others are 0.
   package var modalities: [Modality]
   /// Whether the truth is read where there is one.
   package var readsTruth: Bool
@@ -35,12 +38,14 @@ package struct Preparation: Codable, Equatable, Sendable {
   /// How U-HeMIS and U-HVED see a case; nil: as HAD-Net does. With it `mask` and `ceiling` have no say.
   package var standardisation: Standardisation?
 
-  /// `modalities` in any order.
+  /// `modalities`: some of the task's, in any order; nil: all.
   package init(
-    modalities: [Modality] = Modality.allCases, mask: Mask = .preContrast, negative: Negative = .refuse,
+    _ task: SegmentationTask, modalities: [Modality]? = nil, mask: Mask = .student,
+    negative: Negative = .refuse,
     readsTruth: Bool = true, ceiling: Double = 3, standardisation: Standardisation? = nil
   ) {
-    self.modalities = modalities.sorted { $0.channel < $1.channel }
+    self.task = task
+    self.modalities = task.sequences.filter { modalities?.contains($0) ?? true }
     self.mask = mask
     self.negative = negative
     self.readsTruth = readsTruth
@@ -75,22 +80,23 @@ package struct Preparation: Codable, Equatable, Sendable {
   }
 
   func prepare(_ raw: RawCase, commonSize: Size) throws -> PreparedCase {
-    if let standardisation { return try standardisation.prepare(raw, modalities) }
+    if let standardisation { return try standardisation.prepare(raw, task, modalities) }
     let box = raw.box
     let size = Size(
       box.size.z <= commonSize.z ? commonSize.z : Preparation.up(box.size.z),
       box.size.y <= commonSize.y ? commonSize.y : Preparation.up(box.size.y),
       box.size.x <= commonSize.x ? commonSize.x : Preparation.up(box.size.x))
-    // Four sequences, mask, labels, and the box that is cut out of each.
+    // The sequences, mask, labels, and the box that is cut out of each.
     try AvailableMemory.check(
-      18 * size.voxels + 5 * box.size.voxels, "\(raw.files.id): a brain of \(box.size) voxels (x, y, z)")
+      PreparedCase.bytes(size, sequences: task.sequences.count) + 5 * box.size.voxels,
+      "\(raw.files.id): a brain of \(box.size) voxels (x, y, z)")
     let placement = Placement(raw.header, box, size)
     let mask = placement.crop(raw.mask, fill: 0)
-    let images = Volume(zeros: Shape(size, Modality.allCases.count))
+    let images = Volume(zeros: Shape(size, task.sequences.count))
     for modality in modalities {
-      guard let image = raw.images[modality] else { continue }
+      guard let image = raw.images[modality], let channel = task.channel(modality) else { continue }
       let path = raw.files.files[modality] ?? ""
-      try normalise(image.voxels, raw, placement, path, into: images, channel: modality.channel)
+      try normalise(image.voxels, raw, placement, path, into: images, channel: channel)
     }
     let labels = raw.labels.map { LabelVolume(size, placement.crop($0, fill: 0)) }
     return PreparedCase(id: raw.files.id, images: images, labels: labels, mask: mask, placement: placement)
@@ -143,7 +149,7 @@ package struct Preparation: Codable, Equatable, Sendable {
 package struct PreparedCase: Sendable {
 
   package let id: String
-  /// [z, y, x, 4]: FLAIR, T1ce, T1, T2, in 0...1 (standardised: z-scores); a sequence that wasn't read is 0.
+  /// [z, y, x, sequences] in the task's order, in 0...1 (standardised: z-scores); a sequence that wasn't read is 0.
   package let images: Volume
   package let labels: LabelVolume?
   /// 1 in the brain (standardised: in the foreground), [z, y, x].
@@ -160,8 +166,8 @@ package struct PreparedCase: Sendable {
 
   package var size: Size { images.size }
 
-  /// Bytes of a case of `size` voxels: four sequences of floats, the brain's mask, the truth.
-  package static func bytes(_ size: Size) -> Int { size.voxels * (4 * Modality.allCases.count + 2) }
+  /// Bytes of a case of `size` voxels: so many sequences of floats, the brain's mask, the truth.
+  package static func bytes(_ size: Size, sequences: Int) -> Int { size.voxels * (4 * sequences + 2) }
 
   /// Whether nearly all of the patient's volume is taken for brain.
   package var fillsVolume: Bool {
@@ -299,12 +305,13 @@ package struct Placement: Codable, Equatable, Sendable {
     }
   }
 
-  /// Classes of a prepared volume as a label file of `convention` on the patient's own grid and affine.
+  /// Classes of a prepared volume as a label file with these values on the patient's own grid and affine.
   /// Throws `.storage`.
-  package func write(_ labels: LabelVolume, convention: LabelConvention, to path: String) throws {
+  package func write(_ labels: LabelVolume, values: LabelValues, to path: String) throws {
     try check(2, path)
-    let values = restore(labels.classes, fill: 0).map(convention.value(of:))
-    try NIfTIImage.write(values, dimensions: dimensions, affine: affine, forms: forms, to: path)
+    let table = values.table
+    let voxels = restore(labels.classes, fill: 0).map { table[Int($0)] }
+    try NIfTIImage.write(voxels, dimensions: dimensions, affine: affine, forms: forms, to: path)
   }
 
   /// Floats of a prepared volume, e.g. an uncertainty map, as a file on the patient's own grid and affine, `fill`
@@ -322,7 +329,7 @@ package struct Placement: Codable, Equatable, Sendable {
 /// A case's files, read and checked against each other, on the BraTS grid.
 package struct RawCase {
   let files: CaseFiles
-  /// That of the first sequence read, FLAIR's where it is one of them; it stands for all.
+  /// That of the task's first sequence that was read; it stands for all.
   let header: NIfTIHeader
   /// Whether every file that was read says how its axes lie.
   let hasOrientation: Bool
@@ -334,22 +341,23 @@ package struct RawCase {
 
   init(_ files: CaseFiles, _ preparation: Preparation) throws {
     self.files = files
+    let task = preparation.task
     var images: [Modality: NIfTIImage] = [:]
     let isStandardised = preparation.standardisation != nil
     let needed =
       isStandardised
-      ? preparation.modalities : preparation.mask == .all ? Modality.allCases : Modality.student
-    for modality in Modality.allCases
+      ? preparation.modalities : preparation.mask == .all ? task.sequences : task.present
+    for modality in task.sequences
     where preparation.modalities.contains(modality) || needed.contains(modality) {
       guard let path = files.files[modality] else {
         throw Fault(.missing, "\(files.id): \(modality.rawValue) is missing")
       }
       images[modality] = try RawCase.sequence(path, preparation)
     }
-    guard let first = Modality.allCases.first(where: { images[$0] != nil }),
+    guard let first = task.sequences.first(where: { images[$0] != nil }),
       let header = images[first]?.header
     else { throw Fault(.missing, "\(files.id): no sequence is to be read") }
-    for modality in Modality.allCases {
+    for modality in task.sequences {
       if let other = images[modality]?.header {
         try other.grid.check("\(files.id): \(modality.rawValue)", against: header.grid, first.rawValue)
       }
@@ -367,7 +375,7 @@ package struct RawCase {
       let truth = try NIfTIImage.read(path)
       try truth.header.grid.check("\(files.id): seg", against: header.grid, first.rawValue)
       hasOrientation = truth.header.hasOrientation && hasOrientation
-      labels = try RawCase.classes(truth, files.convention)
+      labels = try RawCase.classes(truth, files.values)
     } else {
       labels = nil
     }
@@ -420,8 +428,8 @@ package struct RawCase {
 
   /// Refuses sequences that say nothing inside the brain: they have no z-scores.
   func refuseConstants() throws(Fault) {
-    for modality in Modality.allCases {
-      guard let voxels = images[modality]?.voxels else { continue }
+    for (modality, image) in images.sorted(by: { $0.key < $1.key }) {
+      let voxels = image.voxels
       var least = Float.infinity, largest = -Float.infinity
       for i in mask.indices where mask[i] != 0 {
         least = min(least, voxels[i])
@@ -435,27 +443,21 @@ package struct RawCase {
     Fault(.invalid, "\(path): all voxels of the brain have the same value")
   }
 
-  /// A class index (0 background, 1 NET, 2 ED, 3 ET) for each voxel of a truth, in its order. `option`: that of the command
-  /// line which chooses the convention, for the message.
+  /// A class index for each voxel of a truth, in its order. `option`: that of the command line which says other values,
+  /// for the message.
   ///
-  /// Throws `.invalid` where a voxel has a label that the convention does not know.
+  /// Throws `.invalid` where a voxel has a value that is none of the task's.
   package static func classes(
-    _ truth: NIfTIImage, _ convention: LabelConvention, option: String? = nil
+    _ truth: NIfTIImage, _ values: LabelValues, option: String? = nil
   ) throws -> [UInt8] {
-    let enhancing = Float(convention.enhancing),
-      name = truth.header.path.split(separator: "/").last.map(String.init)
+    let table = values.classes
     var classes = [UInt8](repeating: 0, count: truth.voxels.count)
     for i in classes.indices {
       let value = truth.voxels[i]
-      if value == 0 { continue }
-      if value == 1 || value == 2 {
-        classes[i] = value == 1 ? 1 : 2
-      } else if value == enhancing {
-        classes[i] = 3
-      } else {
-        throw Fault(
-          .invalid, "\(truth.header.path): \(convention.refusal(of: value, in: name ?? "", option: option))")
+      guard let index = UInt8(exactly: value), let known = table[Int(index)] else {
+        throw values.refusal(of: value, in: truth, option: option)
       }
+      classes[i] = known
     }
     return classes
   }

@@ -139,7 +139,9 @@ package final class CaseStore: Sendable {
     // One file per case and fingerprint, so that runs with other settings may share the folder.
     let path = "\(cache)/\(id)-\(fingerprint.prefix(8)).case"
     let wasThere = FileManager.default.fileExists(atPath: path)
-    if let value = CaseFile.read(path, id: id, fingerprint: fingerprint) { return value }
+    if let value = CaseFile.read(path, id: id, fingerprint: fingerprint, task: preparation.task) {
+      return value
+    }
     // The name tells other data and settings apart.
     if wasThere { state.withLock { $0.damaged.append(path) } }
     let value = try preparation.prepare(files, commonSize: commonSize)
@@ -157,7 +159,8 @@ package final class CaseStore: Sendable {
     encoder.outputFormatting = .sortedKeys
     var text = try encoder.encode(preparation)
     text += Data("|\(Preparation.version)|\(CaseFile.version)|\(commonSize.array)|\(survey.id)|".utf8)
-    text += Data("\(survey.convention.rawValue)|\(survey.dimensions)|".utf8)
+    text += try encoder.encode(survey.values)
+    text += Data("|\(survey.dimensions)|".utf8)
     // Where the voxels lie is kept with them, for what is written back.
     text += Data("\(survey.affine)|\(survey.forms.qform)|\(survey.forms.sform)|".utf8)
     text += try encoder.encode(survey.hashes)
@@ -179,7 +182,9 @@ enum CaseFile {
   }
 
   /// The case, or nil where the file is absent, damaged, or made from other data: then it is made anew.
-  static func read(_ path: String, id: String, fingerprint: String) -> PreparedCase? {
+  static func read(
+    _ path: String, id: String, fingerprint: String, task: SegmentationTask
+  ) -> PreparedCase? {
     let file = System.open(path, O_RDONLY)
     guard file >= 0 else { return nil }
     defer { close(file) }
@@ -201,7 +206,7 @@ enum CaseFile {
       let header = try? JSONDecoder().decode(Header.self, from: Data(json)),
       header.id == id, header.fingerprint == fingerprint, header.shape.count == 4,
       header.shape.allSatisfy({ (1...4096).contains($0) }), header.placement.isPossible,
-      header.placement.size.array == Array(header.shape[..<3]), header.shape[3] == Modality.allCases.count
+      header.placement.size.array == Array(header.shape[..<3]), header.shape[3] == task.sequences.count
     else { return nil }
     let size = Size(header.shape[0], header.shape[1], header.shape[2])
     let voxels = size.voxels, images = voxels * header.shape[3] * 4
@@ -217,7 +222,7 @@ enum CaseFile {
     else { return nil }
     let hash = hash(json, volume, mask, classes)
     guard hash.low == word(16, UInt64.self), hash.high == word(24, UInt64.self),
-      classes.allSatisfy({ $0 < 4 })
+      classes.allSatisfy({ $0 < task.classCount || $0 == LabelVolume.ignored })
     else { return nil }
     return PreparedCase(
       id: id, images: volume, labels: header.hasLabels ? LabelVolume(size, classes) : nil, mask: mask,

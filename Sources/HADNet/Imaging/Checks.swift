@@ -6,18 +6,18 @@ import Files
 
 /// What a data set is to be used for.
 package enum Purpose: String, CaseIterable, Codable, Sendable {
-  /// All four sequences and a truth.
+  /// All sequences of the task and a truth.
   case train
-  /// FLAIR, T1 and T2.
+  /// The sequences that are there at inference.
   case predict
   /// A truth.
   case evaluate
 
   /// The sequences that each case must have.
-  package var needs: Set<Modality> {
+  package func needs(_ task: SegmentationTask) -> Set<Modality> {
     switch self {
-    case .train: Set(Modality.allCases)
-    case .predict: Set(Modality.student)
+    case .train: Set(task.sequences)
+    case .predict: Set(task.present)
     case .evaluate: []
     }
   }
@@ -32,8 +32,8 @@ extension DatasetSurvey {
     var faults: [Fault] = []
     var seen: [String: (id: String, name: String)] = [:]
     for survey in cases.sorted(by: { $0.id < $1.id }) {
-      let images = Modality.allCases.compactMap { modality in
-        survey.hashes[modality.rawValue].map { (name: modality.rawValue, hash: $0) }
+      let images = survey.hashes.filter { $0.key != "seg" }.sorted { $0.key < $1.key }.map { name, hash in
+        (name: name, hash: hash)
       }
       let others = Set(images.map { seen[$0.hash]?.id })
       if images.count > 1, others.count == 1, let other = others.first.flatMap({ $0 }) {
@@ -98,9 +98,7 @@ extension DatasetSurvey {
   private static func fullMasks(_ cases: [CaseSurvey]) -> String? {
     let full = cases.filter { fillsVolume($0.brainVoxels, of: $0.dimensions) }.sorted { $0.id < $1.id }
     guard let first = full.first else { return nil }
-    let backgrounds = Modality.student.compactMap { modality in
-      first.backgrounds[modality.rawValue].map { "\(modality.rawValue) \($0)" }
-    }
+    let backgrounds = first.backgrounds.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }
     return fullMasks(full.map(\.id), backgrounds: backgrounds)
   }
 
@@ -141,29 +139,29 @@ package struct Inspection {
   package let warnings, notes: [String]
   /// Cases with nothing wrong.
   package let fit: Int
-  /// Cases whose FLAIR, T1 and T2 can be segmented, whatever else they lack.
+  /// Cases whose sequences of inference can be segmented, whatever else they lack.
   package let fitForPrediction: Int
 
   /// Reads every file that the purpose asks for. `isRead` is called after each case.
   ///
   /// Throws where there is no case at all.
   package init(
-    _ root: String, for purpose: Purpose, negative: Preparation.Negative = .refuse,
+    _ root: String, _ task: SegmentationTask, for purpose: Purpose, negative: Preparation.Negative = .refuse,
     begin: (Int) -> Void = { _ in }, isRead: () -> Void = {}
   ) throws {
-    dataset = try Dataset.inspect(root, needs: purpose.needs, needsTruth: purpose.needsTruth)
-    let student = Preparation(modalities: Modality.student, negative: negative, readsTruth: false)
-    let preparation = purpose == .train ? Preparation(negative: negative) : student
+    dataset = try Dataset.inspect(root, task, needs: purpose.needs(task), needsTruth: purpose.needsTruth)
+    let student = Preparation(task, modalities: task.present, negative: negative, readsTruth: false)
+    let preparation = purpose == .train ? Preparation(task, negative: negative) : student
     var problems = dataset.problems, surveys: [CaseSurvey] = [], fit = 0, fitForPrediction = 0
     func canBeSegmented(_ item: CaseFiles) -> Bool {
-      guard Modality.student.allSatisfy({ item.files[$0] != nil }) else { return false }
+      guard task.present.allSatisfy({ item.files[$0] != nil }) else { return false }
       if case .success = student.inspect(item) { return true }
       return false
     }
     begin(dataset.cases.count + dataset.incomplete.count)
     for item in dataset.cases {
       if purpose == .evaluate {
-        let faults = Preparation(modalities: [], readsTruth: true).fileFaults(item)
+        let faults = Preparation(task, modalities: [], readsTruth: true).fileFaults(item)
         problems += faults
         fit += faults.isEmpty ? 1 : 0
       } else {
@@ -187,7 +185,7 @@ package struct Inspection {
     }
     if purpose == .evaluate {
       do throws(Fault) {
-        try LabelConvention.refuseForeign((dataset.cases + dataset.incomplete).map(\.id))
+        try BraTSNames.refuseForeign((dataset.cases + dataset.incomplete).map(\.id))
       } catch {
         problems.append(error)
       }
@@ -198,8 +196,8 @@ package struct Inspection {
     var notes = dataset.notes
     if purpose == .train, fitForPrediction > fit {
       notes.append(
-        "\((fitForPrediction - fit).named("case")) that can't be trained on can be segmented: FLAIR, T1 and T2 are there "
-          + "(inspect --for predict)")
+        "\((fitForPrediction - fit).named("case")) that can't be trained on can be segmented: "
+          + "\(task.present.map(\.rawValue).joined(separator: ", ")) are there (inspect --for predict)")
     }
     warnings = DatasetSurvey.warnings(surveys) + (purpose == .predict ? twice.map(\.description) : [])
     self.notes = notes + DatasetSurvey.notes(surveys)

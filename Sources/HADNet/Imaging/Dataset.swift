@@ -18,19 +18,20 @@ package struct CaseFiles: Equatable, Sendable {
   package let files: [Modality: String]
   /// Path of the truth, where there is one.
   package let segmentation: String?
-  package let convention: LabelConvention
+  /// What the values in its label files mean.
+  package let values: LabelValues
 
-  /// Patient and convention follow from the case's name where they are nil.
+  /// The patient follows from the case's name where it is nil.
   package init(
     id: String, patient: String? = nil, grade: Grade? = nil, files: [Modality: String],
-    segmentation: String? = nil, convention: LabelConvention? = nil
+    segmentation: String? = nil, values: LabelValues
   ) {
     self.id = id
     self.patient = patient ?? Patient.of(caseName: id)
     self.grade = grade
     self.files = files
     self.segmentation = segmentation
-    self.convention = convention ?? LabelConvention(caseName: id)
+    self.values = values
   }
 }
 
@@ -60,6 +61,7 @@ package struct Dataset: Sendable {
   }
 
   package let root: String
+  package let task: SegmentationTask
   package let layout: Layout
   /// Sorted by ID; those with problems are left out.
   package let cases: [CaseFiles]
@@ -73,14 +75,15 @@ package struct Dataset: Sendable {
   /// The case of that name.
   package subscript(id: String) -> CaseFiles? { cases.first { $0.id == id } }
 
-  /// Finds the cases of a folder, all of which must have the sequences in `needs`, and a truth if `needsTruth`.
+  /// Finds the cases of a folder, all of which must have the sequences in `needs` (nil: all of the task's), and a truth if
+  /// `needsTruth`.
   ///
   /// Throws the first problem, saying how many more there are: `.missing` for an absent or empty folder, a
   /// missing sequence or truth, `.invalid` for two files or two cases of one name.
   package static func find(
-    _ root: String, needs: Set<Modality> = Set(Modality.allCases), needsTruth: Bool = false
+    _ root: String, _ task: SegmentationTask, needs: Set<Modality>? = nil, needsTruth: Bool = false
   ) throws -> Dataset {
-    let dataset = try inspect(root, needs: needs, needsTruth: needsTruth)
+    let dataset = try inspect(root, task, needs: needs, needsTruth: needsTruth)
     guard let first = dataset.problems.first else { return dataset }
     let others = dataset.problems.count - 1
     if others == 0 { throw first }
@@ -99,8 +102,9 @@ package struct Dataset: Sendable {
   ///
   /// Where sequences are needed, cases whose names are not known to be glioma's are refused.
   package static func inspect(
-    _ root: String, needs: Set<Modality> = Set(Modality.allCases), needsTruth: Bool = false
+    _ root: String, _ task: SegmentationTask, needs: Set<Modality>? = nil, needsTruth: Bool = false
   ) throws -> Dataset {
+    let needs = needs ?? Set(task.sequences)
     guard let status = FileStatus(root) else { throw Fault(.missing, "\(root): no such folder") }
     guard status.isFolder else { throw Fault(.invalid, "\(root): a file; give the data set's folder") }
     var scan = Scan(root)
@@ -114,9 +118,9 @@ package struct Dataset: Sendable {
 
     var cases: [CaseFiles] = [], incomplete: [CaseFiles] = [], problems: [Fault] = []
     let byName = Dictionary(grouping: scan.found.values, by: \.id)
-    let foreign = needs.isEmpty ? [:] : LabelConvention.foreign(byName.keys.sorted())
+    let foreign = needs.isEmpty ? [:] : BraTSNames.foreign(byName.keys.sorted())
     for family in foreign.keys.sorted() {
-      problems.append(LabelConvention.refusal(foreign[family] ?? [], of: family))
+      problems.append(BraTSNames.refusal(foreign[family] ?? [], of: family))
     }
     let refused = Set(foreign.values.flatMap { $0 })
     for id in byName.keys.sorted() where !refused.contains(id) {
@@ -126,9 +130,9 @@ package struct Dataset: Sendable {
           Fault(.invalid, "\(id): two cases of that name, in \(here[0].folder) and \(here[1].folder)"))
         continue
       }
-      let wrong = found.problems(needs, needsTruth)
+      let wrong = found.problems(task, needs, needsTruth)
       problems += wrong
-      let item = found.case(in: scan)
+      let item = found.case(task, in: scan)
       if wrong.isEmpty { cases.append(item) } else { incomplete.append(item) }
     }
     guard !byName.isEmpty else {
@@ -138,7 +142,8 @@ package struct Dataset: Sendable {
     }
     let name = byName.keys.sorted()[0]
     return Dataset(
-      root: root, layout: Layout(caseName: name), cases: cases, incomplete: incomplete, problems: problems,
+      root: root, task: task, layout: Layout(caseName: name), cases: cases, incomplete: incomplete,
+      problems: problems,
       notes: notes)
   }
 }
@@ -155,10 +160,10 @@ private struct Scan {
     let folder: String
     var files: [Role: [String]] = [:]
 
-    func problems(_ needs: Set<Modality>, _ needsTruth: Bool) -> [Fault] {
+    func problems(_ task: SegmentationTask, _ needs: Set<Modality>, _ needsTruth: Bool) -> [Fault] {
       if files.isEmpty { return [Fault(.missing, "\(id): no sequences in \(folder)")] }
       var problems: [Fault] = []
-      for modality in Modality.allCases {
+      for modality in task.sequences {
         let paths = files[.sequence(modality), default: []]
         if paths.isEmpty && needs.contains(modality) {
           problems.append(
@@ -194,20 +199,20 @@ private struct Scan {
     /// Whether there is a segmentation and nothing that it could be of.
     var isSegmentationAlone: Bool { !files.isEmpty && files.keys.allSatisfy { $0 == .segmentation } }
 
-    func `case`(in scan: Scan) -> CaseFiles {
+    func `case`(_ task: SegmentationTask, in scan: Scan) -> CaseFiles {
       func only(_ role: Role) -> String? {
         let paths = files[role, default: []]
         return paths.count == 1 ? paths[0] : nil
       }
       var sequences: [Modality: String] = [:]
-      for modality in Modality.allCases { sequences[modality] = only(.sequence(modality)) }
+      for modality in task.sequences { sequences[modality] = only(.sequence(modality)) }
       // HGG and LGG as folders count only right above the case (or above its files).
       let above = folder.split(separator: "/").suffix(2).reversed()
       let level = above.lazy.compactMap { Grade(rawValue: $0.uppercased()) }.first
       let folders = folder.dropFirst(scan.root.count).split(separator: "/").map(String.init)
       return CaseFiles(
         id: id, patient: Patient.of(caseName: id, folders: folders), grade: level ?? scan.grades[id],
-        files: sequences, segmentation: only(.segmentation))
+        files: sequences, segmentation: only(.segmentation), values: task.values(caseName: id))
     }
   }
 

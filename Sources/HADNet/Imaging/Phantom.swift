@@ -225,9 +225,9 @@ struct PhantomCase {
       try NIfTIImage.write(
         image, dimensions: dimensions, affine: affine, to: "\(stem)\(suffix).nii.gz", compression: 1)
     }
-    let convention: LabelConvention = layout == .brats2023 ? .brats2023 : .brats2019
+    let values = TaskPreset.brats.task.values(caseName: name)
     try NIfTIImage.write(
-      classes.map(convention.value(of:)), dimensions: dimensions, affine: affine,
+      classes.map(values.value(of:)), dimensions: dimensions, affine: affine,
       to: "\(stem)\(layout == .brats2023 ? "-seg" : "_seg").nii.gz")
   }
 }

@@ -22,11 +22,12 @@ package struct Standardisation: Codable, Equatable, Sendable {
   }
 
   /// Crops, pads and standardises the sequences of a case that was read with this standardisation.
-  func prepare(_ raw: RawCase, _ modalities: [Modality]) throws -> PreparedCase {
+  func prepare(_ raw: RawCase, _ task: SegmentationTask, _ modalities: [Modality]) throws -> PreparedCase {
     let box = raw.box.widened(to: leastSide, in: raw.header.size)
     let size = Size(box.size.z + 2 * border, box.size.y + 2 * border, box.size.x + 2 * border)
-    // Four sequences, each also as floats and one as doubles, masks and labels.
-    try AvailableMemory.check(48 * size.voxels, "\(raw.files.id): a box of \(size) voxels (x, y, z)")
+    // The sequences, each also as floats and one as doubles, masks and labels.
+    try AvailableMemory.check(
+      (8 * task.sequences.count + 16) * size.voxels, "\(raw.files.id): a box of \(size) voxels (x, y, z)")
     let placement = Placement(raw.header, box, size)
     var padded: [(modality: Modality, values: [Float])] = []
     var mask = [UInt8](repeating: 1, count: size.voxels)
@@ -42,9 +43,10 @@ package struct Standardisation: Codable, Equatable, Sendable {
       let names = modalities.map(\.rawValue).joined(separator: ", ")
       throw Fault(.invalid, "\(raw.files.id): no voxel is in the foreground of all of \(names)")
     }
-    let images = Volume(zeros: Shape(size, Modality.allCases.count))
+    let images = Volume(zeros: Shape(size, task.sequences.count))
     for (modality, values) in padded {
-      standardise(values, mask, modality, into: images)
+      guard let channel = task.channel(modality) else { continue }
+      standardise(values, mask, modality, into: images, channel: channel)
     }
     let labels = raw.labels.map { classes in
       var values = placement.crop(classes, fill: 0)
@@ -56,7 +58,9 @@ package struct Standardisation: Codable, Equatable, Sendable {
 
   /// Brings the mask's percentiles to the landmarks, then takes z-scores with the mask's mean and population sd
   /// (at least 1e-5), all over the whole volume. One sum in one order.
-  private func standardise(_ values: [Float], _ mask: [UInt8], _ modality: Modality, into images: Volume) {
+  private func standardise(
+    _ values: [Float], _ mask: [UInt8], _ modality: Modality, into images: Volume, channel: Int
+  ) {
     let inside = Percentiles(values, mask)
     let map = HistogramMap(
       from: Landmarks.percentiles.map(inside.value(at:)), to: landmarks[modality])
@@ -70,7 +74,7 @@ package struct Standardisation: Codable, Equatable, Sendable {
     var squares = 0.0
     for i in mapped.indices where mask[i] != 0 { squares += (mapped[i] - mean) * (mapped[i] - mean) }
     let sd = max((squares / count).squareRoot(), 1e-5)
-    let channels = images.channels, channel = modality.channel
+    let channels = images.channels
     var out = images.mutableValues
     for i in mapped.indices { out[i * channels + channel] = Float((mapped[i] - mean) / sd) }
   }
@@ -105,7 +109,7 @@ package struct Landmarks: Equatable, Sendable {
 
   private let values: [Modality: [Double]]
 
-  /// One list for each of the four sequences, a value for each of `percentiles`.
+  /// One list for each sequence, a value for each of `percentiles`.
   init(_ values: [Modality: [Double]]) {
     precondition(Landmarks.problem(values) == nil, "landmarks: \(Landmarks.problem(values) ?? "")")
     self.values = values
@@ -117,10 +121,13 @@ package struct Landmarks: Equatable, Sendable {
     return values
   }
 
+  /// Whether each of the sequences has landmarks.
+  package func cover(_ modalities: [Modality]) -> Bool { modalities.allSatisfy { values[$0] != nil } }
+
   /// What keeps lists from being landmarks.
   private static func problem(_ values: [Modality: [Double]]) -> String? {
-    for modality in Modality.allCases {
-      guard let list = values[modality] else { return "\(modality.rawValue) is missing" }
+    if values.isEmpty { return "there are none" }
+    for (modality, list) in values.sorted(by: { $0.key < $1.key }) {
       guard list.count == percentiles.count else {
         return "\(list.count) values for \(modality.rawValue), expected \(percentiles.count)"
       }
@@ -159,12 +166,12 @@ package struct Landmarks: Equatable, Sendable {
   /// The mean of samples, summed in the order of their IDs.
   ///
   /// Throws `.missing` where there is no sample or one lacks a sequence.
-  package static func mean(_ samples: [Sample]) throws -> Landmarks {
+  package static func mean(_ samples: [Sample], of modalities: [Modality]) throws -> Landmarks {
     guard !samples.isEmpty else { throw Fault(.missing, "landmarks: no case to take them from") }
     let samples = samples.sorted { $0.id < $1.id }
     let chosen = percentiles.compactMap(Sample.percentiles.firstIndex(of:))
     var means: [Modality: [Double]] = [:]
-    for modality in Modality.allCases {
+    for modality in modalities {
       var sums = [Double](repeating: 0, count: chosen.count)
       for sample in samples {
         guard let values = sample.values[modality], values.count == Sample.percentiles.count else {
@@ -205,7 +212,7 @@ extension Landmarks: Codable {
   /// Reads what `json` gives. Throws `.invalid` for anything else.
   package init(json: String) throws {
     guard let values = try? JSONDecoder().decode([Modality: [Double]].self, from: Data(json.utf8)) else {
-      throw Fault(.invalid, "landmarks: not JSON of four lists of \(Landmarks.percentiles.count) numbers")
+      throw Fault(.invalid, "landmarks: not JSON of lists of \(Landmarks.percentiles.count) numbers")
     }
     if let problem = Landmarks.problem(values) { throw Fault(.invalid, "landmarks: \(problem)") }
     self.values = values

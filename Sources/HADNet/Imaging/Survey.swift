@@ -6,14 +6,15 @@ import Files
 package struct CaseSurvey: Codable, Equatable, Sendable {
   package let id, patient: String
   package let grade: Grade?
-  package let convention: LabelConvention
-  /// FLAIR's own extents, fastest axis first.
+  /// What the values in its truth mean.
+  package let values: LabelValues
+  /// The first sequence's own extents, fastest axis first.
   package let dimensions: [Int]
   /// Distances of neighbours along x, y and z of the grid brought to BraTS's orientation, mm.
   package let spacing: [Double]
-  /// From FLAIR's own voxel indices to mm to the right, to the front, up: 4×4, row-major.
+  /// From the first sequence's own voxel indices to mm to the right, to the front, up: 4×4, row-major.
   package let affine: [Double]
-  /// Of FLAIR's header.
+  /// Of the first sequence's header.
   package let forms: FormCodes
   /// Whether every file of the case says how its axes lie; else they are taken to run right, front, up.
   package let hasOrientation: Bool
@@ -24,7 +25,7 @@ package struct CaseSurvey: Codable, Equatable, Sendable {
   /// XXH3-128 of each sequence's decoded voxels, in hexadecimal, by `Modality.rawValue`; and of the truth's
   /// classes as `seg`.
   package let hashes: [String: String]
-  /// Voxels of each class inside the brain, [background, NET, ED, ET]; nil without a truth.
+  /// Voxels of each class inside the brain, the background's first; nil without a truth.
   package let classVoxels: [Int]?
   /// Voxels of the truth that are not background, inside the brain and outside; nil without a truth.
   package let tumourVoxels: Int?
@@ -62,7 +63,7 @@ extension Preparation {
       do { _ = try RawCase.sequence(path, self) } catch { faults.append(Fault(error)) }
     }
     if readsTruth, let path = files.segmentation {
-      do { _ = try RawCase.classes(try NIfTIImage.read(path), files.convention) } catch {
+      do { _ = try RawCase.classes(try NIfTIImage.read(path), files.values) } catch {
         faults.append(Fault(error))
       }
     }
@@ -75,17 +76,20 @@ extension Preparation {
     var counts: [Int]?
     if let labels = raw.labels {
       hashes["seg"] = ContentHash.of(labels)
-      var found = [0, 0, 0, 0]
-      for i in labels.indices where raw.mask[i] != 0 { found[Int(labels[i])] += 1 }
+      var found = [Int](repeating: 0, count: task.classCount)
+      for i in labels.indices where raw.mask[i] != 0 && labels[i] != LabelVolume.ignored {
+        found[Int(labels[i])] += 1
+      }
       counts = found
     }
     return CaseSurvey(
-      id: raw.files.id, patient: raw.files.patient, grade: raw.files.grade, convention: raw.files.convention,
+      id: raw.files.id, patient: raw.files.patient, grade: raw.files.grade, values: raw.files.values,
       dimensions: raw.header.dimensions, spacing: raw.header.bratsSpacing.reversed(),
       affine: raw.header.affine,
       forms: raw.header.forms, hasOrientation: raw.hasOrientation, box: raw.box.size,
       brainVoxels: raw.mask.reduce(0) { $0 + Int($1) }, hashes: hashes, classVoxels: counts,
-      tumourVoxels: raw.labels.map { $0.reduce(0) { $0 + ($1 != 0 ? 1 : 0) } }, backgrounds: backgrounds(raw))
+      tumourVoxels: raw.labels.map { $0.reduce(0) { $0 + ($1 != 0 && $1 != LabelVolume.ignored ? 1 : 0) } },
+      backgrounds: backgrounds(raw))
   }
 }
 
@@ -129,12 +133,12 @@ package struct DatasetSurvey: Codable, Equatable, Sendable {
   package var commonSize: Size { Preparation.commonSize(cases.map(\.box)) }
 
   /// Weights of the classes in the cross-entropy: background voxels over the class's voxels inside the brains of
-  /// the cases named; [1, NET, ED, ET].
+  /// the cases named; 1 of the background.
   ///
   /// A class without a voxel has weight 1: nothing of it will be seen, and a weight must be a number.
   package func classWeights(_ ids: [String]) -> [Float] {
     let chosen = Set(ids)
-    var counts = [0, 0, 0, 0]
+    var counts = [Int](repeating: 0, count: cases.compactMap(\.classVoxels).map(\.count).max() ?? 0)
     for survey in cases where chosen.contains(survey.id) {
       for (i, count) in (survey.classVoxels ?? []).enumerated() { counts[i] += count }
     }

@@ -30,12 +30,10 @@ package final class Predictor {
   /// Segments the files of a case and writes DIR/ID.nii.gz on the patient's own grid with the data set's labels.
   /// Gives whether the case was larger than the model's common size. Throws `.invalid` where the case is too large
   /// for the memory there is, `.storage` where the file can't be written.
-  package func write(_ prepared: PreparedCase, convention: LabelConvention, into folder: String) throws
-    -> Bool
-  {
+  package func write(_ prepared: PreparedCase, values: LabelValues, into folder: String) throws -> Bool {
     try engine.checkMemory(for: prepared)
     try prepared.placement.write(
-      segment(prepared), convention: convention, to: "\(folder)/\(prepared.id).nii.gz")
+      segment(prepared), values: values, to: "\(folder)/\(prepared.id).nii.gz")
     return model.metadata.preparation.standardisation == nil && prepared.size != model.metadata.size
   }
 
@@ -83,7 +81,7 @@ package final class Predictor {
       self.model = model
       self.network = network
       self.workers = workers
-      present = Modality.allCases.map(model.metadata.sequences.contains)
+      present = model.metadata.task.sequences.map(model.metadata.sequences.contains)
       border = model.metadata.preparation.standardisation?.border ?? 0
       pass = FusionPass(network, model.metadata.size, .inference)
     }
@@ -96,8 +94,8 @@ package final class Predictor {
       var result = LabelVolume(prepared.size, [UInt8](repeating: 0, count: prepared.size.voxels))
       for (index, window) in grid.windows.enumerated() {
         if pass.size != window.size { pass = FusionPass(network, window.size, .inference) }
-        for modality in model.metadata.sequences {
-          prepared.images.copy(window, channels: [modality.channel], into: pass.images[modality.channel])
+        for channel in present.indices where present[channel] {
+          prepared.images.copy(window, channels: [channel], into: pass.images[channel])
         }
         var samples = false
         if case .sample(let seed) = model.metadata.latent {

@@ -40,6 +40,7 @@ package struct UncertaintySettings: Equatable, Sendable {
 /// and threads.
 package final class UncertaintyWriter {
   private let settings: UncertaintySettings
+  private let regions: [Region]
   private let sampler: DropoutSampler
   private let communicator: Communicator
   private let workers: Workers
@@ -50,19 +51,22 @@ package final class UncertaintyWriter {
     _ workers: Workers
   ) throws(Fault) {
     self.settings = settings
+    regions = model.metadata.task.regions
     self.communicator = communicator
     self.workers = workers
     sampler = try DropoutSampler(model, seed: seed, workers)
   }
 
   /// The maps' files of a case, in the order of regions.
-  package static func files(_ id: String, in folder: String) -> [String] {
-    Region.allCases.map { "\(folder)/\(id)_unc_\($0.mapName).nii.gz" }
+  package static func files(_ id: String, _ regions: [Region], in folder: String) -> [String] {
+    regions.map { "\(folder)/\(id)_unc_\($0.mapName).nii.gz" }
   }
 
   /// All that is written of a case: its maps, and its segmentation if the mean segments.
-  package static func files(_ id: String, _ settings: UncertaintySettings, in folder: String) -> [String] {
-    files(id, in: folder) + (settings.segmentsMean ? ["\(folder)/\(id).nii.gz"] : [])
+  package static func files(
+    _ id: String, _ regions: [Region], _ settings: UncertaintySettings, in folder: String
+  ) -> [String] {
+    files(id, regions, in: folder) + (settings.segmentsMean ? ["\(folder)/\(id).nii.gz"] : [])
   }
 
   private static func unscaled(_ folder: String) -> String { "\(folder)/unscaled" }
@@ -89,8 +93,8 @@ package final class UncertaintyWriter {
     let isWhole = settings.scale == .dataset
     let first = isWhole ? UncertaintyWriter.unscaled(folder) : folder
     func isDone(_ files: CaseFiles, _ place: String) -> Bool {
-      let maps = UncertaintyWriter.files(files.id, in: place),
-        all = UncertaintyWriter.files(files.id, settings, in: folder)
+      let maps = UncertaintyWriter.files(files.id, regions, in: place),
+        all = UncertaintyWriter.files(files.id, regions, settings, in: folder)
       return (maps + all.dropFirst(maps.count)).allSatisfy(FileManager.default.fileExists(atPath:))
     }
     // Another run's, killed before it could stretch them, are of other cases.
@@ -158,18 +162,18 @@ package final class UncertaintyWriter {
       }
       for other in ranks.dropFirst() { try sum.receive(from: other, over: communicator) }
       let fault = try fault(isTold: failed != nil) {
-        var maps = UncertaintyMaps(sum, settings.measure, workers)
+        var maps = UncertaintyMaps(sum, regions, settings.measure, workers)
         if settings.scale == .case { maps = maps.stretched(maps.range(in: prepared.mask) ?? 0...100) }
         try write(maps, prepared, into: folder)
         if settings.segmentsMean {
           try prepared.placement.write(
-            sum.labels, convention: cases[item].convention, to: "\(segmentations)/\(prepared.id).nii.gz")
+            sum.labels, values: cases[item].values, to: "\(segmentations)/\(prepared.id).nii.gz")
         }
       }
       if let fault {
         // Those that wait for the range of all cases would count.
         if settings.scale == .dataset {
-          for file in UncertaintyWriter.files(prepared.id, in: folder) { System.unlink(file) }
+          for file in UncertaintyWriter.files(prepared.id, regions, in: folder) { System.unlink(file) }
         }
         try failed?(prepared.id, fault)
       }
@@ -177,7 +181,7 @@ package final class UncertaintyWriter {
   }
 
   private func write(_ maps: UncertaintyMaps, _ prepared: PreparedCase, into folder: String) throws {
-    for (region, path) in zip(Region.allCases, UncertaintyWriter.files(prepared.id, in: folder)) {
+    for (region, path) in zip(regions, UncertaintyWriter.files(prepared.id, regions, in: folder)) {
       try prepared.placement.write(maps[region], range: 0...100, to: path)
     }
   }
@@ -191,19 +195,20 @@ package final class UncertaintyWriter {
     if failed != nil {
       // What failed before has been told.
       mine.removeAll { files in
-        !UncertaintyWriter.files(files.id, in: unscaled).allSatisfy(FileManager.default.fileExists(atPath:))
+        !UncertaintyWriter.files(files.id, regions, in: unscaled).allSatisfy(
+          FileManager.default.fileExists(atPath:))
       }
     }
     func each(_ body: (PreparedCase, UncertaintyMaps) throws -> Void) throws {
       for files in mine {
         let fault = try fault(isTold: failed != nil) {
           let prepared = try store.load(files.id)
-          let maps = try UncertaintyWriter.files(files.id, in: unscaled).map { path in
+          let maps = try UncertaintyWriter.files(files.id, regions, in: unscaled).map { path in
             let map = try NIfTIImage.read(path)
             try map.header.grid.check(path, against: prepared.placement.grid, files.id)
             return prepared.placement.crop(map.voxels, fill: 0)
           }
-          try body(prepared, UncertaintyMaps(prepared.size, maps))
+          try body(prepared, UncertaintyMaps(prepared.size, regions, maps))
         }
         if let fault {
           mine.removeAll { $0.id == files.id }

@@ -1,6 +1,6 @@
-/// Weights of (background, NET, ED, ET) in the cross-entropy.
+/// Weights of the background and the task's classes in the cross-entropy.
 package enum ClassWeights: Equatable, Sendable {
-  /// These four.
+  /// These, the background's first.
   case fixed([Float])
   /// Background voxels over class voxels, inside the brain masks of the training cases.
   case data
@@ -12,7 +12,7 @@ package struct DecayingWeights: Equatable, Sendable {
   package let start: [Float]
   package let decay, floor: Float
 
-  /// `start`: of (background, NET, ED, ET).
+  /// `start`: of the background and each class.
   package init(_ start: [Float], decay: Float, floor: Float) {
     self.start = start
     self.decay = decay

@@ -22,17 +22,34 @@ package protocol RecipeVisitor {
 
 // MARK: - The values
 
+/// A mistake within a value: its line, and words that follow the value's key.
+package struct RecipeMistake: Error {
+  package let line: Int?
+  package let words: String
+
+  package init(_ node: Node, _ words: String) {
+    line = node.mark?.line
+    self.words = words
+  }
+}
+
 /// How one kind of value is read, written, and described to a person who got it wrong.
 package struct RecipeValue<T> {
   /// Follows "must be".
   package let allowed: String
   package let read: (Node) -> T?
   package let text: (T) -> String
+  /// What is wrong within a node that was not read, and where, as far as it can be said more exactly.
+  package let mistake: (Node) -> RecipeMistake?
 
-  package init(allowed: String, read: @escaping (Node) -> T?, text: @escaping (T) -> String) {
+  package init(
+    allowed: String, read: @escaping (Node) -> T?, text: @escaping (T) -> String,
+    mistake: @escaping (Node) -> RecipeMistake? = { _ in nil }
+  ) {
     self.allowed = allowed
     self.read = read
     self.text = text
+    self.mistake = mistake
   }
 }
 
@@ -42,7 +59,7 @@ extension RecipeValue {
     Self(
       allowed: "\(form.allowed), or null (\(meaning))",
       read: { $0.isNull ? .some(nil) : form.read($0).map { .some($0) } },
-      text: { $0.map(form.text) ?? "null" })
+      text: { $0.map(form.text) ?? "null" }, mistake: form.mistake)
   }
 }
 
@@ -162,12 +179,14 @@ extension RecipeValue where T == Size {
 extension RecipeValue where T == ClassWeights {
   package static var weights: Self {
     Self(
-      allowed: "four numbers from 0 (background, NET, ED, ET), not all 0, or data",
+      allowed: "a number from 0 for the background and each class, not all 0, or data",
       read: { node in
         if node.plain == "data" { return .data }
-        guard case .sequence(let list) = node, list.count == 4 else { return nil }
+        guard case .sequence(let list) = node, (2...17).contains(list.count) else { return nil }
         let weights = list.compactMap { $0.number(Float.self) }
-        guard weights.count == 4, weights.allSatisfy({ $0 >= 0 }), weights.contains(where: { $0 > 0 }) else {
+        guard weights.count == list.count, weights.allSatisfy({ $0 >= 0 }),
+          weights.contains(where: { $0 > 0 })
+        else {
           return nil
         }
         return .fixed(weights)

@@ -65,7 +65,7 @@ package struct Learner {
 package struct SlotCase: Sendable {
   package let slot: Int
   package let id: String
-  /// All four sequences, [z, y, x, 4] in the order of `Modality`.
+  /// All sequences, [z, y, x, sequences] in the task's order.
   package let images: Volume
   package let truth: LabelVolume
 

@@ -179,14 +179,17 @@ package struct MethodContext {
   /// What the trained network is used with.
   var metadata: Model.Metadata {
     Model.Metadata(
-      method: method.title, k: networks.k, dropout: networks.dropout, sequences: method.inputs.modalities,
-      size: size, preparation: used(data.preparation))
+      method: method.title, k: networks.k, dropout: networks.dropout, sequences: sequences, size: size,
+      preparation: used(data.preparation))
   }
+
+  /// What the trained network sees.
+  var sequences: [Modality] { method.inputs.modalities(data.preparation.task) }
 
   /// A preparation as it is without truth, of what the trained network sees.
   func used(_ preparation: Preparation) -> Preparation {
     var used = preparation
-    used.modalities = method.inputs.modalities
+    used.modalities = sequences
     used.readsTruth = false
     return used
   }

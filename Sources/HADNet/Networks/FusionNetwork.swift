@@ -42,9 +42,9 @@ package struct FusionNetwork: Sendable {
     package var parameters: Range<Int> { blocks[0].parameters.lowerBound..<last.weight.range.upperBound }
   }
 
-  /// In the order of `Modality`.
+  /// In the order of the task's sequences.
   package let encoders: [Encoder]
-  /// The segmentation's, then, for U-HVED, those of the sequences in the order of `Modality`.
+  /// The segmentation's, then, for U-HVED, those of the sequences in the task's order.
   package let decoders: [Decoder]
 
   /// `width`: even; the published code's is 8.
@@ -54,7 +54,8 @@ package struct FusionNetwork: Sendable {
     self.width = width
     let w = width, outputs = fusion == .moments ? w / 2 : w
     var layout = ParameterLayout()
-    encoders = Modality.allCases.map { modality in
+    let sequences = TaskPreset.brats.task.sequences
+    encoders = sequences.map { modality in
       let name = FusionNetwork.name(modality)
       let first = Convolution(
         weight: "VAE/ConvEncoder/conv_0_\(name)_leakyrelu/conv_/w", 1, w, kernel: 1, in: &layout)
@@ -73,7 +74,7 @@ package struct FusionNetwork: Sendable {
     if fusion == .gaussians {
       // The published checkpoints number the last convolutions in their own order of sequences.
       let order: [Modality] = [.t1, .t1ce, .t2, .flair]
-      for modality in Modality.allCases {
+      for modality in sequences {
         let place = order.firstIndex(of: modality) ?? 0
         targets.append(
           (FusionNetwork.name(modality), place == 0 ? "final_conv_seg" : "final_conv_seg_\(place)", 1))
@@ -103,6 +104,7 @@ package struct FusionNetwork: Sendable {
     case .t1ce: "T1c"
     case .t1: "T1"
     case .t2: "T2"
+    default: modality.rawValue
     }
   }
 

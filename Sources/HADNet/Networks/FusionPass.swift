@@ -8,7 +8,7 @@ package final class FusionPass {
   package enum Purpose: Sendable { case training, inference }
 
   package let size: Size
-  /// The sequences, [z, y, x, 1] each, in the order of `Modality`; filled by the caller, those that are encoded.
+  /// The sequences, [z, y, x, 1] each, in the task's order; filled by the caller, those that are encoded.
   package let images: [Volume]
   /// U-HVED: standard normal numbers of each level, [z, y, x, C]; filled by the caller where a sample is asked for.
   package let noise: [Volume]

@@ -5,8 +5,10 @@ import Imaging
 package enum InputSequences: Sendable {
   case all, withoutContrast
 
-  package var modalities: [Modality] { self == .all ? Modality.allCases : Modality.student }
-  package var channels: [Int] { modalities.map(\.channel) }
+  package func modalities(_ task: SegmentationTask) -> [Modality] {
+    self == .all ? task.sequences : task.present
+  }
+  package var channels: [Int] { self == .all ? [0, 1, 2, 3] : [0, 2, 3] }
 
   /// Copies the channels that are seen from [z, y, x, 4] into a network's image.
   package func copy(_ images: Volume, into image: Volume) {

@@ -62,7 +62,8 @@ package struct Model {
       self.latent = latent
     }
 
-    package var inputs: InputSequences { sequences.count == 4 ? .all : .withoutContrast }
+    package var task: SegmentationTask { preparation.task }
+    package var inputs: InputSequences { sequences == task.sequences ? .all : .withoutContrast }
   }
 
   /// Changes when older files can no longer be read.
@@ -82,7 +83,7 @@ package struct Model {
   package var writer: Safetensors.Writer {
     var entries = [
       "format": Model.formatVersion, "network": network.name, "method": metadata.method, "k": "\(metadata.k)",
-      "dropout": "\(metadata.dropout)",
+      "dropout": "\(metadata.dropout)", "task": metadata.task.json,
       "sequences": metadata.sequences.map(\.rawValue).joined(separator: ","),
       "size": metadata.size.array.map(String.init).joined(separator: ","),
       "preparation": "\(Preparation.version)", "mask": metadata.preparation.mask.rawValue,
@@ -131,11 +132,10 @@ package struct Model {
     guard try fact("preparation") == "\(Preparation.version)" else {
       throw Fault(.invalid, "\(path): made with another preparation of the data than this program's")
     }
+    let task = try parsed("task") { SegmentationTask(json: $0) }
     let sequences = try parsed("sequences") { text -> [Modality]? in
       let all = text.split(separator: ",").map { Modality(rawValue: String($0)) }
-      let known = all.compactMap { $0 }
-      return known.count == all.count && (known == Modality.allCases || known == Modality.student)
-        ? known : nil
+      return all == task.sequences || all == task.present ? all : nil
     }
     let name = try fact("network"), isUNet = name == "unet"
     let size = try parsed("size") { text -> Size? in
@@ -147,7 +147,7 @@ package struct Model {
     }
     let k = try parsed("k") { Int($0).flatMap { (1...1024).contains($0) ? $0 : nil } }
     var preparation = Preparation(
-      modalities: sequences, mask: try parsed("mask") { Preparation.Mask(rawValue: $0) },
+      task, modalities: sequences, mask: try parsed("mask") { Preparation.Mask(rawValue: $0) },
       negative: try parsed("negative") { Preparation.Negative(rawValue: $0) }, readsTruth: false,
       ceiling: try parsed("ceiling") { Double($0).flatMap { $0 > 0 ? $0 : nil } })
     var latent: Latent?
@@ -162,7 +162,9 @@ package struct Model {
         throw Fault(.invalid, "\(path): windows of \(size) with a border of \(border) in its metadata")
       }
       preparation.standardisation = Standardisation(
-        landmarks: try parsed("landmarks") { try? Landmarks(json: $0) },
+        landmarks: try parsed("landmarks") { json in
+          (try? Landmarks(json: json)).flatMap { $0.cover(sequences) ? $0 : nil }
+        },
         leastSide: try parsed("least_side") { Int($0).flatMap { (1...4096).contains($0) ? $0 : nil } },
         border: border)
       if name == "u-hved" {
@@ -176,7 +178,7 @@ package struct Model {
       sequences: sequences, size: size, preparation: preparation, latent: latent)
     try file.check("", network.layout)
     try AvailableMemory.check(
-      network.segmentingBytes(size), "\(path): its network, for the \(size) voxels in its metadata,")
+      network.segmentingBytes(size, task), "\(path): its network, for the \(size) voxels in its metadata,")
     let p = try FrozenParameters(network.layout) { try file.read("", into: $0) }
     if let parameter = p.firstUnfinite {
       throw Fault(.invalid, "\(path): \(parameter.name) holds what is not a finite number")
@@ -187,13 +189,13 @@ package struct Model {
 
 extension Model.Network {
   /// Bytes of a network's volumes while it segments `size` voxels, and of the case.
-  fileprivate func segmentingBytes(_ size: Size) -> Int {
+  fileprivate func segmentingBytes(_ size: Size, _ task: SegmentationTask) -> Int {
     var plan = WorkspacePlan()
     switch self {
     case .unet(let network): _ = UNetPass.VolumePlan(network, size, .inference(features: false), in: &plan)
     case .fusion(let network): _ = FusionPass.VolumePlan(network, size, .inference, in: &plan)
     }
-    return 4 * plan.count + PreparedCase.bytes(size)
+    return 4 * plan.count + PreparedCase.bytes(size, sequences: task.sequences.count)
   }
 }
 

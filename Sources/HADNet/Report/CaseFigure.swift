@@ -3,11 +3,17 @@ import Evaluation
 import Foundation
 import Imaging
 
-/// One patient as a row of pictures: the four sequences, the truth, and what each method made of it.
+/// One patient as a row of pictures: the sequences, the truth, and what each method made of it.
 package struct CaseFigure: Sendable {
-  package static let colors = [Color.black, Color(230, 60, 50), Color(60, 180, 90), Color(250, 215, 60)]
-  static let names = ["", "NET", "ED", "ET"]
+  /// By class index; the background's is never drawn.
+  package static let colors = [
+    Color.black, Color(230, 60, 50), Color(60, 180, 90), Color(250, 215, 60), Color(70, 120, 230),
+    Color(200, 100, 220), Color(80, 210, 220), Color(240, 140, 40), Color(160, 110, 60), Color(250, 160, 190),
+    Color(150, 220, 60), Color(110, 90, 200), Color(0, 150, 140), Color(180, 180, 60), Color(200, 60, 120),
+    Color(120, 160, 190), Color(230, 200, 160),
+  ]
 
+  let task: SegmentationTask
   package let id: String
   /// The axial slice that is shown.
   package let z: Int
@@ -15,34 +21,38 @@ package struct CaseFigure: Sendable {
   let truth: LabelVolume
   let segmentations: [(method: String, labels: LabelVolume)]
 
-  /// `images` are [z, y, x, 4] in the order FLAIR, T1ce, T1, T2, 0 outside the brain, as prepared (y forward, x to
-  /// the patient's left). Without a `z` it is the slice with most ET, or with most tumour where there is no ET.
+  /// `images` are [z, y, x, sequences] in the task's order, 0 outside the brain, as prepared (y forward, x to the patient's
+  /// left). Without a `z` it is the slice with most of the region of detection, or of all classes where there is none.
   package init(
-    id: String, images: Volume, truth: LabelVolume, segmentations: [(method: String, labels: LabelVolume)],
+    _ task: SegmentationTask, id: String, images: Volume, truth: LabelVolume,
+    segmentations: [(method: String, labels: LabelVolume)],
     z: Int? = nil
   ) {
-    precondition(images.channels == 4 && images.size == truth.size, "\(images.shape) with \(truth.size)")
+    precondition(
+      images.channels == task.sequences.count && images.size == truth.size,
+      "\(images.shape) with \(truth.size)")
     for segmentation in segmentations {
       precondition(segmentation.labels.size == truth.size, "\(segmentation.labels.size) with \(truth.size)")
     }
+    self.task = task
     self.id = id
     self.images = images
     self.truth = truth
     self.segmentations = segmentations
-    self.z = z ?? CaseFigure.slice(truth)
+    self.z = z ?? CaseFigure.slice(truth, task)
   }
 
-  /// The slice with most ET, else most tumour, else the middle one.
-  static func slice(_ labels: LabelVolume) -> Int {
+  /// The slice with most of the region of detection, else of all classes, else the middle one.
+  static func slice(_ labels: LabelVolume, _ task: SegmentationTask) -> Int {
     let area = labels.size.y * labels.size.x
-    func most(_ region: Region) -> Int? {
+    func most(_ contains: (UInt8) -> Bool) -> Int? {
       let counts = (0..<labels.size.z).map { z in
-        labels.classes[(z * area)..<((z + 1) * area)].reduce(0) { $0 + (region.contains($1) ? 1 : 0) }
+        labels.classes[(z * area)..<((z + 1) * area)].reduce(0) { $0 + (contains($1) ? 1 : 0) }
       }
       guard let best = counts.max(), best > 0 else { return nil }
       return counts.firstIndex(of: best)
     }
-    return most(.et) ?? most(.wt) ?? labels.size.z / 2
+    return most(task.detect.contains) ?? most { $0 != 0 && $0 != LabelVolume.ignored } ?? labels.size.z / 2
   }
 
   /// The most pictures side by side that are still large enough on a page.
@@ -53,7 +63,7 @@ package struct CaseFigure: Sendable {
   /// are called so below.
   package static func picture(_ cases: [CaseFigure], of set: EvaluatedSet = .test) -> Picture {
     guard let first = cases.first else { return Picture(width: 1, height: 1) }
-    let sequences = ["FLAIR", "T1", "T2", "T1ce", "truth"]
+    let sequences = first.shown.map(\.title) + ["truth"]
     let captions = sequences + first.segmentations.map(\.method)
     var lines = [captions.indices]
     if captions.count > across {
@@ -102,10 +112,10 @@ package struct CaseFigure: Sendable {
       if row + 1 < cases.count { y += space }
     }
     var x = margin
-    for index in 1...3 {
-      picture.fill(x: x, y: y + 9, width: 14, height: 14, colors[index])
-      picture.text(names[index], x: x + 20, y: y + 9)
-      x += 40 + Picture.width(of: names[index])
+    for (name, color) in legend(first.task) {
+      picture.fill(x: x, y: y + 9, width: 14, height: 14, color)
+      picture.text(name, x: x + 20, y: y + 9)
+      x += 40 + Picture.width(of: name)
     }
     return picture.noted(set.pictured)
   }
@@ -130,13 +140,24 @@ package struct CaseFigure: Sendable {
     return lines + ["z = \(z)"]
   }
 
+  /// The classes' names and colours.
+  static func legend(_ task: SegmentationTask) -> [(name: String, color: Color)] {
+    zip(task.classes.map(\.name), colors.dropFirst()).map { (name: $0, color: $1) }
+  }
+
+  /// The sequences as they stand side by side: what is missing at inference last.
+  private var shown: [Modality] { task.present + task.missing }
+
   private func panels() -> [Picture] {
-    let view = SliceView(images, z: z), t1ce = view.grey(.t1ce)
-    var panels = [view.grey(.flair), view.grey(.t1), view.grey(.t2), t1ce, view.overlay(truth, on: t1ce)]
+    let view = SliceView(images, z: z)
+    // Classes are drawn on the sequence that shows most, the last of those that will be missing.
+    var panels = shown.compactMap(task.channel).map(view.grey)
+    let ground = panels[panels.count - 1]
+    panels.append(view.overlay(truth, on: ground))
     for segmentation in segmentations {
-      var panel = view.overlay(segmentation.labels, on: t1ce)
-      let dice = Overlaps(truth: truth, prediction: segmentation.labels).et.dice
-      panel.note(String(format: "ET %.2f", dice))
+      var panel = view.overlay(segmentation.labels, on: ground)
+      let overlaps = Overlaps(truth: truth, prediction: segmentation.labels, regions: [task.detect])
+      panel.note(task.detect.name + String(format: " %.2f", overlaps.values[0].dice))
       panels.append(panel)
     }
     return panels

@@ -79,7 +79,7 @@ extension ReportContents.Table {
   /// The subject's distance to each other method over seeds.
   package init(differencesOf table: SeedTable) {
     self.init(
-      header: ["\(table.columns.subject) minus"] + Region.allCases.map(\.rawValue),
+      header: ["\(table.columns.subject) minus"] + table.regions.map(\.name),
       rows: table.differenceRows,
       note: table.differenceNote)
   }
@@ -89,21 +89,21 @@ extension ReportContents.Table {
     self.init(
       header: [""] + table.methods, rows: table.seedRows,
       note:
-        "Means of WT / TC / ET over \(EvaluatedSet.count(table.cases, table.set)). \(table.content.caption).",
+        "Means of \(table.regions.map(\.name).joined(separator: " / ")) over \(EvaluatedSet.count(table.cases, table.set)). \(table.content.caption).",
       highlight: table.columns.subject)
   }
 
-  /// A case a line, Dice of the three regions, in percent, of each method.
+  /// A case a line, Dice of the regions, in percent, of each method.
   package init(casesOf evaluations: [MethodEvaluation]) {
     let set = EvaluatedSet.common(evaluations)
     let ids = Set(evaluations.flatMap(\.ids)).sorted()
     self.init(
       header: ["Case"]
-        + evaluations.flatMap { one in Region.allCases.map { "\(one.method) \($0.rawValue)" } },
+        + evaluations.flatMap { one in one.regions.map { "\(one.method) \($0.name)" } },
       rows: ids.map { id in
         [id]
           + evaluations.flatMap { one in
-            Region.allCases.map { region in
+            one.regions.map { region in
               one.cases[id]?[region, .dice].map { String(format: "%.1f", $0 * 100) } ?? "–"
             }
           }

@@ -97,6 +97,14 @@ package struct RunReport {
     return tables.isEmpty ? nil : markdown.joined(separator: "\n")
   }
 
+  /// The run's task; that of BraTS where the run has none yet.
+  private var task: SegmentationTask {
+    get throws { try run.task() ?? TaskPreset.brats.task }
+  }
+
+  /// A region in running text.
+  private static func words(_ region: Region) -> String { region == .et ? "enhancing tumour" : region.name }
+
   /// What a reader of the tables must know beside the numbers.
   func remarks() -> [String] {
     var remarks: [String] = []
@@ -118,14 +126,14 @@ package struct RunReport {
   /// longer to be found. `hashes` has those of truths that were read before.
   func changedTruth(_ hashes: inout [String: String]) -> String? {
     guard let root = try? Recipe.load(run.recipe).data.path,
-      let cases = try? Dataset.find(root, needsTruth: true).cases
+      let task = try? run.task(), let cases = try? Dataset.find(root, task, needsTruth: true).cases
     else { return nil }
     let sources = RunReport.stages.compactMap { EvaluationSource(run.source($0)) }
     for files in cases {
       let scored = Set(sources.compactMap { $0.truth(files.id) })
       guard !scored.isEmpty, let path = files.segmentation else { continue }
       if hashes[path] == nil {
-        hashes[path] = (try? Segmentation.read(path, convention: files.convention)).map {
+        hashes[path] = (try? Segmentation.read(path, values: files.values)).map {
           RunReport.hash($0.labels.classes)
         }
       }
@@ -169,14 +177,14 @@ package struct RunReport {
   private func charts() throws -> [(stage: Method, charts: [Chart?])] {
     var all: [(stage: Method, charts: [Chart?])] = []
     for stage in RunReport.stages where FileManager.default.fileExists(atPath: run.history(stage)) {
-      let charts = RunReport.charts(stage, try History.load(run.history(stage)))
+      let charts = RunReport.charts(stage, try History.load(run.history(stage)), try task.regions)
       if charts.contains(where: { $0 != nil }) { all.append((stage, charts)) }
     }
     return all
   }
 
   /// The curves that a history has: losses, validation Dice, the discriminator, the distance of features, the rate.
-  static func charts(_ stage: Method, _ history: History) -> [Chart?] {
+  static func charts(_ stage: Method, _ history: History, _ regions: [Region]) -> [Chart?] {
     func series(_ column: String, _ name: String, percent: Bool = false) -> Chart.Series? {
       guard let epochs = history["epoch"], let values = history[column] else { return nil }
       let points = zip(epochs, values).compactMap { epoch, value in
@@ -188,7 +196,6 @@ package struct RunReport {
       let there = series.compactMap { $0 }
       return there.isEmpty ? nil : Chart("\(stage.title): \(title)", there, logarithmic: logarithmic)
     }
-    let regions = ["wt", "tc", "et"]
     func curves(_ kind: Term.Kind) -> [Chart.Series?] {
       stage.terms.filter { $0.kind == kind }.map {
         series($0.name, $0.label, percent: kind != .loss && kind != .distance)
@@ -197,7 +204,9 @@ package struct RunReport {
     return [
       chart(
         "loss", [series("loss", "loss")] + curves(.loss) + [series("validation_loss", "validation")]),
-      chart("validation Dice, %", regions.map { series($0, $0.uppercased(), percent: true) }),
+      chart(
+        "validation Dice, %",
+        regions.map { series(EpochRecord.column($0.name), $0.name, percent: true) }),
       chart("discriminator, %", curves(.accuracy) + curves(.share)),
       chart("distance of features", curves(.distance)),
       chart("learning rate", [series("rate", "rate")], logarithmic: true),
@@ -265,9 +274,9 @@ package struct RunReport {
     _ settings: UncertaintySettings, _ set: EvaluatedSet?
   ) throws -> [[Chart?]] {
     let methods = try RunReport.stages.filter { FileManager.default.fileExists(atPath: run.curves($0)) }
-      .map { (name: $0.title, curves: try MeanCurves.load(run.curves($0))) }
+      .map { (name: $0.title, curves: try MeanCurves.load(run.curves($0), task.regions)) }
     guard let thresholds = methods.first?.curves.thresholds else { return [] }
-    return Region.allCases.reversed().map { region in
+    return try task.regions.reversed().map { region in
       func chart(
         _ title: String, reference: [Chart.Series] = [], _ values: (MeanCurves.Curves) -> [Double]
       ) -> Chart {
@@ -277,7 +286,7 @@ package struct RunReport {
               method.name, zip(method.curves.thresholds, values(curves)).map { (x: $0, y: 100 * $1) })
           }
         }
-        let name = region.rawValue + (set == .validation ? " (validation)" : "")
+        let name = region.name + (set == .validation ? " (validation)" : "")
         return Chart("\(name): \(title)", xLabel: "uncertainty", series + reference)
       }
       // What a probability says of its own error is known where the map is its entropy.
@@ -296,17 +305,17 @@ package struct RunReport {
   /// Figure 2 of the judged cases with the most enhancing tumour, and figure 3 of the first of them.
   private func pictures(_ recipe: Recipe) throws -> [ReportContents.Block] {
     guard let root = recipe.data.path else { throw Fault(.missing, "the recipe names no data set") }
-    let dataset = try Dataset.find(root, needsTruth: true)
+    let task = try task, dataset = try Dataset.find(root, task, needsTruth: true)
     let split = try Split.read(run.split, ids: dataset.cases.map(\.id))
-    let preparation = recipe.data.preparation
+    let preparation = recipe.data.preparation(task)
     let stages = RunReport.stages.filter { FileManager.default.fileExists(atPath: run.summary($0)) }
     var figures: [(files: CaseFiles, placement: Placement, figure: CaseFigure)] = []
-    for files in try prominent(dataset.cases.filter { Study.judged(split).contains($0.id) }) {
+    for files in try prominent(dataset.cases.filter { Study.judged(split).contains($0.id) }, task) {
       let prepared = try preparation.prepare(files, commonSize: Size(16, 16, 16))
       guard let truth = prepared.labels else { continue }
       let segmentations = try stages.map { stage in
         let path = "\(run.predictions(stage))/\(files.id).nii.gz"
-        let (labels, header) = try Segmentation.read(path, convention: files.convention)
+        let (labels, header) = try Segmentation.read(path, values: files.values)
         try header.grid.check(path, against: prepared.placement.grid, "\(files.id) in the data set")
         let cropped = prepared.placement.crop(labels.classes, fill: 0)
         return (method: stage.title, labels: LabelVolume(prepared.size, cropped))
@@ -314,7 +323,8 @@ package struct RunReport {
       figures.append(
         (
           files, prepared.placement,
-          CaseFigure(id: files.id, images: prepared.images, truth: truth, segmentations: segmentations)
+          CaseFigure(
+            task, id: files.id, images: prepared.images, truth: truth, segmentations: segmentations)
         ))
     }
     let picture = CaseFigure.picture(figures.map(\.figure), of: Study.judgedSet(split))
@@ -323,25 +333,25 @@ package struct RunReport {
       ReportContents.Block.picture(
         picture,
         caption:
-          "\(Study.judgedSet(split).rawValue.capitalized) cases with the most enhancing tumour: sequences, truth, methods."
+          "\(Study.judgedSet(split).rawValue.capitalized) cases with the most \(RunReport.words(task.detect)): sequences, truth, methods."
       )
     ]
     if let (files, placement, figure) = figures.first {
       let methods = try zip(stages, figure.segmentations).compactMap { stage, segmentation in
-        try uncertainty(stage, files, placement).map {
+        try uncertainty(stage, files, placement, task).map {
           UncertaintyFigure.Method(segmentation.method, segmentation.labels, map: $0)
         }
       }
       if !methods.isEmpty {
         let picture = UncertaintyFigure(
-          id: files.id, images: figure.images, truth: figure.truth, methods: methods
+          task, id: files.id, images: figure.images, truth: figure.truth, methods: methods
         ).picture(of: Study.judgedSet(split))
         try picture.write(to: path("figure3.png"))
         blocks.append(
           .picture(
             picture,
             caption:
-              "Enhancing tumour of a \(Study.judgedSet(split).rawValue) case that stays as voxels with an uncertainty "
+              "\(RunReport.words(task.detect).capitalised) of a \(Study.judgedSet(split).rawValue) case that stays as voxels with an uncertainty "
               + "above T are taken out, and its Dice."
           ))
       }
@@ -349,29 +359,37 @@ package struct RunReport {
     return blocks
   }
 
-  /// The cases with the most enhancing tumour, the first the most.
-  private func prominent(_ cases: [CaseFiles]) throws -> [CaseFiles] {
+  /// The cases with the most of the region of detection, the first the most.
+  private func prominent(_ cases: [CaseFiles], _ task: SegmentationTask) throws -> [CaseFiles] {
     let sources = RunReport.stages.compactMap { EvaluationSource(run.source($0)) }
     let counted = try cases.compactMap { files in
       try files.segmentation.map { path in
-        let labels = try Segmentation.read(path, convention: files.convention).labels.classes
+        let labels = try Segmentation.read(path, values: files.values).labels.classes
         let scored = sources.lazy.compactMap { $0.truth(files.id) }.first
         guard scored == nil || scored == RunReport.hash(labels) else {
           throw Fault(.invalid, RunReport.changed(path, files.id))
         }
-        return (et: labels.reduce(0) { $0 + ($1 == 3 ? 1 : 0) }, files: files)
+        return (voxels: labels.reduce(0) { $0 + (task.detect.contains($1) ? 1 : 0) }, files: files)
       }
     }
-    return counted.sorted { ($1.et, $0.files.id) < ($0.et, $1.files.id) }.prefix(RunReport.pictured).map(
-      \.files)
+    return counted.sorted { ($1.voxels, $0.files.id) < ($0.voxels, $1.files.id) }.prefix(RunReport.pictured)
+      .map(
+        \.files)
   }
 
-  /// A stage's uncertainties of ET on the prepared grid; nil where there are none.
-  private func uncertainty(_ stage: Method, _ files: CaseFiles, _ placement: Placement) throws -> [Float]? {
-    let path = UncertaintyWriter.files(files.id, in: run.predictions(stage))[2]
+  /// A stage's uncertainties of the region of detection on the prepared grid; nil where there are none.
+  private func uncertainty(
+    _ stage: Method, _ files: CaseFiles, _ placement: Placement, _ task: SegmentationTask
+  ) throws -> [Float]? {
+    let path = UncertaintyWriter.files(files.id, [task.detect], in: run.predictions(stage))[0]
     guard FileManager.default.fileExists(atPath: path) else { return nil }
     let image = try NIfTIImage.read(path)
     try image.header.grid.check(path, against: placement.grid, "\(files.id) in the data set")
     return placement.crop(image.voxels, fill: 0)
   }
+}
+
+extension String {
+  /// With its first letter as a capital.
+  fileprivate var capitalised: String { prefix(1).uppercased() + dropFirst() }
 }

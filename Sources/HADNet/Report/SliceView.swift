@@ -4,7 +4,7 @@ import Imaging
 /// An axial slice of a prepared case as radiologists look at it: the front of the head above, the patient's left to the
 /// right, cut to the brain.
 struct SliceView {
-  /// [z, y, x, 4] as prepared, 0 outside the brain.
+  /// [z, y, x, sequences] as prepared, 0 outside the brain.
   let images: Volume
   let z: Int
   /// The brain's box in y and x.
@@ -17,10 +17,10 @@ struct SliceView {
     self.z = z
     let size = images.size
     var low = Size(0, size.y, size.x), high = Size(0, -1, -1)
-    let values = images.values
+    let values = images.values, channels = images.channels
     for z in 0..<size.z {
       for y in 0..<size.y {
-        for x in 0..<size.x where values[((z * size.y + y) * size.x + x) * 4] != 0 {
+        for x in 0..<size.x where values[((z * size.y + y) * size.x + x) * channels] != 0 {
           low = Size(0, min(low.y, y), min(low.x, x))
           high = Size(0, max(high.y, y), max(high.x, x))
         }
@@ -43,11 +43,11 @@ struct SliceView {
   }
 
   /// One sequence, interpolated linearly, from its darkest to its brightest per cent.
-  func grey(_ modality: Modality) -> Picture {
-    let size = images.size, channel = modality.channel
+  func grey(_ channel: Int) -> Picture {
+    let size = images.size, channels = images.channels
     func value(_ y: Int, _ x: Int) -> Float {
       let y = min(max(y, 0), size.y - 1), x = min(max(x, 0), size.x - 1)
-      return images.values[((z * size.y + y) * size.x + x) * 4 + channel]
+      return images.values[((z * size.y + y) * size.x + x) * channels + channel]
     }
     let inside = (0..<(size.y * size.x)).map { value($0 / size.x, $0 % size.x) }.filter { $0 != 0 }.sorted()
     let low = inside.isEmpty ? 0 : inside[inside.count / 100]
@@ -79,11 +79,11 @@ struct SliceView {
     return picture
   }
 
-  /// `picture` with the classes of a segmentation in BraTS's colours.
+  /// `picture` with the classes of a segmentation in their colours.
   func overlay(_ labels: LabelVolume, on picture: Picture) -> Picture {
     tinted(picture) { voxel in
       let index = Int(labels.classes[voxel])
-      return index > 0 ? CaseFigure.colors[index] : nil
+      return index > 0 && index < CaseFigure.colors.count ? CaseFigure.colors[index] : nil
     }
   }
 }

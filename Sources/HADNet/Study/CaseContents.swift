@@ -12,7 +12,7 @@ extension CaseSurvey {
       spacing.allSatisfy({ $0.isFinite && $0 > 0 }), (0...box.voxels).contains(brainVoxels)
     else { return false }
     guard let classVoxels else { return true }
-    return classVoxels.count == 4 && classVoxels.allSatisfy { (0...brainVoxels).contains($0) }
+    return (2...17).contains(classVoxels.count) && classVoxels.allSatisfy { (0...brainVoxels).contains($0) }
   }
 
   /// What a case consists of, in one line: `flair=0123… grid=… seg=… t1=… t1ce=… t2=…`, each with half of its hash; the
@@ -45,7 +45,7 @@ extension TrainingData {
     let part = parts(now).subtracting(parts(before)).union(parts(before).subtracting(parts(now))).min() ?? ""
     let name = String(part.prefix { $0 != "=" })
     let files = dataset[id]
-    let path = name == "seg" ? files?.segmentation : files?.files[Modality(rawValue: name) ?? .flair]
+    let path = name == "seg" ? files?.segmentation : files?.files[Modality(rawValue: name)]
     return "\(id): \(path ?? name) has changed\(more)"
   }
 }

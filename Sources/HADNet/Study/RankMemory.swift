@@ -61,6 +61,6 @@ package struct RankMemory: Equatable, Sendable {
     // Nodes of the sum's tree on the way, and the pieces of them that other ranks send.
     let nodes = run > 1 ? Int.bitWidth - (run - 1).leadingZeroBitCount : 0
     sums = 4 * nodes * step.trained + (ranks > 1 ? 2 * max(64 << 20, slots.count << 18) : 0)
-    cases = step.waiting.map { run * $0 } ?? 2 * PreparedCase.bytes(size)
+    cases = step.waiting.map { run * $0 } ?? 2 * PreparedCase.bytes(size, sequences: 4)
   }
 }

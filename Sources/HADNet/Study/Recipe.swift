@@ -14,6 +14,8 @@ package struct Recipe: Equatable, Sendable {
   package var name = "paper"
   /// Seed of all random numbers.
   package var seed: UInt64 = 1
+  /// What is segmented from what; nil: told from the data.
+  package var task: SegmentationTask?
   package var data = DataSettings()
   /// Cases in one step over all ranks; nil: as many as there are ranks. The original has 1.
   package var batch: Int?
@@ -85,15 +87,15 @@ package struct DataSettings: Equatable, Sendable {
 
   package init() {}
 
-  /// How cases are prepared.
-  package var preparation: Preparation {
+  /// How cases of a task are prepared.
+  package func preparation(_ task: SegmentationTask) -> Preparation {
     let negative: Preparation.Negative =
       switch negative {
       case .refuse: .refuse
       case .absolute: .absolute
       case .zero: .zero
       }
-    return Preparation(mask: mask == .all ? .all : .preContrast, negative: negative)
+    return Preparation(task, mask: mask == .all ? .all : .student, negative: negative)
   }
 }
 

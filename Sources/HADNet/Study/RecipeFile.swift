@@ -85,6 +85,7 @@ extension Recipe: RecipeSection {
   package mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
     try v.value("name", &name, .text("a name"))
     try v.value("seed", &seed, .seed)
+    try v.value("task", &task, .orNull(.task, "told from the data"))
     try v.section("data", &data)
     try v.value("batch", &batch, .orNull(.whole(1...100_000), "one case a rank"))
     try v.value("scaling", &scaling, .choice())
@@ -286,11 +287,13 @@ private struct RecipeTree {
   }
 
   /// `demo.yaml:12`, or the override that put the value there.
-  func place(_ path: [String], _ node: Node) -> String {
+  func place(_ path: [String], _ node: Node) -> String { place(path, line: node.mark?.line) }
+
+  func place(_ path: [String], line: Int?) -> String {
     if let text = overrides.first(where: { $0.key.starts(with: path) })?.value {
       return "--set \(excerpt(text))"
     }
-    return node.mark.map { "\(file):\($0.line)" } ?? file
+    return line.map { "\(file):\($0)" } ?? file
   }
 }
 
@@ -312,6 +315,11 @@ private struct RecipeReader: RecipeVisitor {
     guard let found = child(key) else { return }
     guard let read = form.read(found) else {
       let path = path + [key]
+      if let mistake = form.mistake(found) {
+        throw Fault(
+          .recipe,
+          "\(tree.place(path, line: mistake.line)): \(path.joined(separator: ".")).\(mistake.words)")
+      }
       throw Fault(
         .recipe,
         "\(tree.place(path, found)): \(path.joined(separator: ".")) must be \(form.allowed), not \(excerpt(found.words))"

@@ -1,5 +1,6 @@
 import Files
 import Foundation
+import Imaging
 import Methods
 import Terminal
 
@@ -14,6 +15,8 @@ package struct RunFolder: Sendable {
   package var log: String { "\(path)/log.jsonl" }
   package var report: String { "\(path)/report.html" }
   package var split: String { "\(path)/split.json" }
+  /// What the run segments from what, as JSON.
+  package var taskFile: String { "\(path)/task.json" }
   package var survey: String { "\(path)/survey.json" }
   /// They depend on the least side of the box that is cropped out.
   package func landmarks(leastSide: Int) -> String { "\(path)/landmarks-\(leastSide).json" }
@@ -245,4 +248,15 @@ package struct RunFolder: Sendable {
 
   /// The stage's first: whoever then looks for one leaves the run's alone.
   private func marks(of stage: Method?) -> [String] { (stage.map { [unfinished($0)] } ?? []) + [unfinished] }
+}
+
+extension RunFolder {
+  /// The task of a run that has begun; nil where its file is absent. Throws `.invalid` where it is damaged.
+  package func task() throws(Fault) -> SegmentationTask? {
+    guard let data = FileManager.default.contents(atPath: taskFile) else { return nil }
+    guard let task = SegmentationTask(json: String(decoding: data, as: UTF8.self)) else {
+      throw Fault(.invalid, "\(taskFile): no task; take it away, and study writes it again")
+    }
+    return task
+  }
 }

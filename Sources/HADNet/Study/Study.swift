@@ -109,7 +109,7 @@ package struct Study {
     let isDone = try communicator.all(
       FileManager.default.contents(atPath: mark) == Data(source.utf8)
         && FileManager.default.fileExists(atPath: run.summary(stage))
-        && (settings.samples == 0 || (try? MeanCurves.load(run.curves(stage))) != nil))
+        && (settings.samples == 0 || (try? MeanCurves.load(run.curves(stage), data.task.regions)) != nil))
     if isDone { return }
     if communicator.rank == 0 { try locks?.checkEvaluation() }
     if communicator.rank == 0 { tell(.evaluating(stage, Study.judgedSet(data.split), cases: ids.count)) }
@@ -131,30 +131,31 @@ package struct Study {
       communicator.courier?.note("\(stage.title)'s evaluation: \(files.id)")
       let prepared = try store.load(files.id)
       if i + 1 < mine.count { store.prefetch(mine[i + 1].id) }
-      _ = try predictor.write(prepared, convention: files.convention, into: run.predictions(stage))
+      _ = try predictor.write(prepared, values: files.values, into: run.predictions(stage))
     }
     if settings.samples > 0 { try sample(stage, model, settings, cases, store, source) }
-    let evaluator = Evaluator()
+    let evaluator = Evaluator(data.task), regions = data.task.regions
     var scores: [String] = [], curves: [Double] = []
     for files in mine {
       communicator.courier?.note("\(stage.title)'s scores: \(files.id)")
       let pair = Evaluator.Pair(
         id: files.id, truth: files.segmentation ?? "",
-        prediction: "\(run.predictions(stage))/\(files.id).nii.gz", convention: files.convention,
+        prediction: "\(run.predictions(stage))/\(files.id).nii.gz", values: files.values,
         maps: settings.samples == 0
           ? [:]
           : Dictionary(
             uniqueKeysWithValues: zip(
-              Region.allCases, UncertaintyWriter.files(files.id, in: run.predictions(stage)))),
+              regions, UncertaintyWriter.files(files.id, regions, in: run.predictions(stage)))),
         brain: files.files[.t1])
       let found = try evaluator.evaluate(pair)
-      scores.append(MethodEvaluation(method: stage.title, cases: [files.id: found.scores]).json)
-      curves += MeanCurves.numbers(found.curves)
+      scores.append(
+        MethodEvaluation(method: stage.title, regions: regions, cases: [files.id: found.scores]).json)
+      curves += MeanCurves.numbers(found.curves, regions)
     }
     // Each rank's cases as JSON, one text a case.
     let parts = try communicator.allGather(scores.joined(separator: "\u{1e}"))
     var evaluation = MethodEvaluation(
-      method: stage.title, settings: evaluator.settings(hasMaps: settings.samples > 0))
+      method: stage.title, regions: regions, settings: evaluator.settings(hasMaps: settings.samples > 0))
     evaluation.settings?.set = Study.judgedSet(data.split)
     for text in parts.flatMap({ $0.split(separator: "\u{1e}") }) {
       let part = try MethodEvaluation(json: Data(text.utf8), file: best, method: stage.title)
@@ -162,7 +163,7 @@ package struct Study {
     }
     let numbers = try communicator.gather(curves)
     if communicator.rank == 0 {
-      if let mean = MeanCurves(dealt: numbers, cases: cases.count, evaluator.thresholds.curve) {
+      if let mean = MeanCurves(dealt: numbers, cases: cases.count, regions, evaluator.thresholds.curve) {
         try put(mean.csv, run.curves(stage))
       }
       try put(evaluation.json, run.summary(stage))
@@ -181,7 +182,8 @@ package struct Study {
     let folder = run.predictions(stage), mark = "\(run.evaluation(stage))/sampled"
     try communicator.rootFirst {
       if communicator.rank == 0, FileManager.default.contents(atPath: mark) != Data(source.utf8) {
-        for file in cases.flatMap({ UncertaintyWriter.files($0.id, settings, in: folder) }) {
+        for file in cases.flatMap({ UncertaintyWriter.files($0.id, data.task.regions, settings, in: folder) })
+        {
           System.unlink(file)
         }
         try UncertaintyWriter.removeUnscaled(from: folder)

@@ -356,7 +356,7 @@ package final class Trainer {
   /// best so far.
   private func validate(_ record: inout EpochRecord, interval: Int) throws -> Bool {
     note("\(stage.title), epoch \(state.epoch): validation")
-    let ids = data.split.validation
+    let ids = data.split.validation, task = data.task
     let mine = stride(from: communicator.rank, to: ids.count, by: communicator.size).map { $0 }
     var rows: [ValidationRow] = []
     for (i, index) in mine.enumerated() {
@@ -365,20 +365,20 @@ package final class Trainer {
       guard let truth = prepared.labels else { throw Fault(.missing, "\(prepared.id) has no truth") }
       let (prediction, loss) = program.judge(
         SlotCase(slot: 0, id: prepared.id, images: prepared.images, truth: truth))
-      let overlaps = Overlaps(truth: truth, prediction: prediction)
+      let overlaps = Overlaps(truth: truth, prediction: prediction, regions: task.regions)
       rows.append(
         ValidationRow(
-          index: index, wt: overlaps.wt.smoothedDice, tc: overlaps.tc.smoothedDice,
-          et: overlaps.et.smoothedDice, score: overlaps.score, loss: loss ?? 0))
+          index: index, dice: overlaps.values.map(\.smoothedDice), score: overlaps.score(task.score),
+          loss: loss ?? 0))
     }
     let all = try communicator.gather(rows.flatMap(\.numbers))
     // Of the mean the place is that of no case.
-    var mean = ValidationRow(index: 0, wt: 0, tc: 0, et: 0, score: 0, loss: 0)
-    if communicator.rank == 0 { mean = ValidationRow.mean(all.flatMap(ValidationRow.rows)) }
+    var mean = ValidationRow(index: 0, dice: task.regions.map { _ in 0 }, score: 0, loss: 0)
+    if communicator.rank == 0 {
+      mean = ValidationRow.mean(all.flatMap { ValidationRow.rows($0, regions: task.regions.count) })
+    }
     mean = ValidationRow(try communicator.broadcast(mean.numbers))
-    record.wt = mean.wt
-    record.tc = mean.tc
-    record.et = mean.et
+    record.dice = zip(task.regions, mean.dice).map { .init(region: $0.name, dice: $1) }
     record.score = mean.score
     switch schedule.plateauFollows {
     case .score: state.plateau?.observe(mean.score, epochs: interval)
@@ -439,8 +439,10 @@ package final class Trainer {
   }
 
   static func writeHistory(_ state: TrainingState, to path: String) throws {
-    var history = History(columns: EpochRecord.columns(state.stage))
-    for record in state.history { history.append(record.values(state.stage)) }
+    // The regions are those of the first epoch that was validated.
+    let regions = state.history.lazy.map { $0.dice.map(\.region) }.first { !$0.isEmpty } ?? []
+    var history = History(columns: EpochRecord.columns(state.stage, regions: regions))
+    for record in state.history { history.append(record.values(state.stage, regions: regions)) }
     let data = Data(history.csv.utf8)
     if FileManager.default.contents(atPath: path) != data { try AtomicFile.write(data, to: path) }
   }
@@ -450,30 +452,32 @@ package final class Trainer {
 private struct ValidationRow {
   /// The case's place in the split.
   var index: Int
-  /// Dice, in the original's smoothed form, and their mean.
-  var wt, tc, et, score: Double
+  /// Each region's Dice, in the original's smoothed form.
+  var dice: [Double]
+  /// The mean of those that score.
+  var score: Double
   /// 0 where the method's rate does not follow it.
   var loss: Double
 
-  var numbers: [Double] { [Double(index), wt, tc, et, score, loss] }
+  var numbers: [Double] { [Double(index), score, loss] + dice }
 
-  init(index: Int, wt: Double, tc: Double, et: Double, score: Double, loss: Double) {
+  init(index: Int, dice: [Double], score: Double, loss: Double) {
     self.index = index
-    self.wt = wt
-    self.tc = tc
-    self.et = et
+    self.dice = dice
     self.score = score
     self.loss = loss
   }
 
   init(_ numbers: [Double]) {
     self.init(
-      index: Int(numbers[0]), wt: numbers[1], tc: numbers[2], et: numbers[3], score: numbers[4],
-      loss: numbers[5])
+      index: Int(numbers[0]), dice: Array(numbers.dropFirst(3)), score: numbers[1], loss: numbers[2])
   }
 
-  static func rows(_ numbers: [Double]) -> [ValidationRow] {
-    stride(from: 0, to: numbers.count, by: 6).map { ValidationRow(Array(numbers[$0..<$0 + 6])) }
+  static func rows(_ numbers: [Double], regions: Int) -> [ValidationRow] {
+    let width = 3 + regions
+    return stride(from: 0, to: numbers.count, by: width).map {
+      ValidationRow(Array(numbers[$0..<$0 + width]))
+    }
   }
 
   /// In the order of the split, so that the bits do not follow how cases were dealt.
@@ -483,6 +487,7 @@ private struct ValidationRow {
       rows.reduce(0) { $0 + value($1) } / Double(rows.count)
     }
     return ValidationRow(
-      index: 0, wt: mean(\.wt), tc: mean(\.tc), et: mean(\.et), score: mean(\.score), loss: mean(\.loss))
+      index: 0, dice: (rows.first?.dice ?? []).indices.map { i in mean { $0.dice[i] } },
+      score: mean(\.score), loss: mean(\.loss))
   }
 }

@@ -9,6 +9,7 @@ import Networks
 
 /// What a run knows of its data set: cases, sizes, split, class weights, and where prepared cases come from.
 package final class TrainingData {
+  package let task: SegmentationTask
   package let dataset: Dataset
   package let survey: DatasetSurvey
   package let split: Split
@@ -76,13 +77,18 @@ package final class TrainingData {
     memoryLimit: Int? = nil, over communicator: Communicator, tell: @escaping (TrainingEvent) -> Void
   ) throws {
     let tell = { if communicator.rank == 0 { tell($0) } }
-    dataset = try communicator.rootFirst { try Dataset.find(root, needsTruth: true) }
+    let task = recipe.task ?? TaskPreset.brats.task
+    self.task = task
+    dataset = try communicator.rootFirst { try Dataset.find(root, task, needsTruth: true) }
     do {
       try communicator.agree(on: "the data set \(root)", TrainingData.fingerprint(dataset))
     } catch let disagreement as Disagreement {
       throw Fault(.invalid, "\(disagreement.description): each node must see the same files")
     }
-    preparation = recipe.data.preparation
+    preparation = recipe.data.preparation(task)
+    try communicator.rootFirst {
+      if communicator.rank == 0 { try TrainingData.keep(task, in: run) }
+    }
     survey = try TrainingData.survey(dataset, preparation, run, communicator)
     for text in DatasetSurvey.warnings(survey.cases) { tell(.warning(text)) }
     for text in dataset.notes + DatasetSurvey.notes(survey.cases) { tell(.note(text)) }
@@ -106,8 +112,14 @@ package final class TrainingData {
     }
     tell(.split(SplitTable(split, of: cases)))
     switch recipe.data.classWeights {
-    case .fixed(let weights): startWeights = weights
-    case .data: startWeights = survey.classWeights(split.train)
+    case .fixed(let weights) where weights.count == task.classCount: startWeights = weights
+    case .fixed where recipe.data.classWeights != DataSettings().classWeights:
+      throw Fault(
+        .recipe,
+        "data.class_weights must have \(task.classCount) numbers for this task (\(task.classNames)), or be data"
+      )
+    // The paper's are of BraTS's classes.
+    case .fixed, .data: startWeights = survey.classWeights(split.train)
     }
     self.cache = cache
     self.memoryLimit = memoryLimit ?? CaseStore.defaultMemoryLimit(ranksOnNode: communicator.localSize)
@@ -115,6 +127,19 @@ package final class TrainingData {
       dataset.cases, surveys: survey.cases, preparation: preparation, commonSize: commonSize,
       cache: self.cache, memoryLimit: self.memoryLimit)
     try communicator.barrier()
+  }
+
+  /// Keeps the run's task; refuses another than it has.
+  private static func keep(_ task: SegmentationTask, in run: RunFolder) throws {
+    if let kept = try run.task() {
+      guard kept == task else {
+        throw Fault(
+          .recipe,
+          "\(run.path) was begun with another task (\(run.taskFile)): choose another --run for this one")
+      }
+      return
+    }
+    try AtomicFile.write(Data(task.json.utf8), to: run.taskFile)
   }
 
   private static func check(_ batch: Int?, _ split: Split) throws(Fault) {
@@ -224,7 +249,7 @@ package final class TrainingData {
       }
       let parts = try communicator.allGather([UInt8](try JSONEncoder().encode(samples)))
       let all = try parts.flatMap { try JSONDecoder().decode([Landmarks.Sample].self, from: Data($0)) }
-      let landmarks = try Landmarks.mean(all)
+      let landmarks = try Landmarks.mean(all, of: task.sequences)
       if communicator.rank == 0 {
         try KeptFile(KeptLandmarks(source: source, landmarks: landmarks)).write(path)
       }
@@ -277,7 +302,7 @@ package final class TrainingData {
   /// Cases, and the sizes of their files.
   private static func fingerprint(_ dataset: Dataset) -> String {
     let sizes = dataset.cases.map { item in
-      let paths = Modality.allCases.map { item.files[$0] ?? "" } + [item.segmentation ?? ""]
+      let paths = dataset.task.sequences.map { item.files[$0] ?? "" } + [item.segmentation ?? ""]
       return "\(item.id) "
         + paths.map { $0.isEmpty ? "-" : FileStatus($0).map { "\($0.bytes)" } ?? "?" }.joined(separator: " ")
     }
@@ -288,7 +313,7 @@ package final class TrainingData {
   /// Sizes and times of a case's files: a changed file is surveyed anew. The time of the last change of its facts is among
   /// them, since that of its contents can be set back.
   private static func stamp(_ item: CaseFiles) -> String {
-    let paths = Modality.allCases.compactMap { item.files[$0] } + [item.segmentation].compactMap { $0 }
+    let paths = item.files.sorted { $0.key < $1.key }.map(\.value) + [item.segmentation].compactMap { $0 }
     return paths.map { path in
       guard let status = FileStatus(path) else { return "?" }
       let times = [status.modified, status.changed].map { "\($0.tv_sec).\($0.tv_nsec)" }

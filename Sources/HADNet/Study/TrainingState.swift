@@ -13,8 +13,16 @@ package struct EpochRecord: Codable, Equatable, Sendable {
   package var terms: [String: Double] = [:]
   /// Of the validation cases, where the stage's rate follows it.
   package var validationLoss: Double?
-  /// Mean Dice over the validation cases, in the original's smoothed form; nil where the epoch was not validated.
-  package var wt, tc, et, score: Double?
+  /// Mean Dice over the validation cases, in the original's smoothed form; none where the epoch was not validated.
+  package var dice: [RegionDice] = []
+  /// The mean of those that choose checkpoints.
+  package var score: Double?
+
+  /// A region's name and its Dice.
+  package struct RegionDice: Codable, Equatable, Sendable {
+    package let region: String
+    package let dice: Double
+  }
 
   package init(epoch: Int, rate: Double, loss: Double) {
     self.epoch = epoch
@@ -28,16 +36,31 @@ package struct EpochRecord: Codable, Equatable, Sendable {
   }
 
   /// Columns of a stage's history.csv.
-  package static func columns(_ stage: Method) -> [String] {
+  package static func columns(_ stage: Method, regions: [String]) -> [String] {
     ["epoch", "rate", "loss"] + stage.terms.map(\.name)
       + (hasValidationLoss(stage) ? ["validation_loss"] : [])
-      + ["wt", "tc", "et", "score"]
+      + regions.map(column) + ["score"]
+  }
+
+  /// The column of a region's Dice: BraTS's are wt, tc and et.
+  package static func column(_ region: String) -> String {
+    let name = region.lowercased()
+    return ["wt", "tc", "et"].contains(name) ? name : "dice \(name)"
+  }
+
+  /// What there is of the record, by column.
+  package func numbers(_ stage: Method) -> [(column: String, value: Double)] {
+    let regions = dice.map(\.region)
+    return zip(EpochRecord.columns(stage, regions: regions), values(stage, regions: regions)).compactMap {
+      name, value in value.map { (name, $0) }
+    }
   }
 
   /// The values of a stage's columns.
-  package func values(_ stage: Method) -> [Double?] {
+  package func values(_ stage: Method, regions: [String]) -> [Double?] {
     [Double(epoch), rate, loss] + stage.terms.map { terms[$0.name] }
-      + (EpochRecord.hasValidationLoss(stage) ? [validationLoss] : []) + [wt, tc, et, score]
+      + (EpochRecord.hasValidationLoss(stage) ? [validationLoss] : [])
+      + regions.map { name in dice.first { $0.region == name }?.dice } + [score]
   }
 
   private static func hasValidationLoss(_ stage: Method) -> Bool {
@@ -96,7 +119,7 @@ package struct TrainingState: Codable, Equatable, Sendable {
     }
     for record in history {
       // Losses are made of single precision.
-      let largest = Double(Float.greatestFiniteMagnitude), numbers = record.values(stage).compactMap { $0 }
+      let largest = Double(Float.greatestFiniteMagnitude), numbers = record.numbers(stage).map(\.value)
       guard numbers.allSatisfy({ abs($0) <= largest }), record.rate >= 0 else {
         return "a number of epoch \(record.epoch) is none"
       }

@@ -40,7 +40,7 @@ package struct PredictionBenchmark: Sendable {
 
   /// Measures on these threads, with random weights and a random image.
   package func run(_ workers: Workers) -> Result {
-    let network = UNet(inputs: Modality.student.count, k: k)
+    let network = UNet(inputs: InputSequences.withoutContrast.channels.count, k: k)
     let p = FrozenParameters(network.layout) { network.initialise($0, seed: 1, part: 0) }
     func seconds(_ purpose: UNetPass.Purpose, _ body: (UNetPass) -> Void) -> Double {
       let pass = UNetPass(network, size, purpose), image = pass.image

@@ -11,7 +11,7 @@ struct RandomNetworks: MethodData {
   let size: Size
 
   let trainingCases: [String] = []
-  let preparation = Preparation()
+  let preparation = Preparation(TaskPreset.brats.task)
   // Any weights take the same time.
   let startWeights = [Float](repeating: 1, count: UNet.classes)
   var countedWeights: [Float] { startWeights }

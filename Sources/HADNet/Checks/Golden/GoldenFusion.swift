@@ -13,7 +13,7 @@ struct GoldenFusion {
   /// U-HVED's noise of each level.
   private let noise: [Volume]
 
-  /// Which sequences are there, in the order of `Modality`.
+  /// Which sequences are there, in the task's order.
   private static let cases: [(name: String, present: [Bool])] = [
     ("all", [true, true, true, true]), ("no_t1ce", [true, false, true, true]),
     ("only_t1", [false, false, true, false]),

@@ -14,7 +14,7 @@ package struct GaussianFusion {
   /// Which sequences are multiplied; their maps are there.
   let present: [Bool]
 
-  /// Both in the order of `Modality`, one entry a sequence.
+  /// Both in the task's order, one entry a sequence.
   package init(maps: [Volume?], present: [Bool]) {
     self.maps = maps
     self.present = present

@@ -64,8 +64,11 @@ package struct Volume: Sendable {
   }
 }
 
-/// One class index (0 background, 1 NET, 2 ED, 3 ET) a voxel, [z, y, x].
+/// One class index (0 background, then those of a task) a voxel, [z, y, x].
 package struct LabelVolume: Equatable, Sendable {
+  /// The class index of voxels that are left out of losses and scores.
+  package static let ignored: UInt8 = 255
+
   /// How many classes there are.
   package static let classCount = 4
 

@@ -180,7 +180,7 @@ extension Method {
       },
       metadata: Model.Metadata(
         method: context.method.title, k: training.width, dropout: 0,
-        sequences: context.method.inputs.modalities, size: Size(side, side, side),
+        sequences: context.sequences, size: Size(side, side, side),
         preparation: context.used(preparation),
         latent: fusion == .gaussians ? (settings.means ? .means : .sample(seed: seed)) : nil))
   }

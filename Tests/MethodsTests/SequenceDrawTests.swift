@@ -1,17 +1,19 @@
+import TestSupport
 import Testing
 
 @testable import Compute
 @testable import Imaging
+@testable import Methods
 
-@Suite struct DataModalityTests {
+@Suite struct MethodsSequenceDrawTests {
   /// Bounds are four standard errors of a share p of 20,000 draws.
   @Test func oneToFourSequencesArePresentEachAsOften() {
     let n = 20_000
     var counts = [Int](repeating: 0, count: 5), seen: [Modality: Int] = [:], sets: [[Modality]: Int] = [:]
     for step in 0..<n {
       var random = Philox(seed: 1, .sequences, step)
-      let present = Modality.present(random: &random)
-      #expect(present.map(\.channel) == Set(present.map(\.channel)).sorted())
+      let drawn = FusionStep.Draw.present(of: 4, random: &random)
+      let present = zip(brats.sequences, drawn).filter(\.1).map(\.0)
       counts[present.count] += 1
       for modality in present { seen[modality, default: 0] += 1 }
       sets[present, default: 0] += 1
@@ -27,9 +29,9 @@ import Testing
   }
 
   @Test func whatIsPresentDependsOnItsNumbersAlone() {
-    func draw(_ step: Int) -> [Modality] {
+    func draw(_ step: Int) -> [Bool] {
       var random = Philox(seed: 7, .sequences, step)
-      return Modality.present(random: &random)
+      return FusionStep.Draw.present(of: 4, random: &random)
     }
     #expect((0..<20).map(draw) == (0..<20).map(draw))
   }
