@@ -100,7 +100,9 @@ let package = Package(
       ]),
     .testTarget(
       name: "LearningTests",
-      dependencies: ["TestSupport", "Collective", "Files", "Compute", "Imaging", "Networks", "Learning"]),
+      dependencies: [
+        "TestSupport", "Collective", "Files", "Compute", "Imaging", "Networks", "Learning", "Yams",
+      ]),
     .testTarget(
       name: "MethodsTests",
       dependencies: [

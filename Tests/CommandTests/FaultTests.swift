@@ -216,7 +216,13 @@ extension Commands {
       waitForTraining(folder, job)
       try tool("mount", "--bind", checkpoints, checkpoints)
       defer { _ = try? tool("umount", "-l", checkpoints) }
-      try tool("mount", "-o", "remount,bind,ro", checkpoints)
+      // While a file there is open for writing the kernel refuses.
+      for attempt in 1... {
+        let remount = try Job(["mount", "-o", "remount,bind,ro", checkpoints]).outcome()
+        if remount.code == 0 { break }
+        try #require(attempt < 100, "\(remount.errors)")
+        usleep(50_000)
+      }
       let outcome = try job.outcome()
       #expect(Job.areGone(folder))
       expectFault(outcome, 74, ["Read-only file system"])

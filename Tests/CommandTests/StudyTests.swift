@@ -25,14 +25,14 @@ extension Commands {
       }
       #expect(
         Dictionary(uniqueKeysWithValues: found) == [
-          "teacher": "8cf1d342112cb8a8a95372157d9b2510",
-          "student": "a4ccb749132c0c2f0b42e1a0336c6c81",
-          "hadnet": "38fb1e7bbf3b367baaa520f874c874d9",
-          "control": "a4493b55e4d24604479d7b6a51724e8a",
-          "adnet": "3880a97134b0d5f5c1e74d0d60ec7a88",
-          "kdnet": "1d9453e4666230595f1a80e005c5d810",
-          "uhemis": "8827c3289de547249f37701a8ac48311",
-          "uhved": "4c92c28bbe252a39350fafe2ec5ee082",
+          "teacher": "3cb4f7b88a9137db0c5e085c53cacc7c",
+          "student": "3bec6098b1c29a4cb56f3723050764e2",
+          "hadnet": "8add3c6dcb8b5a7f30ccd4ce424d0df8",
+          "control": "83fc2a380db0bc0b74db17ec95249462",
+          "adnet": "3679c4368625a93243cf8213a826c925",
+          "kdnet": "9d106ac0e974b5306a2faae50afe7a5c",
+          "uhemis": "b1f018900e4eb40e89a900ad4124cbef",
+          "uhved": "1c0fe50cff6d74f6edef3721606ead17",
         ])
     }
 

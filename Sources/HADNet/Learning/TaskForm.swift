@@ -11,12 +11,14 @@ extension RecipeValue where T == SegmentationTask {
     return Self(
       allowed:
         "one of \(names.joined(separator: ", ")), or a mapping of sequences, missing, classes and regions",
-      read: { try? TaskReader.read($0) },
+      read: { try? TaskReader.readServed($0) },
       text: { $0.preset?.task == $0 ? $0.preset?.rawValue ?? "" : taskText($0) },
       mistake: { node in
-        guard case .mapping = node else { return nil }
+        guard node.mapping != nil || TaskPreset(rawValue: node.scalar?.string ?? "") != nil else {
+          return nil
+        }
         do throws(RecipeMistake) {
-          _ = try TaskReader.read(node)
+          _ = try TaskReader.readServed(node)
           return nil
         } catch { return error }
       })
@@ -45,15 +47,13 @@ private func taskText(_ task: SegmentationTask) -> String {
   add("regions", "{\(regions.joined(separator: ", "))}", isNew: task.regions != base?.regions)
   add("score", list(task.score.map(\.name)), isNew: task.score != (base?.score ?? task.regions))
   add("detect", quoted(task.detect.name), isNew: task.detect != (base?.detect ?? task.regions.last))
-  let files = task.files.sorted { $0.key < $1.key }.map { "\(quoted($0.key)): \(list($0.value))" }
-  add("files", "{\(files.joined(separator: ", "))}", isNew: !task.files.isEmpty)
   return "{" + parts.joined(separator: ", ") + "}"
 }
 
 /// Reads a task from a recipe's node.
 private enum TaskReader {
   private static let keys = [
-    "preset", "sequences", "missing", "classes", "read_as", "regions", "score", "detect", "files",
+    "preset", "sequences", "missing", "classes", "read_as", "regions", "score", "detect",
   ]
 
   static func read(_ node: Node) throws(RecipeMistake) -> SegmentationTask {
@@ -91,7 +91,6 @@ private enum TaskReader {
     let isOwn = mapping["regions"] != nil
     let score = try names("score", mapping) ?? (isOwn ? nil : base?.score.map(\.name))
     let detect = try detect(mapping) ?? (isOwn ? nil : base?.detect.name)
-    let files = try lists("files", mapping)?.map { ($0.key, $0.names) } ?? []
     let given = (
       sequences: try needed("sequences", sequences), missing: try needed("missing", missing),
       classes: try needed("classes", classes), regions: try needed("regions", regions)
@@ -99,13 +98,24 @@ private enum TaskReader {
     do throws(Fault) {
       return try SegmentationTask(
         preset: preset, sequences: given.sequences, missing: given.missing, classes: given.classes,
-        readAs: readings(mapping), regions: given.regions, score: score, detect: detect,
-        files: Dictionary(files) { first, _ in first })
+        readAs: readings(mapping), regions: given.regions, score: score, detect: detect)
     } catch {
       // The words begin with the key, whose line is what a person looks for.
       let key = String(error.description.prefix { $0 != " " })
       throw RecipeMistake(mapping[key] ?? node, error.description)
     }
+  }
+
+  /// The same, of a task that networks can serve.
+  static func readServed(_ node: Node) throws(RecipeMistake) -> SegmentationTask {
+    let task = try read(node)
+    guard task.isServed else {
+      throw RecipeMistake(
+        node,
+        "sequences and classes must be four, of which the second alone is missing, and three: networks of other shapes are not "
+          + "there yet")
+    }
+    return task
   }
 
   private static func names(_ key: String, _ mapping: Node.Mapping) throws(RecipeMistake) -> [String]? {

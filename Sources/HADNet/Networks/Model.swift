@@ -133,6 +133,12 @@ package struct Model {
       throw Fault(.invalid, "\(path): made with another preparation of the data than this program's")
     }
     let task = try parsed("task") { SegmentationTask(json: $0) }
+    guard task.isServed else {
+      throw Fault(
+        .invalid,
+        "\(path): a task of \(task.sequences.count) sequences and \(task.classes.count) classes, which no network of this program serves"
+      )
+    }
     let sequences = try parsed("sequences") { text -> [Modality]? in
       let all = text.split(separator: ",").map { Modality(rawValue: String($0)) }
       return all == task.sequences || all == task.present ? all : nil

@@ -14,7 +14,7 @@ package struct Recipe: Equatable, Sendable {
   package var name = "paper"
   /// Seed of all random numbers.
   package var seed: UInt64 = 1
-  /// What is segmented from what; nil: told from the data.
+  /// What is segmented from what; nil: that of BraTS's gliomas.
   package var task: SegmentationTask?
   package var data = DataSettings()
   /// Cases in one step over all ranks; nil: as many as there are ranks. The original has 1.

@@ -85,7 +85,7 @@ extension Recipe: RecipeSection {
   package mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
     try v.value("name", &name, .text("a name"))
     try v.value("seed", &seed, .seed)
-    try v.value("task", &task, .orNull(.task, "told from the data"))
+    try v.value("task", &task, .orNull(.task, "BraTS's gliomas"))
     try v.section("data", &data)
     try v.value("batch", &batch, .orNull(.whole(1...100_000), "one case a rank"))
     try v.value("scaling", &scaling, .choice())

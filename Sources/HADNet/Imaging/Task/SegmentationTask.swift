@@ -182,6 +182,12 @@ package struct SegmentationTask: Equatable, Sendable {
   /// The channels of what a student sees.
   package var presentChannels: [Int] { sequences.indices.filter { !missing.contains(sequences[$0]) } }
 
+  /// Whether the networks can serve it: those there are see four sequences of which the second is missing, and tell three
+  /// classes from the background.
+  package var isServed: Bool {
+    sequences.count == 4 && missing == [sequences[1]] && classes.count == 3
+  }
+
   // MARK: Classes
 
   /// How many classes a network tells apart: those of the task and the background.
