@@ -37,7 +37,8 @@ import Yams
     ("{preset: brats,\n missing: [t3]}", 2, "missing has t3, which is none of the sequences"),
     ("{preset: brats,\n regions: {a: [NET]}}", 2, "regions has ED in none"),
     ("{preset: brats,\n read_as: {4: background}}", 2, "read_as has 4, which stands for a class already"),
-    ("{preset: brats,\n classes: {a: 0}}", 2, "classes gives a the value 0"),
+    ("{preset: brats,\n classes: {a: 0}, regions: {b: [a]}}", 2, "classes gives a the value 0"),
+    ("{preset: brats, classes: {a: 1, b: 2, c: 3}}", 1, "regions is missing, and no preset gives it"),
     ("brats2024", 1, "sequences and classes must be four"),
   ]) func aMistakeIsToldWithItsLine(yaml: String, line: Int, words: String) throws {
     let node = try node(yaml)
