@@ -193,7 +193,7 @@ final class Narrator {
           format: ", discriminator %.0f %% right, updated in %.0f %%", 100 * accuracy, 100 * updated)
       }
       if !record.dice.isEmpty {
-        let parts = record.dice.map { String(format: "\($0.region) %.1f", 100 * $0.dice) }
+        let parts = record.dice.map { $0.region + String(format: " %.1f", 100 * $0.dice) }
         text += ", Dice \(parts.joined(separator: " ")) %"
       }
       say(text + String(format: ", %.1f s", seconds) + (isBest ? ", best" : ""))

@@ -252,7 +252,7 @@ struct SlurmCommand: ParsableCommand {
 
   /// The training cases of a data set that can be seen.
   private static func trainingCases(_ recipe: Recipe, _ root: String) -> Int? {
-    guard let cases = (try? Dataset.inspect(root, recipe.task ?? TaskPreset.brats.task))?.cases,
+    guard let cases = (try? Dataset.inspect(root, recipe.segmentation))?.cases,
       !cases.isEmpty
     else { return nil }
     let seed = recipe.data.splitSeed ?? recipe.seed
@@ -272,7 +272,7 @@ struct SlurmCommand: ParsableCommand {
   private static func size(_ recipe: Recipe, _ root: String) -> (Size, String) {
     if let size = recipe.data.size { return (size, "data.size") }
     let brats = Size(160, 192, 160)
-    let task = recipe.task ?? TaskPreset.brats.task
+    let task = recipe.segmentation
     guard let path = (try? Dataset.inspect(root, task))?.cases.first?.files[task.sequences[0]],
       let file = try? NIfTIHeader.read(path).size
     else { return (brats, "as in BraTS 2019: data.size sets another") }

@@ -124,7 +124,7 @@ struct RunOptions: ParsableArguments {
     // Absolute, so that `report` finds the data set from any folder.
     recipe.data.path = URL(fileURLWithPath: root).path
     // Found before the folder is made, so that a wrong path leaves nothing behind.
-    _ = try Dataset.find(root, recipe.task ?? TaskPreset.brats.task, needsTruth: true)
+    _ = try Dataset.find(root, recipe.segmentation, needsTruth: true)
     opened.hasBatch = recipe.batch != nil
     if let seed { recipe = recipe.with(seed: seed) }
     opened.path = try folder ?? RunFolder.standard(for: recipe, from: file)

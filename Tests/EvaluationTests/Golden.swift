@@ -62,18 +62,24 @@ struct Golden: Decodable {
       Golden.self, from: Data(contentsOf: folder.appending(path: "expected.json")))
   }
 
-  /// The labels of a small uint8 `.nii.gz` as class indices, read as plainly as can be.
+  /// The labels of a small uint8 `.nii.gz` of `folder` as class indices.
   static func labels(_ file: String) throws -> LabelVolume {
-    let process = Process(), pipe = Pipe()
-    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-    process.arguments = ["gzip", "-dc", folder.appending(path: file).path]
-    process.standardOutput = pipe
-    try process.run()
-    let bytes = [UInt8](try pipe.fileHandleForReading.readToEnd() ?? Data())
-    process.waitUntilExit()
-    func short(_ at: Int) -> Int { Int(bytes[at]) + 256 * Int(bytes[at + 1]) }
-    #expect(short(70) == 2, "\(file) is not of uint8")
-    let size = Size(short(46), short(44), short(42))
-    return LabelVolume(size, bytes[352...].prefix(size.voxels).map { $0 == 4 ? 3 : $0 })
+    let labels = try plainLabels(folder.appending(path: file))
+    return LabelVolume(labels.size, labels.classes.map { $0 == 4 ? 3 : $0 })
   }
+}
+
+/// The values of a small uint8 `.nii.gz`, read as plainly as can be.
+func plainLabels(_ file: URL) throws -> LabelVolume {
+  let process = Process(), pipe = Pipe()
+  process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+  process.arguments = ["gzip", "-dc", file.path]
+  process.standardOutput = pipe
+  try process.run()
+  let bytes = [UInt8](try pipe.fileHandleForReading.readToEnd() ?? Data())
+  process.waitUntilExit()
+  func short(_ at: Int) -> Int { Int(bytes[at]) + 256 * Int(bytes[at + 1]) }
+  #expect(short(70) == 2, "\(file.path) is not of uint8")
+  let size = Size(short(46), short(44), short(42))
+  return LabelVolume(size, Array(bytes[352...].prefix(size.voxels)))
 }

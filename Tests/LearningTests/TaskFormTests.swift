@@ -19,10 +19,10 @@ import Yams
 
   /// Reading what is written gives the same task, and the same text again.
   @Test(arguments: [
-    "{preset: brats, read_as: {5: ED, 255: ignore, 7: background}}",
+    "{preset: brats, read_as: {5: ED, 7: background}}",
     "{preset: brats, regions: {tumour: [NET, ED, ET], core: [NET, ET]}, score: [core], detect: tumour}",
     "{preset: brats, classes: {a: 1, b: 2, \"c d\": 9}, regions: {all: [a, b, c d], c d: [c d]}}",
-    "{sequences: [t2, adc, dwi, dce], missing: [adc], classes: {PZ: 1, TZ: 2, lesion: 3}, "
+    "{sequences: [flair, t1ce, t1, t2], missing: [t1ce], classes: {PZ: 1, TZ: 2, lesion: 3}, "
       + "regions: {gland: [PZ, TZ, lesion], lesion: [lesion]}}",
   ]) func whatIsWrittenIsRead(yaml: String) throws {
     let task = try #require(form.read(node(yaml)))
@@ -39,7 +39,9 @@ import Yams
     ("{preset: brats,\n read_as: {4: background}}", 2, "read_as has 4, which stands for a class already"),
     ("{preset: brats,\n classes: {a: 0}, regions: {b: [a]}}", 2, "classes gives a the value 0"),
     ("{preset: brats, classes: {a: 1, b: 2, c: 3}}", 1, "regions is missing, and no preset gives it"),
-    ("brats2024", 1, "sequences and classes must be four"),
+    ("brats2024", 1, "sequences must be flair, t1ce, t1 and t2"),
+    ("{preset: brats,\n sequences: [t1ce, flair, t1, t2], missing: [flair]}", 1, "sequences must be flair"),
+    ("{preset: brats, read_as: {255: ignore}}", 1, "sequences must be flair"),
   ]) func aMistakeIsToldWithItsLine(yaml: String, line: Int, words: String) throws {
     let node = try node(yaml)
     #expect(form.read(node) == nil)

@@ -179,9 +179,9 @@ private func mistake(_ yaml: String, _ overrides: String...) -> Fault? {
     ),
     ("scaling: cubic\n", "demo.yaml:1: scaling must be none, sqrt or linear, not \"cubic\""),
     (
-      "data:\n  class_weights: [1]\n",
-      "demo.yaml:2: data.class_weights must be a number from 0 for the background and each class, not all 0, or data, "
-        + "not [1]"
+      "data:\n  class_weights: [1, 2, 3]\n",
+      "demo.yaml:2: data.class_weights must be four numbers from 0 (background, NET, ED, ET), not all 0, or data, "
+        + "not [1, 2, 3]"
     ),
     (
       "data:\n  size: [64, 48, 30]\n",

@@ -112,8 +112,8 @@ private enum TaskReader {
     guard task.isServed else {
       throw RecipeMistake(
         node,
-        "sequences and classes must be four, of which the second alone is missing, and three: networks of other shapes are not "
-          + "there yet")
+        "sequences must be flair, t1ce, t1 and t2, of which t1ce is missing, with three classes and nothing read as ignore: "
+          + "networks for other tasks are not there yet")
     }
     return task
   }

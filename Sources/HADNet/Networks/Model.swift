@@ -136,7 +136,7 @@ package struct Model {
     guard task.isServed else {
       throw Fault(
         .invalid,
-        "\(path): a task of \(task.sequences.count) sequences and \(task.classes.count) classes, which no network of this program serves"
+        "\(path): its task is none that a network of this program serves"
       )
     }
     let sequences = try parsed("sequences") { text -> [Modality]? in

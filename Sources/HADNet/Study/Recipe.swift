@@ -29,6 +29,9 @@ package struct Recipe: Equatable, Sendable {
   package var uncertainty = UncertaintySettings()
   package var checkpoints = CheckpointSettings()
 
+  /// The task, said or not.
+  package var segmentation: SegmentationTask { task ?? TaskPreset.brats.task }
+
   /// The paper's recipe.
   package init() {}
 

@@ -77,7 +77,7 @@ package final class TrainingData {
     memoryLimit: Int? = nil, over communicator: Communicator, tell: @escaping (TrainingEvent) -> Void
   ) throws {
     let tell = { if communicator.rank == 0 { tell($0) } }
-    let task = recipe.task ?? TaskPreset.brats.task
+    let task = recipe.segmentation
     self.task = task
     dataset = try communicator.rootFirst { try Dataset.find(root, task, needsTruth: true) }
     do {
@@ -112,14 +112,8 @@ package final class TrainingData {
     }
     tell(.split(SplitTable(split, of: cases)))
     switch recipe.data.classWeights {
-    case .fixed(let weights) where weights.count == task.classCount: startWeights = weights
-    case .fixed where recipe.data.classWeights != DataSettings().classWeights:
-      throw Fault(
-        .recipe,
-        "data.class_weights must have \(task.classCount) numbers for this task (\(task.classNames)), or be data"
-      )
-    // The paper's are of BraTS's classes.
-    case .fixed, .data: startWeights = survey.classWeights(split.train)
+    case .fixed(let weights): startWeights = weights
+    case .data: startWeights = survey.classWeights(split.train)
     }
     self.cache = cache
     self.memoryLimit = memoryLimit ?? CaseStore.defaultMemoryLimit(ranksOnNode: communicator.localSize)

@@ -74,26 +74,11 @@ struct MetricsGolden {
         settings = LesionSettings(dilation: Int(dilation), volume: volume)
       }
       return Case(
-        id: id, truth: try MetricsGolden.labels("truth/\(id)-seg.nii.gz"),
-        prediction: try MetricsGolden.labels("predictions/\(id).nii.gz"),
+        id: id, truth: try plainLabels(MetricsGolden.folder.appending(path: "truth/\(id)-seg.nii.gz")),
+        prediction: try plainLabels(MetricsGolden.folder.appending(path: "predictions/\(id).nii.gz")),
         spacing: try #require(expected["spacing"]).numbers.reversed(),
         regions: regions.sorted { $0.name < $1.name }, settings: settings, expected: expected)
     }
-  }
-
-  /// The values of a small uint8 `.nii.gz`, read as plainly as can be.
-  private static func labels(_ file: String) throws -> LabelVolume {
-    let process = Process(), pipe = Pipe()
-    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-    process.arguments = ["gzip", "-dc", folder.appending(path: file).path]
-    process.standardOutput = pipe
-    try process.run()
-    let bytes = [UInt8](try pipe.fileHandleForReading.readToEnd() ?? Data())
-    process.waitUntilExit()
-    func short(_ at: Int) -> Int { Int(bytes[at]) + 256 * Int(bytes[at + 1]) }
-    #expect(short(70) == 2, "\(file) is not of uint8")
-    let size = Size(short(46), short(44), short(42))
-    return LabelVolume(size, Array(bytes[352...].prefix(size.voxels)))
   }
 }
 

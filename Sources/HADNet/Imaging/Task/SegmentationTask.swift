@@ -31,23 +31,23 @@ package struct SegmentationTask: Equatable, Sendable {
   package static let sequenceCount = 2...8, labelCount = 1...16
 
   /// Where the task began, if at a preset. That of BraTS's tells the value of ET by a case's name.
-  package private(set) var preset: TaskPreset?
+  package let preset: TaskPreset?
   /// In the order of the networks' channels.
-  package private(set) var sequences: [Modality]
+  package let sequences: [Modality]
   /// Those that are not there at inference, in channel order.
-  package private(set) var missing: [Modality]
+  package let missing: [Modality]
   /// Class indices 1, 2, 3 …
-  package private(set) var classes: [Label]
+  package let classes: [Label]
   /// By value, ascending.
-  package private(set) var readAs: [UInt8: Reading]
+  package let readAs: [UInt8: Reading]
   /// In the order of tables.
-  package private(set) var regions: [Region]
+  package let regions: [Region]
   /// The regions whose mean smoothed Dice chooses checkpoints.
-  package private(set) var score: [Region]
+  package let score: [Region]
   /// The region of detection and of volumes.
-  package private(set) var detect: Region
+  package let detect: Region
   /// File patterns of sequences and of the truth (`truth`), where no layout fits; `*` is the case's name.
-  package private(set) var files: [String: [String]]
+  package let files: [String: [String]]
 
   /// Throws `.recipe` for what is no task, in words that fit behind the key's name.
   package init(
@@ -182,10 +182,12 @@ package struct SegmentationTask: Equatable, Sendable {
   /// The channels of what a student sees.
   package var presentChannels: [Int] { sequences.indices.filter { !missing.contains(sequences[$0]) } }
 
-  /// Whether the networks can serve it: those there are see four sequences of which the second is missing, and tell three
-  /// classes from the background.
+  /// Whether the networks can serve it: those there are see BraTS's sequences without T1ce, tell three classes from the
+  /// background, and leave no voxel out.
   package var isServed: Bool {
-    sequences.count == 4 && missing == [sequences[1]] && classes.count == 3
+    let brats = TaskPreset.brats.task
+    return sequences == brats.sequences && missing == brats.missing && classes.count == brats.classes.count
+      && !readAs.values.contains(.ignored)
   }
 
   // MARK: Classes

@@ -1,6 +1,7 @@
 import Compute
 
-/// Points of a lattice, in memory order, and the box around them. x, y, z.
+/// Points of a lattice, x, y, z, in memory order, and the box around them: the border of a region, of which distances are
+/// taken.
 struct LatticePoints: Sendable {
   typealias Point = SIMD3<Int32>
 
@@ -15,7 +16,7 @@ struct LatticePoints: Sendable {
 
   var isEmpty: Bool { points.isEmpty }
 
-  /// The distance of each point to the nearest of `other`, which is not empty: exact. `spacing` along z, y, x.
+  /// The distance of each point to the nearest of `other`, which is not empty: exact, mm. `spacing` along z, y, x, mm.
   func distances(to other: LatticePoints, _ spacing: [Double]) -> [Double] {
     let nearest = NearestPoint(
       of: other, low: pointwiseMin(low, other.low), high: pointwiseMax(high, other.high), spacing)
