@@ -41,6 +41,8 @@ struct EvaluateCommand: ParsableCommand {
   var uncertainty: String?
   @Option(help: "File for the scores as JSON; - is standard output.", completion: .file())
   var json: String?
+  @Option(help: "What is segmented.")
+  var task = TaskPreset.brats
   @Option(help: "Label convention: 2019 (ET is 4) or 2023 (ET is 3); default: by the cases' names.")
   var labels: Labels?
   @Option(help: "That of the truth alone.")
@@ -87,6 +89,9 @@ struct EvaluateCommand: ParsableCommand {
       throw ValidationError(
         "--labels is for both sides: leave it out beside --truth-labels and --prediction-labels")
     }
+    if task != .brats, labels != nil || truthLabels != nil || predictionLabels != nil {
+      throw ValidationError("--labels tells BraTS's years apart: leave it out beside --task \(task.rawValue)")
+    }
     if cases != nil, split != nil {
       throw ValidationError("--cases and --split: one of them says which cases")
     }
@@ -102,7 +107,7 @@ struct EvaluateCommand: ParsableCommand {
   func run() throws {
     runForCode { communicator in
       let usual = UncertaintyThresholds()
-      let task = TaskPreset.brats.task
+      let task = self.task.task
       let evaluator = Evaluator(
         task, distance: .init(direction: hd95Direction, empty: hd95Empty),
         thresholds: .init(points: points ?? usual.points, filters: filters?.values ?? usual.filters))

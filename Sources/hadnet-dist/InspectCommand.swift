@@ -8,6 +8,7 @@ import Terminal
 
 extension Purpose: ExpressibleByArgument {}
 extension Preparation.Negative: ExpressibleByArgument {}
+extension TaskPreset: ExpressibleByArgument {}
 
 struct InspectCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -30,6 +31,8 @@ struct InspectCommand: ParsableCommand {
       What the data is for: train (four sequences and a truth), predict (FLAIR, T1 and T2) or evaluate (a truth).
       """)
   var purpose = Purpose.train
+  @Option(help: "What is segmented.")
+  var task = TaskPreset.brats
   @Option(help: "What becomes of negative voxels: refuse, abs or zero.")
   var negative = Preparation.Negative.refuse
   @Flag(help: "Print JSON.")
@@ -71,7 +74,7 @@ struct InspectCommand: ParsableCommand {
 
   func run() throws {
     let bar = messages.bar()
-    let task = TaskPreset.brats.task
+    let task = self.task.task
     let found = try Inspection(
       data, task, for: purpose, negative: negative, begin: { bar.start("inspect", total: $0) },
       isRead: { bar.advance() })

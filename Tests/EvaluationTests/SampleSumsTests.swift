@@ -1,9 +1,13 @@
-import TestSupport
 import Testing
 
 @testable import Compute
 @testable import Evaluation
 @testable import Imaging
+@testable import TestSupport
+
+extension Entropy {
+  static func classes(_ p: [Double]) -> Double { classes(p.count) { p[$0] } }
+}
 
 @Suite struct InferenceSampleSumsTests {
   /// Logits of several samples, now and then large or equal.
@@ -34,7 +38,7 @@ import Testing
       let plain = all.map { softmax($0, voxel) }
       let mean = (0..<4).map { c in plain.reduce(0) { $0 + $1[c] } / Double(samples) }
       let entropy =
-        plain.reduce(0) { $0 + Entropy.classes(SIMD4($1[0], $1[1], $1[2], $1[3])) } / Double(samples)
+        plain.reduce(0) { $0 + Entropy.classes($1) } / Double(samples)
       let found = sums.probabilities(voxel)
       for c in 0..<4 { #expect(abs(found[c] - mean[c]) < 4e-7, "voxel \(voxel), class \(c)") }
       for region in Region.allCases {
@@ -79,7 +83,49 @@ import Testing
     let share = Double(min(samples, 3000)) / Double(samples)
     #expect(abs(sums.probability(.et, 0) - share) < 1e-9)
     #expect(abs(sums.probability(.wt, 1) - 0.75 * share) < 1e-3)
-    #expect(abs(sums.expectedEntropy(1) - Entropy.ln4 * share) < 2e-3)
+    #expect(abs(sums.expectedEntropy(1) - Entropy.most(4) * share) < 2e-3)
     #expect(sums.probabilities.allSatisfy { $0 >= 0 } && sums.entropies.allSatisfy { $0 >= 0 })
+  }
+
+  /// The most classes there can be, of which nothing is known: the largest entropy there is.
+  @Test(arguments: [1, 511, 512, 3000]) func manySamplesOfManyClassesDoNotOverflow(samples: Int) {
+    let size = Size(1, 1, 1), workers = Workers(1), volume = Volume(zeros: Shape(size, 17))
+    var sums = SampleSums(size, classes: 17, samples: samples, entropies: true)
+    for _ in 0..<samples { sums.add(volume, workers) }
+    #expect(abs(sums.expectedEntropy(0) - Entropy.most(17)) < 4e-3)
+    #expect((0..<17).allSatisfy { abs(sums.probability($0, 0) - 1 / 17) < 1e-3 })
+  }
+
+  /// Of tasks that are not BraTS's. A probability is a whole number of 2⁻²², and a float softmax is off by as much again.
+  @Test(arguments: [2, 3, 7, 8, 17], [1, 2]) func anyNumberOfClassesIsSummedUp(classes: Int, threads: Int) {
+    let size = Size(3, 5, 7), samples = 3, workers = Workers(threads)
+    let all = (0..<samples).map { sample in
+      Volume(Shape(size, classes), normals(size.voxels * classes, sample).map { 3 * $0 })
+    }
+    var sums = SampleSums(size, classes: classes, samples: samples, entropies: true)
+    for volume in all { sums.add(volume, workers) }
+    let multiclass = UncertaintyMaps(sums, [Region("a", [1])], .multiclass, workers)
+    let first = Segmentation.labels(all[0], workers)
+    for voxel in 0..<size.voxels {
+      var mean = [Double](repeating: 0, count: classes), expected = 0.0
+      for volume in all {
+        let x = (0..<classes).map { Double(volume.base[voxel * classes + $0]) }, top = x.max() ?? 0
+        let e = x.map { Portable.exp($0 - top) }, total = e.reduce(0, +)
+        for c in 0..<classes {
+          let p = e[c] / total
+          mean[c] += p / Double(samples)
+          expected -= p * Portable.log(p) / Double(samples)
+        }
+      }
+      let own = (0..<classes).map { all[0].base[voxel * classes + $0] }
+      #expect(own[Int(first.classes[voxel])] == own.max())
+      for c in 0..<classes { #expect(abs(sums.probability(c, voxel) - mean[c]) < 4e-7) }
+      #expect(abs(sums.expectedEntropy(voxel) - expected) < 2e-6 * Double(classes))
+      let entropy = mean.reduce(0) { $0 - $1 * Portable.log($1) }, sorted = mean.sorted()
+      let percent = 100 * entropy / Portable.log(Double(classes))
+      #expect(abs(Double(multiclass.maps[0][voxel]) - percent) < 1e-2, "\(classes) classes")
+      guard sorted[classes - 1] - sorted[classes - 2] > 1e-5 else { continue }
+      #expect(sums.labels.classes[voxel] == mean.firstIndex(of: sorted[classes - 1]).map(UInt8.init))
+    }
   }
 }

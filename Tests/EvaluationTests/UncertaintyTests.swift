@@ -53,13 +53,12 @@ import Testing
     #expect(all.count == 4)
     for (name, golden) in all {
       for voxel in golden.mean.indices {
-        let mean = golden.mean[voxel], p = SIMD4(mean[0], mean[1], mean[2], mean[3])
-        let entropy = Entropy.classes(p)
+        let mean = golden.mean[voxel], entropy = Entropy.classes(mean)
         #expect(abs(entropy - golden.entropyNats[voxel]) < 1e-9, "\(name)")
-        #expect(abs(100 * entropy / Entropy.ln4 - golden.uncertaintyMulticlass[voxel]) < 1e-9, "\(name)")
+        #expect(abs(100 * entropy / Entropy.most(4) - golden.uncertaintyMulticlass[voxel]) < 1e-9, "\(name)")
         let expected =
           golden.probabilities.reduce(0) {
-            $0 + Entropy.classes(SIMD4($1[voxel][0], $1[voxel][1], $1[voxel][2], $1[voxel][3]))
+            $0 + Entropy.classes($1[voxel])
           } / Double(golden.probabilities.count)
         #expect(abs(expected - golden.expectedEntropyNats[voxel]) < 1e-9, "\(name)")
         #expect(abs(entropy - expected - golden.mutualInformationNats[voxel]) < 1e-9, "\(name)")
@@ -88,7 +87,7 @@ import Testing
       let expected = UncertaintyMaps(sums, .expected, workers),
         mutual = UncertaintyMaps(sums, .mutual, workers)
       for voxel in golden.mean.indices {
-        let percent = 100 / Entropy.ln4
+        let percent = 100 / Entropy.most(4)
         #expect(abs(Double(multiclass.core[voxel]) - golden.uncertaintyMulticlass[voxel]) < 2e-3, "\(name)")
         #expect(
           abs(Double(expected.whole[voxel]) - percent * golden.expectedEntropyNats[voxel]) < 2e-3, "\(name)"

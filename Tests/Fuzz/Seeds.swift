@@ -52,7 +52,7 @@ func seeds() throws -> [(parser: Parser, name: String, content: Data)] {
   // Networks
   let brats = TaskPreset.brats.task
   add(.task, "brats", brats.json)
-  let unet = UNet(inputs: 3, k: 1)
+  let unet = UNet(inputs: 3, k: 1, classes: brats.classCount)
   let metadata = Model.Metadata(
     method: "HAD-Net", k: 1, dropout: 0.2, sequences: brats.present, size: Size(32, 32, 32),
     preparation: Preparation(brats, modalities: brats.present, readsTruth: false))

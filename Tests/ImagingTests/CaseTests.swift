@@ -273,7 +273,7 @@ import Testing
     small.id = "BraTS-GLI-02063-100"
     small.labels = [4] + [UInt8](repeating: 0, count: 23)
     let words = fault { _ = try Preparation().survey(try small.files()) }?.description ?? ""
-    #expect(words.contains("resection cavity (RC)") && words.contains("can't be served yet"), "\(words)")
+    #expect(words.contains("resection cavity (RC)") && words.contains("task: brats2024"), "\(words)")
   }
 
   @Test func aSurveyRefusesWhatTrainingWould() throws {

@@ -40,7 +40,7 @@ import Testing
     var seen: [[Float]] = []
     for sample in 0..<3 {
       let pass = UNetPass(network, size, .inference(features: false))
-      InputSequences.withoutContrast.copy(prepared.images, into: pass.image)
+      InputChannels.present.copy(prepared.images, into: pass.image)
       network.forward(
         pass, model.p,
         dropout: DropoutDraw(

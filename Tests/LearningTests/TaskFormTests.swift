@@ -39,9 +39,6 @@ import Yams
     ("{preset: brats,\n read_as: {4: background}}", 2, "read_as has 4, which stands for a class already"),
     ("{preset: brats,\n classes: {a: 0}, regions: {b: [a]}}", 2, "classes gives a the value 0"),
     ("{preset: brats, classes: {a: 1, b: 2, c: 3}}", 1, "regions is missing, and no preset gives it"),
-    ("brats2024", 1, "sequences must be flair, t1ce, t1 and t2"),
-    ("{preset: brats,\n sequences: [t1ce, flair, t1, t2], missing: [flair]}", 1, "sequences must be flair"),
-    ("{preset: brats, read_as: {255: ignore}}", 1, "sequences must be flair"),
   ]) func aMistakeIsToldWithItsLine(yaml: String, line: Int, words: String) throws {
     let node = try node(yaml)
     #expect(form.read(node) == nil)

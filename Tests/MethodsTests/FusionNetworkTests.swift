@@ -114,7 +114,7 @@ import Testing
       step = FusionStep(
         network, network.parameters(seed: 3),
         .init(decay: 0.02, divergence: 0.1, reconstruction: 0.1, optimiser: .init(beta1: 0.9, beta2: 0.999)),
-        size: size, draw: .random(seed: 1), .single(), workers)
+        size: size, draw: .random(4, seed: 1), .single(), workers)
       item = SlotCase(normal: 0, size)
       self.present = present
       self.workers = workers

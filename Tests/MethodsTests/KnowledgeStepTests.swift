@@ -33,7 +33,7 @@ import Testing
         parameters(teacher, part: 1).frozen,
         .init(
           temperature: temperature, lambda: lambda, alpha: alpha, optimiser: .init(beta1: 0, beta2: 0.999)),
-        size: size, dropout: dropout, .single(slots), workers), slots: slots)
+        present: .present, size: size, dropout: dropout, .single(slots), workers), slots: slots)
   }
 
   /// Each of the four cubes of 16³ has its own brightness, so that the centre's voxels differ and its norms are not steep.
@@ -106,7 +106,7 @@ import Testing
     try step.loop.settle()
     #expect(firstDifference(step.program.teacherP.array, before) == nil)
     let pass = UNetPass(teacher, size, .inference(features: false)), item = cases(2)[1]
-    InputSequences.all.copy(item.images, into: pass.image)
+    InputChannels.all.copy(item.images, into: pass.image)
     teacher.forward(pass, parameters(teacher, part: 1), Workers(1))
     _ = step.losses(item)
     #expect(firstDifference(step.program.teacherPass.logits.array, pass.logits.array) == nil)
@@ -139,9 +139,9 @@ import Testing
       for volume in volumes { volume.fill(.nan) }
       let teacherPass = UNetPass(places.teacher, volumes), pass = UNetPass(places.student, volumes)
       let workers = Workers(1), dp = ParameterVector(zeros: student.layout), p = parameters(student, part: 0)
-      InputSequences.all.copy(item.images, into: teacherPass.image)
+      InputChannels.all.copy(item.images, into: teacherPass.image)
       teacher.forward(teacherPass, parameters(teacher, part: 1), workers)
-      InputSequences.withoutContrast.copy(item.images, into: pass.image)
+      InputChannels.present.copy(item.images, into: pass.image)
       student.forward(pass, p, dropout: draw, workers)
       let results = [teacherPass.logits, pass.logits, teacherPass.centre.volume, pass.centre.volume].map(
         \.array)

@@ -109,7 +109,7 @@ private func expectOneAfterTheOther<Program>(_ make: () -> Looped<Program>) thro
   ) -> Looped<PretrainingStep> {
     Looped(
       PretrainingStep(
-        "student", network, .withoutContrast, network.initialParameters(seed: 1, part: 0),
+        "student", network, .present, network.initialParameters(seed: 1, part: 0),
         .init(beta1: 0, beta2: 0.999, decay: 1e-5), size: size, dropout: dropout, weights: { _ in weights },
         .single(slots), workers), slots: slots)
   }
@@ -175,7 +175,8 @@ private func expectOneAfterTheOther<Program>(_ make: () -> Looped<Program>) thro
         discriminator.initialParameters(seed: 1, part: 2),
         .init(
           lambda: lambda, gate: gate, classWeights: weights, optimiser: .init(beta1: 0.5, beta2: 0.999)),
-        size: size, dropout: dropout, teacherDropout: true, .single(slots), workers), slots: slots)
+        present: .present, size: size, dropout: dropout, teacherDropout: true, .single(slots), workers),
+      slots: slots)
   }
 
   @Test func casesComeOneAfterTheOther() throws { try expectOneAfterTheOther { step(slots: 3) } }
@@ -185,7 +186,7 @@ private func expectOneAfterTheOther<Program>(_ make: () -> Looped<Program>) thro
     let distillation = step(slots: 1, gate: 0, lambda: 0)
     let control = Looped(
       PretrainingStep(
-        "student", student, .withoutContrast, student.initialParameters(seed: 1, part: 0),
+        "student", student, .present, student.initialParameters(seed: 1, part: 0),
         .init(beta1: 0.5, beta2: 0.999), size: size, dropout: someDropout, weights: { _ in weights },
         .single(), Workers(1)), slots: 1)
     for i in 0..<3 {

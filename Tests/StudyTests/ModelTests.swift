@@ -30,7 +30,7 @@ import Testing
     try bytes.write(to: URL(fileURLWithPath: path))
     let read = try Model.load(path)
     #expect(read.metadata == model.metadata)
-    #expect(read.metadata.inputs == (modalities.count == 4 ? .all : .withoutContrast))
+    #expect(read.metadata.inputs == (modalities.count == 4 ? .all : .present))
     #expect(firstDifference(read.p.array, model.p.array) == nil)
     #expect(try read.writer.encoded() == bytes)
   }

@@ -2,6 +2,7 @@ import Compute
 import Evaluation
 import Files
 import Foundation
+import Imaging
 import Study
 import Testing
 
@@ -34,7 +35,9 @@ private func mistake(_ yaml: String, _ overrides: String...) -> Fault? {
   @Test func defaultsAreThePapersNumbers() {
     let recipe = Recipe()
     #expect(recipe.network.k == 32 && recipe.network.dropout == 0.2)
-    #expect(recipe.data.classWeights == .fixed([1, 59.4507, 23.3190, 71.8481]))
+    #expect(
+      recipe.data.classWeights(TaskPreset.brats.task) == .fixed([1, 59.4507, 23.3190, 71.8481]))
+    #expect(recipe.data.classWeights(TaskPreset.pediatric.task) == .data)
     #expect(recipe.data.split == .ratio(train: 200, validation: 66, test: 69))
     #expect(recipe.data.mask == .student && recipe.data.negative == .refuse && recipe.data.size == nil)
     for stage in [recipe.teacher, recipe.student] {
@@ -179,9 +182,17 @@ private func mistake(_ yaml: String, _ overrides: String...) -> Fault? {
     ),
     ("scaling: cubic\n", "demo.yaml:1: scaling must be none, sqrt or linear, not \"cubic\""),
     (
-      "data:\n  class_weights: [1, 2, 3]\n",
-      "demo.yaml:2: data.class_weights must be four numbers from 0 (background, NET, ED, ET), not all 0, or data, "
-        + "not [1, 2, 3]"
+      "data:\n  class_weights: [0, 0, 0]\n",
+      "demo.yaml:2: data.class_weights must be a number from 0 for the background and each class, not all 0, or data, "
+        + "or null (the paper's for BraTS's classes, data's for others), not [0, 0, 0]"
+    ),
+    (
+      "task: brats\nhadnet:\n  class_weights: [1, 2, 3]\n",
+      "demo.yaml:3: hadnet.class_weights has 3 numbers, and this task needs 4 (background, NET, ED, ET), or data"
+    ),
+    (
+      "data: {class_weights: [1, 2, 3, 4]}\ntask: brats2024\n",
+      "demo.yaml:1: data.class_weights has 4 numbers, and this task needs 5 (background, NETC, SNFH, ET, RC), or data"
     ),
     (
       "data:\n  size: [64, 48, 30]\n",

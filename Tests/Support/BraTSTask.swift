@@ -1,6 +1,8 @@
 import Compute
 import Evaluation
 import Imaging
+import Methods
+import Networks
 
 // Most tests are of BraTS's task. It is said here once.
 
@@ -111,4 +113,34 @@ extension MethodEvaluation {
 
 extension Landmarks {
   package static func mean(_ samples: [Sample]) throws -> Landmarks { try mean(samples, of: brats.sequences) }
+}
+
+extension InputChannels {
+  package static let all = InputChannels([0, 1, 2, 3]), present = InputChannels([0, 2, 3])
+}
+
+extension UNet {
+  package init(inputs: Int, k: Int) { self.init(inputs: inputs, k: k, classes: brats.classCount) }
+}
+
+extension Discriminator {
+  package init(k: Int, hierarchical: Bool = true) {
+    self.init(k: k, classes: brats.classCount, sequences: brats.present.count, hierarchical: hierarchical)
+  }
+}
+
+extension FusionNetwork {
+  package init(_ fusion: Fusion, width: Int) {
+    self.init(fusion, width: width, sequences: brats.sequences, classes: brats.classCount)
+  }
+}
+
+extension SampleSums {
+  package init(_ size: Size, samples: Int, entropies: Bool) {
+    self.init(size, classes: brats.classCount, samples: samples, entropies: entropies)
+  }
+
+  package func probabilities(_ voxel: Int) -> SIMD4<Double> {
+    SIMD4(probability(0, voxel), probability(1, voxel), probability(2, voxel), probability(3, voxel))
+  }
 }

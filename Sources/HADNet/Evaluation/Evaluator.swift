@@ -178,7 +178,7 @@ extension Evaluator {
       }
     }
     // Labels that are said may be of any disease.
-    if values == nil || predictionValues == nil {
+    if task.preset == .brats, values == nil || predictionValues == nil {
       try BraTSNames.refuseForeign(cases.map(\.id))
     }
     let found = try predictionFiles(predictions, task.regions).filter { wanted?.contains($0.key) ?? true }

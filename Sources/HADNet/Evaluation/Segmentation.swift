@@ -3,12 +3,12 @@ import Imaging
 
 /// Logits to labels.
 package enum Segmentation {
-  /// The class of the largest logit of each voxel; the lowest of equals. Logits [z, y, x, 4].
+  /// The class of the largest logit of each voxel; the lowest of equals. Logits [z, y, x, classes].
   package static func labels(_ logits: Volume, _ workers: Workers) -> LabelVolume {
     var classes = [UInt8](repeating: 0, count: logits.shape.voxels)
     let pieces = Pieces(logits.shape.voxels, least: 4096, limit: 256)
     workers.forEach(pieces, of: &classes) { voxels, classes in
-      let count = LabelVolume.classCount
+      let count = logits.channels
       let logits = logits.values.extracting(voxels.lowerBound * count..<voxels.upperBound * count)
       for voxel in classes.indices {
         let first = voxel * count

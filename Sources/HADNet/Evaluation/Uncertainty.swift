@@ -8,9 +8,9 @@ import Imaging
 package enum UncertaintyMeasure: String, CaseIterable, Sendable {
   /// Entropy of whether the voxel belongs to a region, from the mean of the samples: a map for each region.
   case region
-  /// Entropy of the four classes, from the mean of the samples: one map for all regions.
+  /// Entropy of the classes, from the mean of the samples: one map for all regions.
   case multiclass
-  /// Mean of the samples' entropies of the four classes: one map for all regions.
+  /// Mean of the samples' entropies of the classes: one map for all regions.
   case expected
   /// `multiclass` less `expected`, in nats before it is scaled: what the samples disagree about.
   case mutual
@@ -18,7 +18,7 @@ package enum UncertaintyMeasure: String, CaseIterable, Sendable {
 
 /// What 0 and 100 stand for.
 package enum UncertaintyScale: String, CaseIterable, Sendable {
-  /// 0 and the largest value that the measure can have, ln 2 or ln 4.
+  /// 0 and the largest value that the measure can have: ln 2, or the logarithm of the number of classes.
   case theoretical
   /// The least and the largest value in the brains of all cases, over all regions.
   case dataset
@@ -28,7 +28,10 @@ package enum UncertaintyScale: String, CaseIterable, Sendable {
 
 /// Entropies in nats, 0 · ln 0 = 0.
 package enum Entropy {
-  static let ln2 = 0.693_147_180_559_945_3, ln4 = 1.386_294_361_119_890_6
+  static let ln2 = 0.693_147_180_559_945_3
+
+  /// The largest entropy of so many classes.
+  static func most(_ classes: Int) -> Double { classes == 4 ? 2 * ln2 : Portable.log(Double(classes)) }
 
   /// −q · ln q − (1 − q) · ln(1 − q), q cut to 0…1.
   @inline(__always)
@@ -48,9 +51,19 @@ package enum Entropy {
     return (low + high) / 2
   }
 
-  /// −Σ p · ln p.
+  /// −Σ p · ln p over so many classes.
   @inline(__always)
-  static func classes(_ p: SIMD4<Double>) -> Double { -term(p[0]) - term(p[1]) - term(p[2]) - term(p[3]) }
+  static func classes(_ count: Int, _ p: (_ index: Int) -> Double) -> Double {
+    var entropy = -term(p(0))
+    for c in 1..<count { entropy -= term(p(c)) }
+    return entropy
+  }
+
+  /// That of a voxel's mean probabilities.
+  @inline(__always)
+  static func classes(_ sums: SampleSums, _ voxel: Int) -> Double {
+    classes(sums.classes) { sums.probability($0, voxel) }
+  }
 
   @inline(__always)
   private static func term(_ p: Double) -> Double { p > 0 ? p * Portable.log(p) : 0 }
@@ -77,17 +90,18 @@ package struct UncertaintyMaps: Equatable, Sendable {
       }
       return map
     }
+    let most = Entropy.most(sums.classes)
     switch measure {
     case .region:
       maps = regions.map { region in
         map { 100 * Entropy.binary(sums.probability(region, $0)) / Entropy.ln2 }
       }
       return
-    case .multiclass: maps = [map { 100 * Entropy.classes(sums.probabilities($0)) / Entropy.ln4 }]
-    case .expected: maps = [map { 100 * sums.expectedEntropy($0) / Entropy.ln4 }]
+    case .multiclass: maps = [map { 100 * Entropy.classes(sums, $0) / most }]
+    case .expected: maps = [map { 100 * sums.expectedEntropy($0) / most }]
     case .mutual:
       maps = [
-        map { 100 * (Entropy.classes(sums.probabilities($0)) - sums.expectedEntropy($0)) / Entropy.ln4 }
+        map { 100 * (Entropy.classes(sums, $0) - sums.expectedEntropy($0)) / most }
       ]
     }
     // One for all.

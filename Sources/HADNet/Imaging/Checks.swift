@@ -183,7 +183,7 @@ package struct Inspection {
       if purpose == .train, canBeSegmented(item) { fitForPrediction += 1 }
       isRead()
     }
-    if purpose == .evaluate {
+    if purpose == .evaluate, task.preset == .brats {
       do throws(Fault) {
         try BraTSNames.refuseForeign((dataset.cases + dataset.incomplete).map(\.id))
       } catch {

@@ -118,7 +118,8 @@ package struct Dataset: Sendable {
 
     var cases: [CaseFiles] = [], incomplete: [CaseFiles] = [], problems: [Fault] = []
     let byName = Dictionary(grouping: scan.found.values, by: \.id)
-    let foreign = needs.isEmpty ? [:] : BraTSNames.foreign(byName.keys.sorted())
+    // A task that is said wins over names.
+    let foreign = needs.isEmpty || task.preset != .brats ? [:] : BraTSNames.foreign(byName.keys.sorted())
     for family in foreign.keys.sorted() {
       problems.append(BraTSNames.refusal(foreign[family] ?? [], of: family))
     }

@@ -41,6 +41,7 @@ package struct UncertaintySettings: Equatable, Sendable {
 package final class UncertaintyWriter {
   private let settings: UncertaintySettings
   private let regions: [Region]
+  private let classes: Int
   private let sampler: DropoutSampler
   private let communicator: Communicator
   private let workers: Workers
@@ -52,6 +53,7 @@ package final class UncertaintyWriter {
   ) throws(Fault) {
     self.settings = settings
     regions = model.metadata.task.regions
+    classes = model.metadata.task.classCount
     self.communicator = communicator
     self.workers = workers
     sampler = try DropoutSampler(model, seed: seed, workers)
@@ -138,7 +140,8 @@ package final class UncertaintyWriter {
       faults[share.item] = try fault(isTold: failed != nil) {
         let prepared = try store.load(cases[share.item].id)
         try sampler.checkMemory(for: prepared)
-        var sum = SampleSums(prepared.size, samples: settings.samples, entropies: wantsEntropies)
+        var sum = SampleSums(
+          prepared.size, classes: classes, samples: settings.samples, entropies: wantsEntropies)
         sampler.add(share.samples, of: prepared, to: &sum)
         sums[share.item] = (prepared, sum)
       }

@@ -179,12 +179,14 @@ extension RecipeValue where T == Size {
 extension RecipeValue where T == ClassWeights {
   package static var weights: Self {
     Self(
-      allowed: "four numbers from 0 (background, NET, ED, ET), not all 0, or data",
+      allowed: "a number from 0 for the background and each class, not all 0, or data",
       read: { node in
         if node.plain == "data" { return .data }
-        guard case .sequence(let list) = node, list.count == 4 else { return nil }
+        guard case .sequence(let list) = node, (2...17).contains(list.count) else { return nil }
         let weights = list.compactMap { $0.number(Float.self) }
-        guard weights.count == 4, weights.allSatisfy({ $0 >= 0 }), weights.contains(where: { $0 > 0 }) else {
+        guard weights.count == list.count, weights.allSatisfy({ $0 >= 0 }),
+          weights.contains(where: { $0 > 0 })
+        else {
           return nil
         }
         return .fixed(weights)

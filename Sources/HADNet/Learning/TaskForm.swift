@@ -11,14 +11,14 @@ extension RecipeValue where T == SegmentationTask {
     return Self(
       allowed:
         "one of \(names.joined(separator: ", ")), or a mapping of sequences, missing, classes and regions",
-      read: { try? TaskReader.readServed($0) },
+      read: { try? TaskReader.read($0) },
       text: { $0.preset?.task == $0 ? $0.preset?.rawValue ?? "" : taskText($0) },
       mistake: { node in
         guard node.mapping != nil || TaskPreset(rawValue: node.scalar?.string ?? "") != nil else {
           return nil
         }
         do throws(RecipeMistake) {
-          _ = try TaskReader.readServed(node)
+          _ = try TaskReader.read(node)
           return nil
         } catch { return error }
       })
@@ -104,18 +104,6 @@ private enum TaskReader {
       let key = String(error.description.prefix { $0 != " " })
       throw RecipeMistake(mapping[key] ?? node, error.description)
     }
-  }
-
-  /// The same, of a task that networks can serve.
-  static func readServed(_ node: Node) throws(RecipeMistake) -> SegmentationTask {
-    let task = try read(node)
-    guard task.isServed else {
-      throw RecipeMistake(
-        node,
-        "sequences must be flair, t1ce, t1 and t2, of which t1ce is missing, with three classes and nothing read as ignore: "
-          + "networks for other tasks are not there yet")
-    }
-    return task
   }
 
   private static func names(_ key: String, _ mapping: Node.Mapping) throws(RecipeMistake) -> [String]? {

@@ -36,7 +36,7 @@ package struct Method: Sendable {
   package let make: @Sendable (MethodContext) throws -> MethodSetup
 
   init(
-    key: String, title: String, stream: UInt64, inputs: InputSequences = .withoutContrast,
+    key: String, title: String, stream: UInt64, inputs: InputSequences = .present,
     needs: [Method] = [],
     section: AnySection, remark: String? = nil, terms: [Term] = [], network: String = "student",
     hasDropout: Bool = true,
@@ -183,8 +183,10 @@ package struct MethodContext {
       preparation: used(data.preparation))
   }
 
+  var task: SegmentationTask { data.preparation.task }
+
   /// What the trained network sees.
-  var sequences: [Modality] { method.inputs.modalities(data.preparation.task) }
+  var sequences: [Modality] { method.inputs.modalities(task) }
 
   /// A preparation as it is without truth, of what the trained network sees.
   func used(_ preparation: Preparation) -> Preparation {
@@ -225,13 +227,15 @@ package struct MethodSetup {
 /// What a step's memory follows.
 package struct MemoryRequest {
   let settings: any MethodSettings
+  let task: SegmentationTask
   /// The recipe's `network.k`.
   let k: Int
   /// The size of prepared cases.
   let size: Size
 
-  package init(settings: any MethodSettings, k: Int, size: Size) {
+  package init(settings: any MethodSettings, _ task: SegmentationTask, k: Int, size: Size) {
     self.settings = settings
+    self.task = task
     self.k = k
     self.size = size
   }

@@ -33,6 +33,6 @@ extension TableColumns {
       \.title),
     subject: Method.subject.title,
     informed: Set(
-      Method.allCases.filter { $0.inputs.channels.count > Method.subject.inputs.channels.count }.map(\.title)),
+      Method.allCases.filter { $0.inputs == .all && Method.subject.inputs == .present }.map(\.title)),
     remarks: Method.allCases.compactMap { method in method.remark.map { (method.title, $0) } })
 }

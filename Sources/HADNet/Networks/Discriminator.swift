@@ -13,20 +13,24 @@ package struct Discriminator: Sendable {
   package let blocks: [ConvolutionUnit]
   let last: Convolution
   static let slope: Float = 0.2
-  package static let sequences = 3
+  /// Of the networks that it judges, and sequences of the student's.
+  package let classes, sequences: Int
   /// A side of a volume must have this many voxels: the last convolution needs two at a sixteenth of the size.
   package static let leastSide = 32
 
-  /// `k`: channels at full size of the networks that it judges. `hierarchical`: HAD-Net's; else AD-Net's.
-  package init(k: Int, hierarchical: Bool = true) {
+  /// `k`: channels at full size of the networks that it judges, `classes` theirs with the background, `sequences` the
+  /// student's. `hierarchical`: HAD-Net's; else AD-Net's.
+  package init(k: Int, classes: Int, sequences: Int, hierarchical: Bool = true) {
     self.k = k
+    self.classes = classes
+    self.sequences = sequences
     self.hierarchical = hierarchical
     var layout = ParameterLayout()
     var blocks: [ConvolutionUnit] = []
     for i in 0..<4 {
       // Previous block, then encoder and decoder features of equal width.
       let features = hierarchical && i > 0 ? 2 * (k << i) : 0
-      let inputs = i == 0 ? UNet.classes + Discriminator.sequences : (4 * k << (i - 1)) + features
+      let inputs = i == 0 ? classes + sequences : (4 * k << (i - 1)) + features
       let convolution = Convolution(
         "disc_\(i + 1).0", inputs, 4 * k << i, kernel: 4, stride: 2, padding: 1, in: &layout)
       let norm = i == 0 ? nil : InstanceNorm("", 4 * k << i, affine: false, in: &layout)
@@ -65,7 +69,7 @@ package struct Discriminator: Sendable {
     }
   }
 
-  /// Scores networks' outputs, with the student's `sequences` [z, y, x, 3], into their passes. Samples share the work
+  /// Scores networks' outputs, with the student's `sequences` [z, y, x, n], into their passes. Samples share the work
   /// on the weights; each is judged by itself.
   package func forward(_ samples: [Sample], sequences: Volume, _ p: Parameters, _ workers: Workers) {
     for i in 0..<4 {

@@ -47,14 +47,17 @@ package struct FusionNetwork: Sendable {
   /// The segmentation's, then, for U-HVED, those of the sequences in the task's order.
   package let decoders: [Decoder]
 
-  /// `width`: even; the published code's is 8.
-  package init(_ fusion: Fusion, width: Int = 8) {
+  /// The number of classes, the background's among them.
+  package let classes: Int
+
+  /// `width`: even; the published code's is 8. `sequences`: in the task's order. `classes`: the background's among them.
+  package init(_ fusion: Fusion, width: Int = 8, sequences: [Modality], classes: Int) {
     precondition(width > 0 && width % 2 == 0, "a width of \(width)")
     self.fusion = fusion
     self.width = width
+    self.classes = classes
     let w = width, outputs = fusion == .moments ? w / 2 : w
     var layout = ParameterLayout()
-    let sequences = TaskPreset.brats.task.sequences
     encoders = sequences.map { modality in
       let name = FusionNetwork.name(modality)
       let first = Convolution(
@@ -69,11 +72,12 @@ package struct FusionNetwork: Sendable {
     // Of the fused maps by level, and of the decoder's own.
     let fused = fusion == .moments ? 2 * outputs : outputs / 2
     var targets: [(name: String, last: String, outputs: Int)] = [
-      ("seg", fusion == .moments ? "final_conv_seg" : "final_conv_seg_4", UNet.classes)
+      ("seg", fusion == .moments ? "final_conv_seg" : "final_conv_seg_\(sequences.count)", classes)
     ]
     if fusion == .gaussians {
-      // The published checkpoints number the last convolutions in their own order of sequences.
-      let order: [Modality] = [.t1, .t1ce, .t2, .flair]
+      // The published checkpoints number the last convolutions in their own order of sequences; others follow.
+      let published: [Modality] = [.t1, .t1ce, .t2, .flair]
+      let order = published.filter(sequences.contains) + sequences.filter { !published.contains($0) }
       for modality in sequences {
         let place = order.firstIndex(of: modality) ?? 0
         targets.append(
@@ -97,8 +101,8 @@ package struct FusionNetwork: Sendable {
     self.layout = layout
   }
 
-  /// A sequence's name in the published checkpoints.
-  private static func name(_ modality: Modality) -> String {
+  /// A sequence's name in the published checkpoints; others keep their own.
+  package static func name(_ modality: Modality) -> String {
     switch modality {
     case .flair: "Flair"
     case .t1ce: "T1c"
@@ -173,7 +177,7 @@ package struct FusionNetwork: Sendable {
     }
   }
 
-  /// Decodes what `encode` left: the segmentation's logits [z, y, x, 4] (0) or a sequence [z, y, x, 1] (1…4) into the
+  /// Decodes what `encode` left: the segmentation's logits [z, y, x, classes] (0) or a sequence [z, y, x, 1] (1, 2, …) into the
   /// decoder's output.
   package func decode(_ index: Int, _ pass: FusionPass, _ p: Parameters, _ workers: Workers) {
     let decoder = decoders[index]

@@ -23,6 +23,7 @@ package final class FusionPass {
   // By the decoder's block, from the third level to the first.
   let stretched, decoderInner, decoded: [Volume]
   private let outputs: [Int: Volume]
+  private let classes: Int
   let dFirst: [Volume]
   let dInner, dMaps, dPooled: [[Volume]]
   let dFused: [Volume]
@@ -37,7 +38,8 @@ package final class FusionPass {
     fileprivate var images: [Int] = [], noise: [Int] = [], first: [Int] = [], fused: [Int] = []
     fileprivate var inner: [[Int]] = [], maps: [[Int]] = [], pooled: [[Int]] = []
     fileprivate var stretched: [Int] = [], decoderInner: [Int] = [], decoded: [Int] = []
-    /// By the number of channels: the segmentation's 4, a sequence's 1.
+    fileprivate let classes: Int
+    /// By the number of channels: the segmentation's classes, a sequence's 1.
     fileprivate var outputs: [Int: Int] = [:], dOutputs: [Int: Int] = [:]
     fileprivate var dFirst: [Int] = [], dFused: [Int] = []
     fileprivate var dInner: [[Int]] = [], dMaps: [[Int]] = [], dPooled: [[Int]] = []
@@ -47,6 +49,7 @@ package final class FusionPass {
     /// Reserves the volumes of a pass, from the moment 0 on.
     package init(_ network: FusionNetwork, _ size: Size, _ purpose: Purpose, in plan: inout WorkspacePlan) {
       self.size = size
+      classes = network.classes
       var sizes = [size]
       for _ in 1..<FusionNetwork.levels { sizes.append(sizes[sizes.count - 1].halvedUp) }
       let at = Moments(encoders: network.encoders.count), trains = purpose == .training
@@ -188,6 +191,7 @@ package final class FusionPass {
     decoderInner = all(places.decoderInner)
     decoded = all(places.decoded)
     outputs = places.outputs.mapValues { volumes[$0] }
+    classes = places.classes
     dFirst = all(places.dFirst)
     dInner = nested(places.dInner)
     dMaps = nested(places.dMaps)
@@ -208,7 +212,7 @@ package final class FusionPass {
   package func outputGradient(_ decoder: Int) -> Volume { volume(dOutputs, decoder) }
 
   private func volume(_ volumes: [Int: Volume], _ decoder: Int) -> Volume {
-    guard let volume = volumes[decoder == 0 ? UNet.classes : 1] else {
+    guard let volume = volumes[decoder == 0 ? classes : 1] else {
       preconditionFailure("no such output in this pass: \(decoder)")
     }
     return volume

@@ -1,26 +1,38 @@
 import Compute
 import Imaging
 
-/// Channels of a case that a network sees.
+/// Which sequences of a task a network sees.
 package enum InputSequences: Sendable {
-  case all, withoutContrast
+  case all
+  /// Those that are there at inference.
+  case present
 
   package func modalities(_ task: SegmentationTask) -> [Modality] {
     self == .all ? task.sequences : task.present
   }
-  package var channels: [Int] { self == .all ? [0, 1, 2, 3] : [0, 2, 3] }
 
-  /// Copies the channels that are seen from [z, y, x, 4] into a network's image.
+  package func channels(_ task: SegmentationTask) -> InputChannels {
+    InputChannels(self == .all ? Array(task.sequences.indices) : task.presentChannels)
+  }
+}
+
+/// Channels of a case that a network sees, ascending.
+package struct InputChannels: Equatable, Sendable {
+  let channels: [Int]
+
+  package init(_ channels: [Int]) { self.channels = channels }
+
+  package var count: Int { channels.count }
+
+  /// Copies the channels that are seen from [z, y, x, sequences] into a network's image.
   package func copy(_ images: Volume, into image: Volume) {
     precondition(
-      images.size == image.size && image.channels == channels.count && images.channels == 4,
+      images.size == image.size && image.channels == count && channels.allSatisfy { $0 < images.channels },
       "\(images.shape) into \(image.shape)")
-    let channels = channels, n = channels.count, from = images.values
+    let n = count, all = images.channels, from = images.values
     var to = image.mutableValues
     for voxel in 0..<images.shape.voxels {
-      for (i, channel) in channels.enumerated() {
-        to[voxel * n + i] = from[voxel * 4 + channel]
-      }
+      for (i, channel) in channels.enumerated() { to[voxel * n + i] = from[voxel * all + channel] }
     }
   }
 }

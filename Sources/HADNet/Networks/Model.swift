@@ -63,7 +63,9 @@ package struct Model {
     }
 
     package var task: SegmentationTask { preparation.task }
-    package var inputs: InputSequences { sequences == task.sequences ? .all : .withoutContrast }
+    package var inputs: InputChannels {
+      InputChannels(task.sequences.indices.filter { sequences.contains(task.sequences[$0]) })
+    }
   }
 
   /// Changes when older files can no longer be read.
@@ -133,12 +135,6 @@ package struct Model {
       throw Fault(.invalid, "\(path): made with another preparation of the data than this program's")
     }
     let task = try parsed("task") { SegmentationTask(json: $0) }
-    guard task.isServed else {
-      throw Fault(
-        .invalid,
-        "\(path): its task is none that a network of this program serves"
-      )
-    }
     let sequences = try parsed("sequences") { text -> [Modality]? in
       let all = text.split(separator: ",").map { Modality(rawValue: String($0)) }
       return all == task.sequences || all == task.present ? all : nil
@@ -159,10 +155,13 @@ package struct Model {
     var latent: Latent?
     let network: Network
     switch name {
-    case "unet": network = .unet(UNet(inputs: sequences.count, k: k))
+    case "unet": network = .unet(UNet(inputs: sequences.count, k: k, classes: task.classCount))
     case "u-hemis", "u-hved":
       guard k % 2 == 0 else { throw Fault(.invalid, "\(path): k in its metadata is \(k)") }
-      network = .fusion(FusionNetwork(name == "u-hemis" ? .moments : .gaussians, width: k))
+      network = .fusion(
+        FusionNetwork(
+          name == "u-hemis" ? .moments : .gaussians, width: k, sequences: task.sequences,
+          classes: task.classCount))
       let border = try parsed("border") { Int($0).flatMap { (0...1024).contains($0) ? $0 : nil } }
       guard size.array.allSatisfy({ $0 > 2 * border }) else {
         throw Fault(.invalid, "\(path): windows of \(size) with a border of \(border) in its metadata")

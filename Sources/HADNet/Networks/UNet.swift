@@ -1,14 +1,13 @@
 import Compute
 
-/// The segmentation network of teacher (4 inputs) and student (3 inputs): four levels down, a centre, four up.
+/// The segmentation network of teacher (all sequences) and student (those that are there): four levels down, a centre, four up.
 ///
 /// The network is its layers and the layout of its parameters; memory for one case lies in a `UNetPass`.
 /// Source: HAD-Net, appendix A; names are those of the published checkpoints.
 package struct UNet: Sendable {
-  package let inputs, k: Int
+  package let inputs, k, classes: Int
   package let layout: ParameterLayout
   package static let slope: Float = 0.01
-  package static let classes = LabelVolume.classCount
   /// A side of a volume must be a multiple of this: four poolings.
   package static let multiple = 16
 
@@ -20,10 +19,11 @@ package struct UNet: Sendable {
   package let up: [Level]
   let last: Convolution
 
-  /// `inputs`: sequences, 4 or 3. `k`: channels at full size; the paper's is 32.
-  package init(inputs: Int, k: Int) {
+  /// `inputs`: sequences. `k`: channels at full size; the paper's is 32. `classes`: the background's among them.
+  package init(inputs: Int, k: Int, classes: Int) {
     self.inputs = inputs
     self.k = k
+    self.classes = classes
     var layout = ParameterLayout()
     func unit(_ name: String, _ a: Int, _ b: Int) -> ConvolutionUnit {
       let convolution = Convolution("\(name).conv", a, b, in: &layout)
@@ -49,7 +49,7 @@ package struct UNet: Sendable {
     }
     self.down = down
     self.up = up.reversed()
-    last = Convolution("conv_out", k, UNet.classes, kernel: 1, padding: 0, in: &layout)
+    last = Convolution("conv_out", k, classes, kernel: 1, padding: 0, in: &layout)
     self.layout = layout
   }
 
@@ -75,7 +75,7 @@ package struct UNet: Sendable {
     }
   }
 
-  /// Logits [z, y, x, 4] of the pass's image, into the pass; dropout where `dropout` is given.
+  /// Logits [z, y, x, classes] of the pass's image, into the pass; dropout where `dropout` is given.
   package func forward(
     _ pass: UNetPass, _ p: Parameters, dropout: DropoutDraw? = nil, _ workers: Workers
   ) {

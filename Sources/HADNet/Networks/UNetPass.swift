@@ -121,10 +121,10 @@ package final class UNetPass {
             Shape(sizes[level], outChannels(level)),
             now...(decoderFeature(level) ? end : trains ? upBack(level, 0) : now + 1)))
       }
-      logits = plan.reserve(Shape(size, UNet.classes), logitsDone...max(end, logitsDone))
+      logits = plan.reserve(Shape(size, network.classes), logitsDone...max(end, logitsDone))
       guard let backward else { return }
       let losses = features?.gradients ?? backward
-      dLogits = plan.reserve(Shape(size, UNet.classes), losses...backward + 1)
+      dLogits = plan.reserve(Shape(size, network.classes), losses...backward + 1)
       for level in 0..<5 {
         dA.append(plan.reserve(wide(level), downBack(level, 2)...downBack(level, 4)))
         let first = level < 4 ? upBack(level, 3) : centre != nil ? backward : upBack(3, 4)

@@ -52,8 +52,9 @@ package struct RankMemory: Equatable, Sendable {
 
   /// For cases of `size` voxels, on the rank that has most to do.
   package init(_ method: Method, _ recipe: Recipe, size: Size, slots: Slots, threads: Int) {
+    let task = recipe.task ?? TaskPreset.brats.task
     let k = recipe.network.k, ranks = slots.ranks, run = (slots.count + ranks - 1) / ranks
-    let step = method.memory(MemoryRequest(settings: recipe.settings(method), k: k, size: size))
+    let step = method.memory(MemoryRequest(settings: recipe.settings(method), task, k: k, size: size))
     vectors = 4 * (step.frozen + 2 * step.trained + 2 * ((step.trained + ranks - 1) / ranks))
     volumes = 4 * step.volumes
     transforms =
@@ -61,6 +62,6 @@ package struct RankMemory: Equatable, Sendable {
     // Nodes of the sum's tree on the way, and the pieces of them that other ranks send.
     let nodes = run > 1 ? Int.bitWidth - (run - 1).leadingZeroBitCount : 0
     sums = 4 * nodes * step.trained + (ranks > 1 ? 2 * max(64 << 20, slots.count << 18) : 0)
-    cases = step.waiting.map { run * $0 } ?? 2 * PreparedCase.bytes(size, sequences: 4)
+    cases = step.waiting.map { run * $0 } ?? 2 * PreparedCase.bytes(size, sequences: task.sequences.count)
   }
 }

@@ -85,10 +85,18 @@ package struct DataSettings: Equatable, Sendable {
   package var negative = Negative.refuse
   /// The common size all cases are padded to, [z, y, x]; nil: found from the data (160×192×160 for BraTS 2019).
   package var size: Size?
-  /// Class weights of the cross-entropy at the start of pre-training.
-  package var classWeights = ClassWeights.fixed([1, 59.4507, 23.3190, 71.8481])
+  /// Class weights of the cross-entropy at the start of pre-training; nil: the paper's for BraTS's classes, and the
+  /// data's for others.
+  package var classWeights: ClassWeights?
 
   package init() {}
+
+  /// The class weights of a task, given or not.
+  package func classWeights(_ task: SegmentationTask) -> ClassWeights {
+    // Source: HAD-Net's code, of BraTS 2019: background, NET, ED, ET.
+    classWeights
+      ?? (task.classes == TaskPreset.brats.task.classes ? .fixed([1, 59.4507, 23.3190, 71.8481]) : .data)
+  }
 
   /// How cases of a task are prepared.
   package func preparation(_ task: SegmentationTask) -> Preparation {

@@ -1,6 +1,7 @@
 import Compute
 import Files
 import Foundation
+import Imaging
 import Inference
 import Learning
 import Methods
@@ -35,6 +36,21 @@ extension Recipe {
     var reader = RecipeReader(tree: tree, path: [], node: tree.root)
     try visit(&reader)
     try reader.refuseUnknownKeys()
+    if let task { try checkClassWeights(task) { tree.place($0, line: tree.node($0)?.mark?.line) } }
+  }
+
+  /// Throws where class weights are given and their number is not that of the task's classes and the background.
+  ///
+  /// `place`: where a key's value stands, for the message.
+  func checkClassWeights(
+    _ task: SegmentationTask, place: ([String]) -> String = { _ in "recipe" }
+  ) throws(Fault) {
+    for (path, weights) in RecipeWriter(self).weights where weights.count != task.classCount {
+      throw Fault(
+        .recipe,
+        "\(place(path)): \(path.joined(separator: ".")) has \(weights.count.named("number")), and this task needs "
+          + "\(task.classCount) (\(task.classNames)), or data")
+    }
   }
 
   /// The whole recipe as YAML, every key in a fixed order; reading it gives an equal recipe.
@@ -118,7 +134,8 @@ extension DataSettings: RecipeSection {
     try v.value("mask", &mask, .choice())
     try v.value("negative", &negative, .choice())
     try v.value("size", &size, .orNull(.size, "found from the data"))
-    try v.value("class_weights", &classWeights, .weights)
+    try v.value(
+      "class_weights", &classWeights, .orNull(.weights, "the paper's for BraTS's classes, data's for others"))
   }
 }
 
@@ -286,6 +303,16 @@ private struct RecipeTree {
     node = .mapping(mapping)
   }
 
+  /// The node at a path; nil where the file has none.
+  func node(_ path: [String]) -> Node? {
+    var node: Node? = root
+    for key in path {
+      guard case .mapping(let mapping)? = node else { return nil }
+      node = mapping[key]
+    }
+    return node
+  }
+
   /// `demo.yaml:12`, or the override that put the value there.
   func place(_ path: [String], _ node: Node) -> String { place(path, line: node.mark?.line) }
 
@@ -407,6 +434,8 @@ private func edits(from a: String, to b: String) -> Int {
 private struct RecipeWriter: RecipeVisitor {
   private(set) var text = ""
   private(set) var values: [(path: [String], text: String)] = []
+  /// Those of them that are class weights, where they are numbers.
+  private(set) var weights: [(path: [String], numbers: [Float])] = []
   private var path: [String] = []
 
   init(_ recipe: Recipe) {
@@ -419,6 +448,7 @@ private struct RecipeWriter: RecipeVisitor {
     let written = form.text(value)
     line("\(key): \(written)")
     values.append((path + [key], written))
+    if case .fixed(let numbers)? = value as? ClassWeights { weights.append((path + [key], numbers)) }
   }
 
   mutating func section(_ key: String, _ section: inout some RecipeSection) throws(Fault) {

@@ -36,7 +36,7 @@ struct RunData: MethodData {
     // Rank 0 alone opens the file, and gives the others what they need.
     let model = communicator.rank == 0 ? try read(method) : nil
     let inputs = try communicator.broadcast(model.map { [Int64($0.metadata.sequences.count)] } ?? [])
-    let network = UNet(inputs: Int(inputs[0]), k: recipe.network.k)
+    let network = UNet(inputs: Int(inputs[0]), k: recipe.network.k, classes: data.task.classCount)
     let p = try FrozenParameters(network.layout) { p in
       if let model { p.copy(from: model.p) }
       try communicator.broadcast(p)

@@ -79,6 +79,7 @@ package final class TrainingData {
     let tell = { if communicator.rank == 0 { tell($0) } }
     let task = recipe.segmentation
     self.task = task
+    try recipe.checkClassWeights(task)
     dataset = try communicator.rootFirst { try Dataset.find(root, task, needsTruth: true) }
     do {
       try communicator.agree(on: "the data set \(root)", TrainingData.fingerprint(dataset))
@@ -111,7 +112,7 @@ package final class TrainingData {
       try TrainingData.split(cases, recipe, run, root: root, for: stages, evaluates: evaluates, tell)
     }
     tell(.split(SplitTable(split, of: cases)))
-    switch recipe.data.classWeights {
+    switch recipe.data.classWeights(task) {
     case .fixed(let weights): startWeights = weights
     case .data: startWeights = survey.classWeights(split.train)
     }

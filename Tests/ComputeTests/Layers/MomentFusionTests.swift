@@ -21,7 +21,7 @@ private func moments(_ x: [Double]) -> (mean: Double, variance: Double) {
   private let bound = Bound(relative: 3e-7, most: 2e-6)
 
   @Test(
-    arguments: 1...4,
+    arguments: [1, 2, 3, 4, 5, 8],
     [Shape(Size(1, 1, 1), 1), Shape(Size(3, 5, 7), 3), Shape(Size(1, 4, 2), 16), Shape(Size(11, 20, 13), 4)])
   func forwardMatchesThePlainReference(count: Int, shape: Shape) {
     let maps = maps(count, shape), channels = shape.channels
@@ -50,7 +50,9 @@ private func moments(_ x: [Double]) -> (mean: Double, variance: Double) {
   }
 
   /// Moments are polynomials of second degree: their central differences are exact.
-  @Test(arguments: 1...4, [Shape(Size(1, 1, 1), 1), Shape(Size(3, 1, 5), 3), Shape(Size(2, 3, 4), 8)])
+  @Test(
+    arguments: [1, 2, 3, 4, 5, 8],
+    [Shape(Size(1, 1, 1), 1), Shape(Size(3, 1, 5), 3), Shape(Size(2, 3, 4), 8)])
   func backwardMatchesFiniteDifferences(count: Int, shape: Shape) {
     let maps = maps(count, shape), channels = shape.channels, workers = Workers.poisoned(2)
     let y = Volume(zeros: Shape(shape.size, 2 * channels)), dy = Volume(normal: y.shape, 9)

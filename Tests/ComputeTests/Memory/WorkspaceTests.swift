@@ -48,7 +48,8 @@ import Testing
 
   @Test(arguments: [true, false])
   func aUNetsPassTakesLessThanItsVolumes(features: Bool) {
-    let pass = UNetPass(UNet(inputs: 3, k: 2), Size(32, 32, 32), .training(features: features ? .all : .none))
+    let pass = UNetPass(
+      UNet(inputs: 3, k: 2, classes: 4), Size(32, 32, 32), .training(features: features ? .all : .none))
     let gradients = pass.dA + pass.dB + pass.dM + pass.dO + pass.dPooled + [pass.dLogits]
     let all = pass.a + pass.b + pass.m + pass.o + pass.pooled + [pass.image, pass.logits] + gradients
     let sum = all.reduce(0) { $0 + $1.shape.count }

@@ -1,4 +1,5 @@
 import Compute
+import Imaging
 import Foundation
 import Learning
 import Methods
@@ -124,14 +125,15 @@ package struct ConvolutionBenchmark: Sendable {
     }
     all.append(
       Subject(
-        name: "conv_out", size: size, sources: [[(k, false)]], outputs: UNet.classes, kernel: 1, padding: 0))
+        name: "conv_out", size: size, sources: [[(k, false)]], outputs: TaskPreset.brats.task.classCount,
+        kernel: 1, padding: 0))
     for block in 0..<4 {
       let features = k << block
       all.append(
         Subject(
           name: "disc_\(block + 1)", size: sizes[block],
           sources: block == 0
-            ? [[(UNet.classes, false), (Discriminator.sequences, false)]]
+            ? [[(TaskPreset.brats.task.classCount, false), (TaskPreset.brats.task.present.count, false)]]
             : [[(2 * features, false), (features, false), (features, true)]],
           outputs: 4 * features, kernel: 4, stride: 2))
     }

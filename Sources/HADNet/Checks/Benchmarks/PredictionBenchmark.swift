@@ -40,7 +40,8 @@ package struct PredictionBenchmark: Sendable {
 
   /// Measures on these threads, with random weights and a random image.
   package func run(_ workers: Workers) -> Result {
-    let network = UNet(inputs: InputSequences.withoutContrast.channels.count, k: k)
+    let network = UNet(
+      inputs: TaskPreset.brats.task.present.count, k: k, classes: TaskPreset.brats.task.classCount)
     let p = FrozenParameters(network.layout) { network.initialise($0, seed: 1, part: 0) }
     func seconds(_ purpose: UNetPass.Purpose, _ body: (UNetPass) -> Void) -> Double {
       let pass = UNetPass(network, size, purpose), image = pass.image
@@ -56,7 +57,8 @@ package struct PredictionBenchmark: Sendable {
     }
     /// As `DropoutSampler` draws them, the sums included.
     func sampled(_ numbers: Range<Int>, of samples: Int) -> Double {
-      var sums = SampleSums(size, samples: samples, entropies: false)
+      var sums = SampleSums(
+        size, classes: network.classes, samples: samples, entropies: false)
       return seconds(.sampling) { pass in
         network.begin(pass, p, workers)
         for sample in numbers {

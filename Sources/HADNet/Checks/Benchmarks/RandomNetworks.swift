@@ -11,9 +11,10 @@ struct RandomNetworks: MethodData {
   let size: Size
 
   let trainingCases: [String] = []
-  let preparation = Preparation(TaskPreset.brats.task)
+  let task = TaskPreset.brats.task
+  var preparation: Preparation { Preparation(task) }
   // Any weights take the same time.
-  let startWeights = [Float](repeating: 1, count: UNet.classes)
+  let startWeights = [Float](repeating: 1, count: TaskPreset.brats.task.classCount)
   var countedWeights: [Float] { startWeights }
   var store: CaseStore {
     CaseStore([], preparation: preparation, commonSize: size, cache: "", memoryLimit: 0)
@@ -24,7 +25,7 @@ struct RandomNetworks: MethodData {
   ) -> (preparation: Preparation, store: CaseStore) { (preparation, store) }
 
   func best(_ method: Method) -> (network: UNet, p: FrozenParameters) {
-    let network = UNet(inputs: method.inputs.channels.count, k: k)
+    let network = UNet(inputs: method.inputs.channels(task).count, k: k, classes: task.classCount)
     let part = Int(method.stream)
     return (network, FrozenParameters(network.layout) { network.initialise($0, seed: 1, part: part) })
   }

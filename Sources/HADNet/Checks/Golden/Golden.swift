@@ -1,11 +1,12 @@
 import Compute
 import Files
+import Imaging
 import Learning
 import Networks
 
 /// Recomputes a file of golden values (initial weights, inputs, and what a float64 program made of them) and compares
-/// every group with its bound. The kind of the file (HAD-Net and AD-Net, KD-Net+, U-HeMIS, U-HVED) and all sizes are known
-/// from its keys and shapes.
+/// every group with its bound. The kind of the file (HAD-Net and AD-Net, KD-Net+, U-HeMIS, U-HVED), all sizes and the number of
+/// classes are known from its keys and shapes. Its metadata names the sequences; without any they are BraTS's.
 package struct Golden {
   /// One kind of value: its name, the largest error found relative to its bound's measure, the bound, and what
   /// was judged worst.
@@ -40,7 +41,41 @@ struct GoldenFile {
   let contents: Safetensors
   var path: String { contents.path }
 
-  init(_ path: String) throws { contents = try Safetensors(path: path) }
+  /// The sequences of the input, in its order.
+  let sequences: [Modality]
+  /// Channels of those that a student sees.
+  let present: [Int]
+  /// The channel of the one that U-HeMIS and U-HVED see in their third case.
+  let alone: Int
+  /// Whether the metadata says so.
+  let namesSequences: Bool
+
+  init(_ path: String) throws {
+    contents = try Safetensors(path: path)
+    let metadata = contents.metadata, names = metadata["sequences"]?.split(separator: ",")
+    namesSequences = names != nil
+    guard let names else {
+      let task = TaskPreset.brats.task
+      (sequences, present, alone) = (task.sequences, task.presentChannels, 2)
+      return
+    }
+    let sequences = names.map { Modality(rawValue: String($0)) }
+    func channels(_ key: String) throws -> [Int] {
+      let words = (metadata[key] ?? "").split(separator: ",")
+      let found = words.compactMap { sequences.firstIndex(of: Modality(rawValue: String($0))) }
+      guard !found.isEmpty, found.count == words.count, Set(found).count == found.count else {
+        throw Fault(
+          .invalid, "\(path): \(key) in its metadata must be some of \(names.joined(separator: ", "))")
+      }
+      return found.sorted()
+    }
+    guard (2...8).contains(sequences.count), Set(sequences).count == sequences.count else {
+      throw Fault(.invalid, "\(path): sequences in its metadata must be 2 to 8 different names")
+    }
+    self.sequences = sequences
+    present = try channels("present")
+    alone = try channels("alone")[0]
+  }
 
   /// The extents of a tensor that must be there with so many of them.
   func extents(_ name: String, _ count: Int) throws -> [Int] {
@@ -51,15 +86,26 @@ struct GoldenFile {
     return entry.extents
   }
 
+  /// How many classes logits have by the kernel that makes them; the background's among them.
+  func classes(_ kernel: String) throws -> Int {
+    let count = try extents(kernel, 5)[0]
+    guard (2...17).contains(count) else {
+      throw Fault(.invalid, "\(path): \(kernel) makes logits of \(count) classes, expected 2…17")
+    }
+    return count
+  }
+
   /// The one case of a file, as it sits in a step.
-  func item() throws -> SlotCase {
+  func item(classes count: Int) throws -> SlotCase {
     let x = try extents("input/x", 4), y = try extents("input/y", 3)
-    guard x[0] == 4, Array(x.dropFirst()) == y else {
-      throw Fault(.invalid, "\(path): input/x is \(x), input/y \(y); expected 4 sequences of one size")
+    guard x[0] == sequences.count, Array(x.dropFirst()) == y else {
+      throw Fault(
+        .invalid,
+        "\(path): input/x is \(x), input/y \(y); expected \(sequences.count) sequences of one size")
     }
     let size = Size(x[1], x[2], x[3]), classes = try contents.bytes("input/y")
-    guard classes.allSatisfy({ $0 < UNet.classes }) else {
-      throw Fault(.invalid, "\(path): input/y has a class above 3")
+    guard classes.allSatisfy({ $0 < count || $0 == LabelVolume.ignored }) else {
+      throw Fault(.invalid, "\(path): input/y has a class above \(count - 1)")
     }
     return SlotCase(
       slot: 0, id: "golden", images: try volume("input/x"), truth: LabelVolume(size, classes))

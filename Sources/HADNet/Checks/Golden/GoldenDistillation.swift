@@ -12,15 +12,16 @@ struct GoldenDistillation {
   private let student, teacher: UNet
   private let discriminator: Discriminator
   private let item: SlotCase
-  /// The paper's start values, with which golden files are made.
-  private static let weights: [Float] = [1, 59.4507, 23.3190, 71.8481]
+  private let weights: [Float]
+  /// The paper's start values, for a file that says none.
+  private static let paper: [Float] = [1, 59.4507, 23.3190, 71.8481]
 
   init(_ file: GoldenFile, _ workers: Workers) throws {
     self.file = file
     self.workers = workers
-    item = try file.item()
+    let classes = try file.classes("init/student.conv_out.weight"), path = file.path
+    item = try file.item(classes: classes)
     size = item.images.size
-    let path = file.path
     let k = try file.extents("init/student.conv_d1.conv1.conv.weight", 5)[0]
     let second = try file.extents("init/disc.disc_2.0.weight", 5)
     // The discriminator's last convolution needs two voxels a side, at a sixteenth of the size.
@@ -31,9 +32,12 @@ struct GoldenDistillation {
     guard second[1] == 8 * k || second[1] == 4 * k else {
       throw Fault(.invalid, "\(path): disc_2 reads \(second[1]) channels, expected \(8 * k) or \(4 * k)")
     }
-    student = UNet(inputs: 3, k: k)
-    teacher = UNet(inputs: 4, k: k)
-    discriminator = Discriminator(k: k, hierarchical: second[1] == 8 * k)
+    let isBraTS = classes == 4 && file.contents.entries["input/weights"] == nil
+    weights = try isBraTS ? GoldenDistillation.paper : file.floats("input/weights", [classes])
+    student = UNet(inputs: file.present.count, k: k, classes: classes)
+    teacher = UNet(inputs: file.sequences.count, k: k, classes: classes)
+    discriminator = Discriminator(
+      k: k, classes: classes, sequences: file.present.count, hierarchical: second[1] == 8 * k)
   }
 
   /// All groups of the file, in the order of the computation.
@@ -44,8 +48,8 @@ struct GoldenDistillation {
       try file.loadFrozen("teacher.", teacher.layout),
       discriminator, try file.load("disc.", discriminator.layout),
       .init(
-        lambda: 0.2, gate: 0.8, classWeights: GoldenDistillation.weights,
-        optimiser: .init(beta1: 0.5, beta2: 0.999)), size: size,
+        lambda: 0.2, gate: 0.8, classWeights: weights,
+        optimiser: .init(beta1: 0.5, beta2: 0.999)), present: InputChannels(file.present), size: size,
       dropout: .init(probability: 0, seed: 0), teacherDropout: false, .single(), workers)
     let batch = Batch(cases: [item], filled: 1, rate: 2e-4)
 
@@ -169,9 +173,9 @@ struct GoldenDistillation {
   /// The same initial student alone: AdamW, class weights × 0.98 from the second step on.
   private func pretraining() throws -> [Golden.Group] {
     let expected = try file.contents.doubles("pretrain/trace")
-    let weights = DecayingWeights(GoldenDistillation.weights, decay: 0.98, floor: 1)
+    let weights = DecayingWeights(self.weights, decay: 0.98, floor: 1)
     let step = PretrainingStep(
-      "student", student, .withoutContrast, try file.load("student.", student.layout),
+      "student", student, InputChannels(file.present), try file.load("student.", student.layout),
       .init(beta1: 0.9, beta2: 0.999, decay: 1e-5), size: size, dropout: .init(probability: 0, seed: 0),
       weights: { weights.weights(epoch: $0) }, .single(), workers)
     let loop = SlotStep(step, .single())

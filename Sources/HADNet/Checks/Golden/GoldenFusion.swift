@@ -1,4 +1,5 @@
 import Compute
+import Imaging
 import Files
 import Learning
 import Methods
@@ -10,25 +11,34 @@ struct GoldenFusion {
   private let workers: Workers
   private let item: SlotCase
   private let network: FusionNetwork
+  /// What files call the sequence of the third case.
+  private let alone: String
   /// U-HVED's noise of each level.
   private let noise: [Volume]
 
-  /// Which sequences are there, in the task's order.
-  private static let cases: [(name: String, present: [Bool])] = [
-    ("all", [true, true, true, true]), ("no_t1ce", [true, false, true, true]),
-    ("only_t1", [false, false, true, false]),
-  ]
+  /// All sequences, a student's, and one alone: which are there, in the input's order.
+  private let cases: [(name: String, present: [Bool])]
 
   init(_ file: GoldenFile, _ workers: Workers) throws {
     self.file = file
     self.workers = workers
-    item = try file.item()
-    let width = try file.extents("init/VAE/ConvEncoder/conv_0_T1_leakyrelu/conv_/w", 5)[0]
+    let count = file.sequences.count, last = "final_conv_seg_\(count)/conv_/w"
+    let isHVED = file.contents.entries.keys.contains("init/VAE/ConvDecoderImg/\(last)")
+    let classes = try file.classes(
+      "init/VAE/ConvDecoderImg/\(isHVED ? last : "final_conv_seg/conv_/w")")
+    item = try file.item(classes: classes)
+    alone = FusionNetwork.name(file.sequences[file.alone])
+    let width = try file.extents("init/VAE/ConvEncoder/conv_0_\(alone)_leakyrelu/conv_/w", 5)[0]
     guard width % 2 == 0, width <= 256 else {
       throw Fault(.invalid, "\(file.path): \(width) channels at full size; expected an even number up to 256")
     }
-    let isHVED = file.contents.entries.keys.contains("init/VAE/ConvDecoderImg/final_conv_seg_4/conv_/w")
-    network = FusionNetwork(isHVED ? .gaussians : .moments, width: width)
+    network = FusionNetwork(
+      isHVED ? .gaussians : .moments, width: width, sequences: file.sequences, classes: classes)
+    let channels = 0..<count, names = file.namesSequences ? ["present", "alone"] : ["no_t1ce", "only_t1"]
+    cases = [
+      ("all", channels.map { _ in true }), (names[0], channels.map(file.present.contains)),
+      (names[1], channels.map { $0 == file.alone }),
+    ]
     noise = isHVED ? try (1...FusionNetwork.levels).map { try file.volume("noise/\($0)") } : []
     var size = item.images.size
     for (level, volume) in noise.enumerated() {
@@ -53,12 +63,12 @@ struct GoldenFusion {
         decay: paper.training.decay, divergence: paper.divergence, reconstruction: paper.reconstruction,
         optimiser: .init(beta1: 0.9, beta2: 0.999, isEpsilonUncorrected: true)),
       size: item.images.size,
-      draw: .init { _, batch, _ in draw(GoldenFusion.cases[[0, 1, 2, 1][batch.step % 4]].present) },
+      draw: .init { _, batch, _ in draw(cases[[0, 1, 2, 1][batch.step % 4]].present) },
       .single(),
       workers)
     var forward = GoldenFile.Worst(bound: 1e-4), losses = GoldenFile.Worst(bound: 1e-5)
     var gradients = GoldenFile.Worst(bound: 1e-3)
-    for (name, present) in GoldenFusion.cases {
+    for (name, present) in cases {
       try self.forward(name, present, step, &forward)
       let found = step.learn(item, draw(present))
       try compare(name, found, &losses)
@@ -98,10 +108,10 @@ struct GoldenFusion {
   /// gradient is nearly 0.
   private static func isBeforeNorm(_ name: String) -> Bool { name.contains("/conv_0_") }
 
-  /// Whose gradient a file holds in full, of one case: the segmentation's decoder, all last kernels, and most of T1's
-  /// encoder.
-  private static func isInFull(_ name: String) -> Bool {
-    let isEncoder = name.contains("_T1/") || name.contains("_T1_")
+  /// Whose gradient a file holds in full, of the second case: the segmentation's decoder, all last kernels, and most of
+  /// one encoder.
+  private func isInFull(_ name: String) -> Bool {
+    let isEncoder = name.contains("_\(alone)/") || name.contains("_\(alone)_")
     return name.contains("_seg") || (name.contains("ConvEncoder") && isEncoder && !name.contains("block_4"))
   }
 
@@ -131,7 +141,7 @@ struct GoldenFusion {
     let outputs = decodeAll(step)
     try compare("logits", GoldenFusion.channelsFirst([outputs[0]]))
     if isHVED { try compare("recon", GoldenFusion.channelsFirst(Array(outputs.dropFirst()))) }
-    guard name != "only_t1" else { return }
+    guard name != cases[2].name else { return }
     try file.compare("forward/\(name).logits", outputs[0], &worst)
     if isHVED { try file.compare("forward/\(name).recon", GoldenFusion.sideBySide(outputs), &worst) }
   }
@@ -172,28 +182,31 @@ struct GoldenFusion {
     }
   }
 
-  /// U-HVED by its means in place of samples, without T1ce.
+  /// U-HVED by its means in place of samples, in the second case.
   private func means(_ step: FusionStep, _ worst: inout GoldenFile.Worst) throws {
-    encode(GoldenFusion.cases[1].present, samples: false, step)
+    encode(cases[1].present, samples: false, step)
     let outputs = decodeAll(step)
-    try file.compare("forward/no_t1ce.mean.logits", outputs[0], &worst)
+    try file.compare("forward/\(cases[1].name).mean.logits", outputs[0], &worst)
     let values = GoldenFusion.channelsFirst(Array(outputs.dropFirst())), digest = goldenDigest(values)
     worst.take(
-      "no_t1ce mean recon", try file.digest("digest/forward/no_t1ce.mean.recon", of: values.count),
+      "\(cases[1].name) mean recon",
+      try file.digest("digest/forward/\(cases[1].name).mean.recon", of: values.count),
       norm: digest.norm, first: digest.first)
   }
 
-  /// U-HeMIS on a volume of odd sizes, without T1ce, in a pass for inference.
+  /// U-HeMIS on a volume of odd sizes, in the second case, in a pass for inference.
   private func odd(_ p: ParameterVector, _ worst: inout GoldenFile.Worst) throws {
     let images = try file.volume("input/odd")
     guard images.channels == network.encoders.count else {
-      throw Fault(.invalid, "\(file.path): input/odd has \(images.channels) sequences, expected 4")
+      throw Fault(
+        .invalid,
+        "\(file.path): input/odd has \(images.channels) sequences, expected \(network.encoders.count)")
     }
     let pass = FusionPass(network, images.size, .inference)
     for (i, image) in pass.images.enumerated() {
       FusionStep.copy(images, channel: i, into: image, workers)
     }
-    network.encode(pass, p, present: GoldenFusion.cases[1].present, workers)
+    network.encode(pass, p, present: cases[1].present, workers)
     network.decode(0, pass, p, workers)
     try file.compare("forward/odd.logits", pass.output(0), &worst)
   }
@@ -237,7 +250,7 @@ struct GoldenFusion {
       } else {
         worst.take(label, digest, norm: found.norm, first: found.first)
       }
-      guard name == "no_t1ce" && GoldenFusion.isInFull(parameter.name) else { continue }
+      guard name == cases[1].name && isInFull(parameter.name) else { continue }
       let expected = try file.floats("grad/\(name)/\(parameter.name)", parameter.extents)
       var difference = 0.0, norm = 0.0
       for (a, e) in zip(values, expected) {

@@ -14,7 +14,8 @@ struct GoldenKnowledge {
   init(_ file: GoldenFile, _ workers: Workers) throws {
     self.file = file
     self.workers = workers
-    item = try file.item()
+    let classes = try file.classes("init/student.conv_out.weight")
+    item = try file.item(classes: classes)
     let k = try file.extents("init/student.conv_d1.conv1.conv.weight", 5)[0]
     guard item.images.size.array.allSatisfy({ $0 % UNet.multiple == 0 }), (1...1024).contains(k) else {
       throw Fault(
@@ -22,8 +23,8 @@ struct GoldenKnowledge {
         "\(file.path): input/x is \(item.images.size) voxels, k \(k); expected sides that 16 divides, k 1…1024"
       )
     }
-    student = UNet(inputs: 3, k: k)
-    teacher = UNet(inputs: 4, k: k)
+    student = UNet(inputs: file.present.count, k: k, classes: classes)
+    teacher = UNet(inputs: file.sequences.count, k: k, classes: classes)
   }
 
   func groups() throws -> [Golden.Group] {
@@ -33,7 +34,8 @@ struct GoldenKnowledge {
       try file.loadFrozen("teacher.", teacher.layout),
       .init(
         temperature: 5, lambda: 0.75, alpha: 10, optimiser: .init(beta1: 0.9, beta2: 0.999)),
-      size: item.images.size, dropout: .init(probability: 0, seed: 0), .single(), workers)
+      present: InputChannels(file.present), size: item.images.size, dropout: .init(probability: 0, seed: 0),
+      .single(), workers)
     let batch = Batch(cases: [item], filled: 1, rate: 1e-4), losses = step.losses(item, dropout: nil)
     var forward = GoldenFile.Worst(bound: 1e-4), first = GoldenFile.Worst(bound: 1e-5)
     try file.compare("forward/student.logits", step.studentPass.logits, &forward)

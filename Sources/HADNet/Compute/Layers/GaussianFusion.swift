@@ -48,19 +48,42 @@ package struct GaussianFusion {
     }
   }
 
-  /// The divergences of the products: with Q of the sequences present and Q_S of each of the 15 subsets S of all four,
-  /// `inter` is Σ KL(Q ‖ Q_S) / 14 over all 15, `prior` is Σ KL(Q_S ‖ N(0, 1)) / 15; means over voxels and channels.
+  /// The divergences of the products: with Q of the sequences present and Q_S of each of the m = 2ⁿ − 1 subsets S of all n,
+  /// `inter` is Σ KL(Q ‖ Q_S) / (m − 1), `prior` is Σ KL(Q_S ‖ N(0, 1)) / m; means over voxels and channels.
   /// KL((µ₁, ℓ₁) ‖ (µ₂, ℓ₂)) = ½ (−1 + ℓ₂ − ℓ₁ + (exp ℓ₁ + (µ₁ − µ₂)²) / (exp ℓ₂ + ε)).
   ///
   /// With `gradients`, writes into each map's, [z, y, x, 2C], what comes through the sample, from `dz` and `noise`, and
-  /// `weight` times the gradient of inter + prior. All four maps are there.
+  /// `weight` times the gradient of inter + prior. All maps are there.
   package func divergences(
     _ dz: Volume?, noise: Volume?, weight: Float, into gradients: [Volume]?, _ workers: Workers
   ) -> (inter: Double, prior: Double) {
     precondition(maps.allSatisfy { $0 != nil }, "divergences need all sequences")
+    // Memory for the subsets is of a size that the compiler knows.
+    func of<let size: Int>(_ zeros: InlineArray<size, Lanes>) -> (inter: Double, prior: Double) {
+      divergences(dz, noise: noise, weight: weight, into: gradients, zeros, workers)
+    }
+    switch maps.count {
+    case 2: return of(InlineArray<4, Lanes>(repeating: .zero))
+    case 3: return of(InlineArray<8, Lanes>(repeating: .zero))
+    case 4: return of(InlineArray<16, Lanes>(repeating: .zero))
+    case 5: return of(InlineArray<32, Lanes>(repeating: .zero))
+    case 6: return of(InlineArray<64, Lanes>(repeating: .zero))
+    case 7: return of(InlineArray<128, Lanes>(repeating: .zero))
+    case 8: return of(InlineArray<256, Lanes>(repeating: .zero))
+    default: preconditionFailure("a fusion of \(maps.count) sequences")
+    }
+  }
+
+  @inline(__always)
+  private func divergences<let size: Int>(
+    _ dz: Volume?, noise: Volume?, weight: Float, into gradients: [Volume]?,
+    _ zeros: InlineArray<size, Lanes>,
+    _ workers: Workers
+  ) -> (inter: Double, prior: Double) {
     let all = first.shape.voxels * channels, mask = GaussianFusion.mask(present)
     let e = Lanes(repeating: GaussianFusion.epsilon), one = Lanes(repeating: 1)
-    let perPrior = weight / Float(15 * all), perInter = weight / Float(14 * all)
+    let subsets = size - 1, sequences = size.trailingZeroBitCount
+    let perPrior = weight / Float(subsets * all), perInter = weight / Float((subsets - 1) * all)
     let pieces = pieces
     var partial = [Double](repeating: 0, count: 2 * pieces.count)
     unsafe partial.withUnsafeMutableBufferPointer { partial in
@@ -68,11 +91,11 @@ package struct GaussianFusion {
       // A long body, since sums and gradients share all that is made of the subsets.
       forEach(first, workers) { block, piece in
         let (t, u) = block.precisions()
-        var inverse = InlineArray<16, Lanes>(repeating: one), mean = InlineArray<16, Lanes>(repeating: .zero)
-        var variance = InlineArray<16, Lanes>(repeating: one)
-        for s in 1..<16 {
+        var inverse = InlineArray<size, Lanes>(repeating: one), mean = zeros
+        var variance = inverse
+        for s in 1..<size {
           var sum = one, product = Lanes.zero
-          for i in 0..<4 where s >> i & 1 == 1 {
+          for i in 0..<sequences where s >> i & 1 == 1 {
             sum += t[i]
             product = product.addingProduct(u[i], t[i])
           }
@@ -82,16 +105,16 @@ package struct GaussianFusion {
         }
         // Σ ln a_S, five at a time: each is between 1e-7 and a little above 1, so that their product is a normal number.
         var logs = Lanes.zero
-        for group in 0..<3 {
+        for start in stride(from: 1, to: size, by: 5) {
           var product = one
-          for s in 1 + 5 * group...5 + 5 * group { product *= variance[s] }
+          for s in start..<min(start + 5, size) { product *= variance[s] }
           logs += Transcendental.log(product)
         }
         let aQ = variance[mask], mQ = mean[mask]
-        var inter = logs - Lanes(repeating: 15) * (Transcendental.log(aQ) + one)
-        var prior = -logs - Lanes(repeating: 15)
+        var inter = logs - Lanes(repeating: Float(subsets)) * (Transcendental.log(aQ) + one)
+        var prior = -logs - Lanes(repeating: Float(subsets))
         let rest = one / (one + e)
-        for s in 1..<16 {
+        for s in 1..<size {
           let d = mQ - mean[s]
           inter += (aQ + d * d) / (variance[s] + e)
           prior += (variance[s] + mean[s] * mean[s]) * rest
@@ -103,9 +126,9 @@ package struct GaussianFusion {
         }
         guard let gradients else { return }
 
-        var dMean = InlineArray<16, Lanes>(repeating: .zero), dVariance = dMean
+        var dMean = zeros, dVariance = zeros
         let half = Lanes(repeating: 0.5), i2 = Lanes(repeating: perInter), p2 = Lanes(repeating: perPrior)
-        for s in 1..<16 {
+        for s in 1..<size {
           let steep = one / variance[s], behind = one / (variance[s] + e), d = mQ - mean[s]
           let pull = d * behind
           dMean[mask] += i2 * pull
@@ -120,17 +143,17 @@ package struct GaussianFusion {
           dMean[mask] += g
           if let noise { dVariance[mask] += g * block.values(noise) * half / squareRoot(aQ) }
         }
-        var dU = InlineArray<4, Lanes>(repeating: .zero), dT = dU
-        for s in 1..<16 {
+        var dU = InlineArray<8, Lanes>(repeating: .zero), dT = dU
+        for s in 1..<size {
           // Of Σ µᵢtᵢ, and of T.
           let ofProduct = dMean[s] * inverse[s]
           let ofSum = -(ofProduct * mean[s]) - dVariance[s] * inverse[s] * inverse[s]
-          for i in 0..<4 where s >> i & 1 == 1 {
+          for i in 0..<sequences where s >> i & 1 == 1 {
             dU[i] += ofProduct
             dT[i] += ofSum
           }
         }
-        for i in 0..<4 {
+        for i in 0..<sequences {
           block.put(
             means: dU[i] * t[i], logVariances: block.slope(i, t[i]) * (dU[i] * u[i] + dT[i]),
             into: gradients[i])
@@ -142,7 +165,7 @@ package struct GaussianFusion {
       inter += partial[2 * piece]
       prior += partial[2 * piece + 1]
     }
-    return (inter / Double(28 * all), prior / Double(30 * all))
+    return (inter / Double(2 * (subsets - 1) * all), prior / Double(2 * subsets * all))
   }
 
   private static func mask(_ present: [Bool]) -> Int {
@@ -159,9 +182,9 @@ package struct GaussianFusion {
   /// Calls `body` for each eight neighbouring numbers of the maps.
   @inline(__always)
   private func forEach(_ target: Volume, _ workers: Workers, _ body: (Block, _ piece: Int) -> Void) {
-    let channels = channels, all = first.shape.voxels * channels, pieces = pieces
-    var bases = unsafe InlineArray<4, UnsafeMutablePointer<Float>?>(repeating: nil)
-    for i in 0..<4 { unsafe bases[i] = maps[i]?.base }
+    let channels = channels, all = first.shape.voxels * channels, pieces = pieces, count = maps.count
+    var bases = unsafe InlineArray<8, UnsafeMutablePointer<Float>?>(repeating: nil)
+    for i in maps.indices { unsafe bases[i] = maps[i]?.base }
     nonisolated(unsafe) let sources = unsafe bases
     workers.measure(.fusion) {
       workers.forEach(pieces.count) { piece, _ in
@@ -169,7 +192,8 @@ package struct GaussianFusion {
           let start = group * lanes
           unsafe body(
             Block(
-              bases: sources, start: start, filled: min(lanes, all - start), channels: channels), piece)
+              bases: sources, count: count, start: start, filled: min(lanes, all - start), channels: channels),
+            piece)
         }
       }
     }
@@ -177,8 +201,9 @@ package struct GaussianFusion {
 
   /// Eight neighbouring numbers of maps of C channels, seen across voxels where C is below eight.
   @safe private struct Block {
-    let bases: InlineArray<4, UnsafeMutablePointer<Float>?>
-    let start, filled, channels: Int
+    let bases: InlineArray<8, UnsafeMutablePointer<Float>?>
+    /// How many of them there are, and the place of the numbers.
+    let count, start, filled, channels: Int
 
     /// Of a volume [z, y, x, C].
     @inline(__always)
@@ -247,16 +272,16 @@ package struct GaussianFusion {
     }
 
     @inline(__always)
-    func precisions() -> (t: InlineArray<4, Lanes>, means: InlineArray<4, Lanes>) {
-      var t = InlineArray<4, Lanes>(repeating: .zero), means = t
-      for i in 0..<4 { (t[i], means[i]) = precision(i) }
+    func precisions() -> (t: InlineArray<8, Lanes>, means: InlineArray<8, Lanes>) {
+      var t = InlineArray<8, Lanes>(repeating: .zero), means = t
+      for i in 0..<count { (t[i], means[i]) = precision(i) }
       return (t, means)
     }
 
     @inline(__always)
     func product(_ present: [Bool]) -> (mean: Lanes, variance: Lanes) {
       var sum = Lanes(repeating: 1), product = Lanes.zero
-      for i in 0..<4 where present[i] {
+      for i in 0..<count where present[i] {
         let (t, mean) = precision(i)
         sum += t
         product = product.addingProduct(mean, t)

@@ -69,9 +69,6 @@ package struct LabelVolume: Equatable, Sendable {
   /// The class index of voxels that are left out of losses and scores.
   package static let ignored: UInt8 = 255
 
-  /// How many classes there are.
-  package static let classCount = 4
-
   package let size: Size
   package var classes: [UInt8]
 

@@ -68,8 +68,8 @@ extension LabelValues {
     }
     if isNew, value == 4, name.lowercased().hasPrefix("brats-") {
       return
-        "label 4 is the resection cavity (RC) of BraTS's sets of treated patients (2024 on), which can't be served "
-        + "yet; leave such cases out, or set 4 to 0 in their truths"
+        "label 4 is the resection cavity (RC) of BraTS's sets of treated patients (2024 on): in a recipe say "
+        + "task: brats2024 or task: {preset: brats, read_as: {4: background}}, to a command --task brats2024"
     }
     let shown = Int(exactly: value).map { $0.magnitude < 1_000_000 ? "\($0)" : "\(value)" } ?? "\(value)"
     return "label \(shown) is none of this data set's, which are \(words)"

@@ -182,14 +182,6 @@ package struct SegmentationTask: Equatable, Sendable {
   /// The channels of what a student sees.
   package var presentChannels: [Int] { sequences.indices.filter { !missing.contains(sequences[$0]) } }
 
-  /// Whether the networks can serve it: those there are see BraTS's sequences without T1ce, tell three classes from the
-  /// background, and leave no voxel out.
-  package var isServed: Bool {
-    let brats = TaskPreset.brats.task
-    return sequences == brats.sequences && missing == brats.missing && classes.count == brats.classes.count
-      && !readAs.values.contains(.ignored)
-  }
-
   // MARK: Classes
 
   /// How many classes a network tells apart: those of the task and the background.

@@ -58,11 +58,11 @@ package final class FusionStep: TrainingProgram {
       self.draw = draw
     }
 
-    /// A function of seed, step and slot.
-    static func random(seed: UInt64) -> Draws {
+    /// Of so many sequences: a function of seed, step and slot.
+    static func random(_ sequences: Int, seed: UInt64) -> Draws {
       Draws { item, batch, workers in
         var random = Philox(seed: seed, .sequences, batch.step, item.slot)
-        return Draw(present: Draw.present(of: 4, random: &random)) { level, noise in
+        return Draw(present: Draw.present(of: sequences, random: &random)) { level, noise in
           // All of the volume, and no more.
           unsafe Philox(seed: seed, .noise, batch.step, item.slot, part: level)
             .fillNormal(noise.base, count: noise.shape.count, workers)
@@ -79,7 +79,7 @@ package final class FusionStep: TrainingProgram {
   /// Made anew where a window has another size than the one before: those of small volumes are smaller.
   private(set) package var pass: FusionPass
   private let draws: Draws
-  private static let loss = OverlapLoss(classes: 0..<UNet.classes)
+  private let overlapLoss: OverlapLoss
 
   package var p: ParameterVector { learners[0].p }
   package var gradient: ParameterVector { learners[0].gradient }
@@ -93,6 +93,7 @@ package final class FusionStep: TrainingProgram {
     _ layout: BatchLayout, _ workers: Workers
   ) {
     fusion = network
+    overlapLoss = OverlapLoss(classes: 0..<network.classes)
     terms = FusionStep.terms(network.fusion)
     self.settings = settings
     draws = draw
@@ -138,7 +139,7 @@ package final class FusionStep: TrainingProgram {
       for index in fusion.decoders.indices {
         fusion.decode(index, pass, p, workers)
         if index == 0 {
-          overlap = FusionStep.loss.losses(
+          overlap = overlapLoss.losses(
             pass.output(0), .classes(item.truth), gradient: pass.outputGradient(0), workers)
         } else {
           reconstruction += reconstructionLoss(index)
@@ -198,7 +199,7 @@ package final class FusionStep: TrainingProgram {
     return partial.reduce(0, +) / Double(count)
   }
 
-  /// A channel of [z, y, x, 4] by itself.
+  /// A channel of [z, y, x, sequences] by itself.
   package static func copy(_ images: Volume, channel: Int, into image: Volume, _ workers: Workers) {
     precondition(images.size == image.size, "\(images.shape) into \(image.shape)")
     let pieces = Pieces(image.shape.voxels, least: 1 << 14, limit: 64), channels = images.channels
@@ -212,7 +213,9 @@ package final class FusionStep: TrainingProgram {
   static func memory(
     _ fusion: FusionNetwork.Fusion, _ settings: WindowTraining, _ request: MemoryRequest
   ) -> StepMemory {
-    let network = FusionNetwork(fusion, width: settings.width)
+    let task = request.task
+    let network = FusionNetwork(
+      fusion, width: settings.width, sequences: task.sequences, classes: task.classCount)
     var plan = WorkspacePlan()
     _ = FusionPass.VolumePlan(
       network, Size(settings.patch, settings.patch, settings.patch), .training, in: &plan)
@@ -223,7 +226,7 @@ package final class FusionStep: TrainingProgram {
     let augmented = Size(side(request.size.z), side(request.size.y), side(request.size.x))
     return StepMemory(
       trained: network.layout.count, volumes: plan.count,
-      waiting: waiting * PreparedCase.bytes(augmented, sequences: 4))
+      waiting: waiting * PreparedCase.bytes(augmented, sequences: task.sequences.count))
   }
 }
 

@@ -156,7 +156,9 @@ extension Method {
     _ fusion: FusionNetwork.Fusion, _ settings: HeteromodalTraining, _ context: MethodContext
   ) throws -> MethodSetup {
     let training = settings.training, patch = training.patch, seed = context.seed
-    let network = FusionNetwork(fusion, width: training.width)
+    let task = context.task
+    let network = FusionNetwork(
+      fusion, width: training.width, sequences: task.sequences, classes: task.classCount)
     let (preparation, store) = try context.data.standardised(
       training.landmarks, leastSide: training.leastSide)
     let step = FusionStep(
@@ -164,7 +166,8 @@ extension Method {
       .init(
         decay: training.decay, divergence: settings.divergence, reconstruction: settings.reconstruction,
         optimiser: training.schedule.optimiser),
-      size: context.slotSize ?? Size(patch, patch, patch), draw: .random(seed: seed), context.layout,
+      size: context.slotSize ?? Size(patch, patch, patch), draw: .random(task.sequences.count, seed: seed),
+      context.layout,
       context.workers)
     let side = training.window
     return MethodSetup(

@@ -1,5 +1,6 @@
 import Compute
 import Files
+import Imaging
 import Learning
 import Networks
 
@@ -70,12 +71,13 @@ extension Method {
   package static let control = Method(
     key: "control", title: "Control", stream: 4, needs: [.student], section: AnySection(.hadnet),
     remark: "the student trained on as long as HAD-Net, without the adversarial term",
-    memory: { PretrainingStep.memory(.withoutContrast, $0) },
+    memory: { PretrainingStep.memory(.present, $0) },
     make: { context in
       let settings = context.settings(.hadnet), student = try context.data.best(.student)
       let weights = settings.classWeights(context.data)
       let step = PretrainingStep(
-        "student", student.network, .withoutContrast, ParameterVector(copying: student.p),
+        "student", student.network, InputSequences.present.channels(context.task),
+        ParameterVector(copying: student.p),
         settings.schedule.optimiser,
         size: context.itemSize, dropout: context.dropout, weights: { _ in weights },
         context.layout, context.workers)
@@ -93,7 +95,9 @@ extension Method {
       make: { context in
         let settings = context.settings(.hadnet)
         let teacher = try context.data.best(.teacher), student = try context.data.best(.student)
-        let discriminator = Discriminator(k: context.networks.k, hierarchical: hierarchical)
+        let discriminator = Discriminator(
+          k: context.networks.k, classes: context.task.classCount, sequences: context.task.present.count,
+          hierarchical: hierarchical)
         let step = DistillationStep(
           student: student.network, ParameterVector(copying: student.p), teacher: teacher.network, teacher.p,
           discriminator,
@@ -101,7 +105,8 @@ extension Method {
           .init(
             lambda: Float(settings.lambda), gate: settings.gate,
             classWeights: settings.classWeights(context.data), optimiser: settings.schedule.optimiser),
-          size: context.itemSize, dropout: context.dropout,
+          present: InputSequences.present.channels(context.task), size: context.itemSize,
+          dropout: context.dropout,
           teacherDropout: settings.teacherDropout, context.layout, context.workers)
         return MethodSetup(
           program: step, cases: { context.cases(settings.epochs) }, metadata: context.metadata)

@@ -1,5 +1,6 @@
 import Compute
 import Evaluation
+import Imaging
 import Learning
 import Networks
 
@@ -36,16 +37,18 @@ package final class DistillationStep: TrainingProgram {
   let settings: Settings
   package let studentPass, teacherPass: UNetPass
   package let fake, real: DiscriminatorPass
+  private let all, present: InputChannels
   private let dropout: StepDropout
   private let teacherDropout: Bool
 
   package var studentP: ParameterVector { learners[0].p }
   package var discriminatorP: ParameterVector { learners[1].p }
 
-  /// `teacherDropout`: whether the teacher's is on, as in the original.
+  /// `present`: the channels that the student sees; the teacher sees all. `teacherDropout`: whether the teacher's is on, as in the original.
   package init(
     student: UNet, _ studentP: ParameterVector, teacher: UNet, _ teacherP: FrozenParameters,
-    _ discriminator: Discriminator, _ discriminatorP: ParameterVector, _ settings: Settings, size: Size,
+    _ discriminator: Discriminator, _ discriminatorP: ParameterVector, _ settings: Settings,
+    present: InputChannels, size: Size,
     dropout: StepDropout, teacherDropout: Bool, _ layout: BatchLayout, _ workers: Workers
   ) {
     self.student = student
@@ -53,6 +56,8 @@ package final class DistillationStep: TrainingProgram {
     self.discriminator = discriminator
     self.teacherP = teacherP
     self.settings = settings
+    all = InputChannels(Array(0..<teacher.inputs))
+    self.present = present
     self.dropout = dropout
     self.teacherDropout = teacherDropout
     self.workers = workers
@@ -98,14 +103,14 @@ package final class DistillationStep: TrainingProgram {
   /// The frozen teacher's outputs for a case, and the student's.
   package func infer(_ item: SlotCase, _ batch: Batch) {
     workers.phase(.teacher) {
-      InputSequences.all.copy(item.images, into: teacherPass.image)
+      all.copy(item.images, into: teacherPass.image)
       teacher.forward(
         teacherPass, teacherP, dropout: teacherDropout ? dropout.draw(.teacherDropout, batch, item) : nil,
         workers
       )
     }
     workers.phase(.student) {
-      InputSequences.withoutContrast.copy(item.images, into: studentPass.image)
+      present.copy(item.images, into: studentPass.image)
       student.forward(studentPass, studentP, dropout: dropout.draw(.dropout, batch, item), workers)
     }
   }
@@ -160,7 +165,7 @@ package final class DistillationStep: TrainingProgram {
   }
 
   package func judge(_ item: SlotCase) -> (labels: LabelVolume, loss: Double?) {
-    InputSequences.withoutContrast.copy(item.images, into: studentPass.image)
+    present.copy(item.images, into: studentPass.image)
     student.forward(studentPass, studentP, workers)
     return (Segmentation.labels(studentPass.logits, workers), nil)
   }
@@ -219,10 +224,11 @@ package final class DistillationStep: TrainingProgram {
   // MARK: Memory
 
   static func memory(hierarchical: Bool, _ request: MemoryRequest) -> StepMemory {
-    let k = request.k, size = request.size,
-      student = UNet(inputs: InputSequences.withoutContrast.channels.count, k: k)
-    let teacher = UNet(inputs: InputSequences.all.channels.count, k: k)
-    let discriminator = Discriminator(k: k, hierarchical: hierarchical)
+    let k = request.k, size = request.size, task = request.task, classes = task.classCount
+    let student = UNet(inputs: task.present.count, k: k, classes: classes)
+    let teacher = UNet(inputs: task.sequences.count, k: k, classes: classes)
+    let discriminator = Discriminator(
+      k: k, classes: classes, sequences: task.present.count, hierarchical: hierarchical)
     return StepMemory(
       trained: student.layout.count + discriminator.layout.count, frozen: teacher.layout.count,
       volumes: VolumePlan(student, teacher, discriminator, size).plan.count,

@@ -59,14 +59,16 @@ extension Method {
     memory: KnowledgeStep.memory,
     make: { context in
       let settings = context.settings(.kdnet), teacher = try context.data.best(.teacher)
-      let student = UNet(inputs: InputSequences.withoutContrast.channels.count, k: context.networks.k)
+      let task = context.task
+      let student = UNet(inputs: task.present.count, k: context.networks.k, classes: task.classCount)
       let step = KnowledgeStep(
         student: student, student.initialParameters(seed: context.seed, part: 0), teacher: teacher.network,
         teacher.p,
         .init(
           temperature: settings.temperature, lambda: settings.lambda, alpha: settings.alpha,
           optimiser: settings.schedule.optimiser),
-        size: context.itemSize, dropout: context.dropout, context.layout, context.workers)
+        present: InputSequences.present.channels(task), size: context.itemSize, dropout: context.dropout,
+        context.layout, context.workers)
       let mirror = MirrorAugmentation(flip: settings.flip)
       return MethodSetup(
         program: step,

@@ -1,6 +1,7 @@
 import Collective
 import Compute
 import Evaluation
+import Imaging
 import Learning
 import Networks
 
@@ -34,20 +35,24 @@ package final class KnowledgeStep: TrainingProgram {
   let teacherP: FrozenParameters
   let settings: Settings
   package let studentPass, teacherPass: UNetPass
+  private let all, present: InputChannels
   private let dropout: StepDropout
 
   package var studentP: ParameterVector { learners[0].p }
   package var network: Model.Network { .unet(student) }
 
-  /// The teacher's dropout is off.
+  /// `present`: the channels that the student sees; the teacher sees all. Its dropout is off.
   package init(
     student: UNet, _ studentP: ParameterVector, teacher: UNet, _ teacherP: FrozenParameters,
-    _ settings: Settings, size: Size, dropout: StepDropout, _ layout: BatchLayout, _ workers: Workers
+    _ settings: Settings, present: InputChannels, size: Size, dropout: StepDropout, _ layout: BatchLayout,
+    _ workers: Workers
   ) {
     self.student = student
     self.teacher = teacher
     self.teacherP = teacherP
     self.settings = settings
+    all = InputChannels(Array(0..<teacher.inputs))
+    self.present = present
     self.dropout = dropout
     self.workers = workers
     let places = VolumePlan(student, teacher, size), volumes = places.plan.volumes()
@@ -81,20 +86,20 @@ package final class KnowledgeStep: TrainingProgram {
   /// The losses of a case, whose gradients by logits and latent map are left in the pass.
   package func losses(_ item: SlotCase, dropout: DropoutDraw?) -> StepValues {
     workers.phase(.teacher) {
-      InputSequences.all.copy(item.images, into: teacherPass.image)
+      all.copy(item.images, into: teacherPass.image)
       teacher.forward(teacherPass, teacherP, workers)
     }
     workers.phase(.student) {
-      InputSequences.withoutContrast.copy(item.images, into: studentPass.image)
+      present.copy(item.images, into: studentPass.image)
       student.forward(studentPass, studentP, dropout: dropout, workers)
     }
     return workers.phase(.loss) {
-      let lambda = settings.lambda, foreground = 1..<UNet.classes
+      let lambda = settings.lambda, foreground = 1..<student.classes
       let hard = OverlapLoss(classes: foreground).losses(
         studentPass.logits, .classes(item.truth), weight: Float(1 - lambda), gradient: studentPass.dLogits,
         workers)
       let soft = OverlapLoss(classes: foreground, temperature: settings.temperature).losses(
-        studentPass.logits, .logits(teacherPass.logits), weight: Float(lambda),
+        studentPass.logits, .logits(teacherPass.logits, truth: item.truth), weight: Float(lambda),
         gradient: studentPass.dLogits, adding: true, workers)
       let latent = LatentDivergence.loss(
         student: studentPass.centre, teacher: teacherPass.centre, weight: Float(settings.alpha),
@@ -124,9 +129,9 @@ package final class KnowledgeStep: TrainingProgram {
   }
 
   @Sendable static func memory(_ request: MemoryRequest) -> StepMemory {
-    let k = request.k, size = request.size,
-      student = UNet(inputs: InputSequences.withoutContrast.channels.count, k: k)
-    let teacher = UNet(inputs: InputSequences.all.channels.count, k: k)
+    let k = request.k, size = request.size, task = request.task
+    let student = UNet(inputs: task.present.count, k: k, classes: task.classCount)
+    let teacher = UNet(inputs: task.sequences.count, k: k, classes: task.classCount)
     return StepMemory(
       trained: student.layout.count, frozen: teacher.layout.count,
       volumes: VolumePlan(student, teacher, size).plan.count, kept: teacher.transforms(size).reduce(0, +),

@@ -83,7 +83,7 @@ extension Method {
   /// Sees all sequences; a student learns from it.
   package static let teacher = pretraining(.teacher, title: "Teacher", stream: 1, inputs: .all)
   /// Sees what will be there, and learns from the truth alone.
-  package static let student = pretraining(.student, title: "Student", stream: 2, inputs: .withoutContrast)
+  package static let student = pretraining(.student, title: "Student", stream: 2, inputs: .present)
 
   private static func pretraining(
     _ section: Section<Pretraining>, title: String, stream: UInt64, inputs: InputSequences
@@ -94,11 +94,12 @@ extension Method {
       memory: { PretrainingStep.memory(inputs, $0) },
       make: { context in
         let settings = context.settings(section),
-          network = UNet(inputs: inputs.channels.count, k: context.networks.k)
+          seen = inputs.channels(context.task)
+        let network = UNet(inputs: seen.count, k: context.networks.k, classes: context.task.classCount)
         let weights = DecayingWeights(
           context.data.startWeights, decay: settings.classWeightDecay, floor: settings.classWeightFloor)
         let step = PretrainingStep(
-          section.key, network, inputs, network.initialParameters(seed: context.seed, part: 0),
+          section.key, network, seen, network.initialParameters(seed: context.seed, part: 0),
           settings.schedule.optimiser, size: context.itemSize, dropout: context.dropout,
           weights: { weights.weights(epoch: $0) }, context.layout, context.workers)
         let change = settings.augmentation, workers = context.workers

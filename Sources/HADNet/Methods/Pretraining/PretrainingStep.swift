@@ -1,6 +1,7 @@
 import Collective
 import Compute
 import Evaluation
+import Imaging
 import Learning
 import Networks
 
@@ -15,14 +16,15 @@ package final class PretrainingStep: TrainingProgram {
   package let learners: [Learner]
   package let workers: Workers
   private let unet: UNet
-  private let inputs: InputSequences
+  private let inputs: InputChannels
+  private let phase: Profile.Phase
   private let dropout: StepDropout
   private let weights: (_ epoch: Int) -> [Float]
   private let pass: UNetPass
 
   /// `name`: of the network's file. `weights`: of the classes in the cross-entropy, by epoch.
   package init(
-    _ name: String, _ network: UNet, _ inputs: InputSequences, _ p: ParameterVector,
+    _ name: String, _ network: UNet, _ inputs: InputChannels, _ p: ParameterVector,
     _ settings: Adam.Settings,
     size: Size,
     dropout: StepDropout, weights: @escaping (_ epoch: Int) -> [Float], _ layout: BatchLayout,
@@ -30,6 +32,7 @@ package final class PretrainingStep: TrainingProgram {
   ) {
     unet = network
     self.inputs = inputs
+    phase = name == Section.teacher.key ? .teacher : .student
     self.dropout = dropout
     self.weights = weights
     self.workers = workers
@@ -41,7 +44,7 @@ package final class PretrainingStep: TrainingProgram {
 
   /// Leaves the loss's gradient by the logits in the pass.
   package func losses(_ item: SlotCase, _ batch: Batch) -> StepValues? {
-    workers.phase(inputs.channels.count == 4 ? .teacher : .student) {
+    workers.phase(phase) {
       inputs.copy(item.images, into: pass.image)
       unet.forward(pass, learners[0].p, dropout: dropout.draw(.dropout, batch, item), workers)
     }
@@ -71,7 +74,8 @@ package final class PretrainingStep: TrainingProgram {
   }
 
   static func memory(_ inputs: InputSequences, _ request: MemoryRequest) -> StepMemory {
-    let network = UNet(inputs: inputs.channels.count, k: request.k)
+    let task = request.task
+    let network = UNet(inputs: inputs.channels(task).count, k: request.k, classes: task.classCount)
     var plan = WorkspacePlan()
     _ = UNetPass.VolumePlan(network, request.size, .training(features: .none), in: &plan)
     return StepMemory(
