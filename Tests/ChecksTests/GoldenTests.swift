@@ -14,18 +14,24 @@ private typealias Parity = Checks.Golden
 /// A golden file of each kind, and the groups of each.
 private let files = ["step_k2", "adnet_k2", "kdnet_small", "uhemis_small", "uhved_small"]
 
+/// The same of other tasks: two classes and three sequences, two of them missing; six classes and five sequences, two of them
+/// missing, and voxels that the truth leaves out. `Tests/Fixtures/parity/make-golden` makes them.
+private let otherTasks = ["two", "six"].flatMap { task in
+  ["step", "kdnet", "uhemis", "uhved"].map { "\($0)_\(task)" }
+}
+
 private func groups(_ file: String) -> [String] {
   func traces(_ terms: [String]) -> [String] { (["loss"] + terms).map { "trace: \($0)" } }
-  return switch file {
-  case "kdnet_small":
+  return switch file.split(separator: "_")[0] {
+  case "kdnet":
     ["forward", "losses", "gradient of the student"] + traces(KnowledgeStep.terms.map(\.name)) + [
       "student after 4 steps"
     ]
-  case "uhemis_small":
+  case "uhemis":
     ["forward", "losses", "gradients"] + traces(FusionStep.terms(.moments).map(\.name)) + [
       "network after 4 steps"
     ]
-  case "uhved_small":
+  case "uhved":
     ["forward", "losses", "gradients"] + traces(FusionStep.terms(.gaussians).map(\.name)) + [
       "network after 4 steps"
     ]
@@ -80,6 +86,11 @@ private struct Copy {
     }
     let changed = try JSONSerialization.data(withJSONObject: entries)
     return Data((0..<8).map { UInt8(truncatingIfNeeded: changed.count >> (8 * $0)) }) + changed + bytes
+  }
+
+  /// Sets the first voxel's class.
+  mutating func label(_ value: UInt8) throws {
+    data[start + (try #require(file.entries["input/y"])).range.lowerBound] = value
   }
 
   mutating func set(_ name: String, _ index: Int, _ value: Double) throws {
@@ -335,6 +346,40 @@ private let rounds: [Round] =
       ] + traces(gaussians, step: 3)),
   ]
 
+/// Of the other tasks.
+private let otherRounds = [
+  Round(
+    "step_six",
+    [
+      forward("student.logits", 196_000), gradient("conv_out.bias", 5), discriminatorNorm("disc_1.0.weight"),
+      trace("student's loss", 0, step: 1), trace("cross-entropy", 1, step: 2), accuracy(step: 0),
+      norm(student.0, student.1, "conv_out.weight"), pretraining(step: 1),
+    ]),
+  Round(
+    "kdnet_two",
+    [
+      forward("teacher.logits", 16_000), loss("kd.dice", "kd.dice"),
+      whole("gradient of the student", "grad/student/", "conv_out.bias", 1, worst: "conv_out.bias"),
+      norm(student.0, student.1, "conv_out.weight"),
+    ]),
+  Round(
+    "uhemis_two",
+    [
+      forward("odd.logits", 3000), loss("present/ce", "present ce"),
+      whole(
+        "gradients", "grad/present/", "\(decoder)final_conv_seg/conv_/w", 3,
+        worst: "present \(decoder)final_conv_seg/conv_/w"),
+      after("\(encoder)block_4_adc/conv_1/w", nil),
+    ]),
+  Round(
+    "uhved_six",
+    [
+      forward("alone", "recon", nil), loss("all/kl.inter.4", "all kl.inter.4"),
+      gradient("alone", "\(decoder)final_conv_seg_4/conv_/w", 0),
+      after("\(decoder)final_conv_seg_5/conv_/w", 2),
+    ]),
+]
+
 private let distillationRounds: [[Spoil]] = [
   [
     forward("student.logits", 12_345), gradient("conv_d1.conv1.conv.weight", 7),
@@ -373,14 +418,14 @@ private let distillationRounds: [[Spoil]] = [
     return try Parity(path: path, Workers(1)).groups()
   }
 
-  @Test(arguments: files)
+  @Test(arguments: files + otherTasks)
   func everyGroupIsThereAndPasses(name: String) throws {
     let found = try Parity(path: "\(parityFolder)/\(name).safetensors", Workers(1)).groups()
     #expect(found.map(\.name) == groups(name))
     for group in found { #expect(group.passes, "\(group)") }
   }
 
-  @Test(arguments: rounds)
+  @Test(arguments: rounds + otherRounds)
   private func aNumberBeyondItsBoundFailsItsGroupAndNoOther(round: Round) throws {
     var copy = try Copy(round.file)
     for spoil in round.spoils {
@@ -507,8 +552,12 @@ private let distillationRounds: [[Spoil]] = [
     return entries
   }
 
-  private func file(_ entries: [String: (type: String, extents: [Int])]) -> (data: Data, header: Int) {
-    var fields: [String] = [], numbers = Data()
+  private func file(
+    _ entries: [String: (type: String, extents: [Int])], metadata: [String: String] = [:]
+  ) -> (data: Data, header: Int) {
+    var numbers = Data()
+    let pairs = metadata.map { "\"\($0)\":\"\($1)\"" }
+    var fields = metadata.isEmpty ? [] : ["\"__metadata__\":{\(pairs.joined(separator: ","))}"]
     for (name, entry) in entries.sorted(by: { $0.key < $1.key }) {
       let count = entry.extents.reduce(1, *), start = numbers.count
       // 0, 0.5 and 1 in float; 2⁻¹ in float64; classes 0 and 1.
@@ -679,5 +728,43 @@ private let distillationRounds: [[Spoil]] = [
       said(large)
         == Fault(
           .invalid, "\(path): \(first) is missing, empty or has another number of extents: no golden file"))
+  }
+
+  @Test(arguments: [
+    ("a", "a", "a", "sequences in its metadata must be 2 to 8 different names"),
+    ("a,b,a", "a", "a", "sequences in its metadata must be 2 to 8 different names"),
+    ("a,b,c,d,e,f,g,h,i", "a", "a", "sequences in its metadata must be 2 to 8 different names"),
+    ("a,b", "c", "a", "present in its metadata must be some of a, b"),
+    ("a,b", "b,b", "a", "present in its metadata must be some of a, b"),
+    ("a,b", "b", "", "alone in its metadata must be some of a, b"),
+    (
+      "a,b", "b", "a",
+      "input/x is [4, 32, 32, 32], input/y [32, 32, 32]; expected 2 sequences of one size"
+    ),
+  ]) func sequencesThatNoTaskHasAreSaid(names: String, present: String, alone: String, words: String) throws {
+    let metadata = ["sequences": names, "present": present, "alone": alone]
+    #expect(
+      fault { _ = try judged(file(entries(), metadata: metadata).data) }
+        == Fault(.invalid, "\(scratch.file("golden.safetensors")): \(words)"))
+  }
+
+  @Test func classesThatNoTaskHasAreSaid() throws {
+    let path = scratch.file("golden.safetensors"), kernel = "init/student.conv_out.weight"
+    for count in [1, 18] {
+      var entries = entries()
+      entries[kernel] = ("F32", [count, 1, 1, 1, 1])
+      #expect(
+        fault { _ = try judged(file(entries).data) }
+          == Fault(.invalid, "\(path): \(kernel) makes logits of \(count) classes, expected 2…17"))
+    }
+    // Other classes than four have no weights of the paper's.
+    var three = entries()
+    three[kernel] = ("F32", [3, 1, 1, 1, 1])
+    let found = fault { _ = try judged(file(three).data) }
+    #expect(found?.kind == .invalid && found?.description.contains("input/weights") == true)
+    var copy = try Copy("kdnet_two")
+    #expect(copy.file.entries["input/y"]?.extents == [32, 48, 16])
+    try copy.label(2)
+    #expect(fault { _ = try judged(copy.data) } == Fault(.invalid, "\(path): input/y has a class above 1"))
   }
 }
