@@ -256,14 +256,7 @@ struct SlurmCommand: ParsableCommand {
       !cases.isEmpty
     else { return nil }
     let seed = recipe.data.splitSeed ?? recipe.seed
-    let split =
-      switch recipe.data.split {
-      case .file(let path): try? Split.read(path, ids: cases.map(\.id))
-      case .ratio(let train, let validation, let test):
-        try? Split.random(cases, seed: seed, ratio: (train, validation, test))
-      case .counts(let train, let validation, let test):
-        try? Split.random(cases, seed: seed, counts: (train, validation, test))
-      }
+    let split = try? recipe.data.split.divide(cases, seed: seed, allowLeak: true)
     return split?.train.count
   }
 

@@ -127,11 +127,25 @@ private func mistake(_ yaml: String, _ overrides: String...) -> Fault? {
     #expect(try split("{ratio: [3, 1, 0]}") == .ratio(train: 3, validation: 1, test: 0))
     for settings in [
       SplitSettings.counts(train: 6, validation: 0, test: 2), .ratio(train: 3, validation: 1, test: 1),
+      .folds(count: 3, fold: 2), .file("a: b", fold: 1),
     ] {
       var recipe = Recipe()
       recipe.data.split = settings
       recipe.data.allowLeak = true
       #expect(try Recipe(yaml: recipe.yaml) == recipe)
+    }
+    #expect(try split("{folds: 5, fold: 2}") == .folds(count: 5, fold: 2))
+    #expect(try split("{folds: 5}", "data.split.fold=4") == .folds(count: 5, fold: 4))
+    #expect(try split("{file: s.json, fold: 1}") == .file("s.json", fold: 1))
+    #expect(try split("{file: s.csv}") == .file("s.csv") && split("s.csv") == .file("s.csv"))
+    #expect(try split("{ratio: [3, 1, 1]}", "data.split.folds=3") == .folds(count: 3, fold: 0))
+    #expect(try split("{folds: 5, fold: 2}", "data.split.file=s.csv") == .file("s.csv", fold: 2))
+    for (text, words) in [
+      ("{folds: 2}", "data.split.folds is 2; 3 to 1000 are possible"),
+      ("{folds: 3, fold: 3}", "data.split.fold is 3; 0 to 2 are possible of 3 folds"),
+    ] {
+      let found = #expect(throws: Fault.self) { try split(text) }
+      #expect(found == Fault(.recipe, "recipe.yaml:2: \(words)"))
     }
     // What is set takes the place of what it can't stand beside.
     #expect(
@@ -202,7 +216,8 @@ private func mistake(_ yaml: String, _ overrides: String...) -> Fault? {
     (
       "data:\n  split: {train: 3, tset: 1}\n",
       "demo.yaml:2: data.split must be counts {train: 7, validation: 2, test: 2} with at least 1 to train, "
-        + "proportions {ratio: [200, 66, 69]}, or the name of a file, not {train: 3, tset: 1}"
+        + "proportions {ratio: [200, 66, 69]}, a fold {folds: 5, fold: 0} counted from 0, the name of a file, or a fold "
+        + "of one {file: NAME, fold: 0}, not {train: 3, tset: 1}"
     ),
     (
       "batch: 0\n",
@@ -277,7 +292,8 @@ private func mistake(_ yaml: String, _ overrides: String...) -> Fault? {
     (
       "data.split.train=0",
       "--set data.split.train=0: data.split must be counts {train: 7, validation: 2, test: 2} with at least 1 to "
-        + "train, proportions {ratio: [200, 66, 69]}, or the name of a file, not {train: 0}"
+        + "train, proportions {ratio: [200, 66, 69]}, a fold {folds: 5, fold: 0} counted from 0, the name of a file, or a "
+        + "fold of one {file: NAME, fold: 0}, not {train: 0}"
     ),
   ])
   func aBadOverrideIsNamed(override: String, sentence: String) {

@@ -127,7 +127,7 @@ package struct Split: Codable, Equatable, Sendable {
   }
 
   /// Patients of each grade in random order, from which sets are taken.
-  private struct Deck {
+  struct Deck {
     /// HGG, LGG, unknown: the cases of each patient.
     private var strata: [[[String]]]
     /// Cases of each grade, before any was taken.
@@ -153,6 +153,9 @@ package struct Split: Codable, Equatable, Sendable {
       patients = all.count
       isOfCases = all.count == cases.count
     }
+
+    /// The cases of each patient, one grade after the other.
+    var order: [[String]] { strata.flatMap { $0 } }
 
     /// The cases that are left.
     var rest: [String] { strata.flatMap { $0.flatMap { $0 } } }
@@ -190,46 +193,11 @@ package struct Split: Codable, Equatable, Sendable {
     }
   }
 
-  /// Reads a split from JSON: `{"train": […], "validation": […], "test": […]}` ("val" will do, and "test" may be
-  /// absent), or nnU-Net's splits_final.json, of which the first fold is taken.
+  /// Reads a split from a file, or one of its folds; nil: the first, where it has folds.
   ///
-  /// Throws `.missing` where the file or a case it names is not there, `.invalid` where it has another form, a
-  /// case is in two lists, or there is none to train on.
-  package static func read(_ path: String, ids: some Collection<String>) throws -> Split {
-    let data = Data(try InputFile.bytes(path))
-    guard let lists = try? lists(JSONDecoder(), data) else {
-      throw Fault(
-        .invalid, "\(path): not a split: expected JSON {\"train\": […], \"validation\": […], \"test\": […]}")
-    }
-    let split: Split
-    do {
-      split = try Split(
-        train: lists.train, validation: lists.validation ?? lists.val ?? [], test: lists.test ?? [])
-    } catch let fault as Fault {
-      throw Fault(fault.kind, "\(path): \(fault.description)")
-    }
-    guard !split.train.isEmpty else { throw Fault(.invalid, "\(path): no case to train on") }
-    let known = Set(ids)
-    let unknown = (split.train + split.validation + split.test).filter { !known.contains($0) }
-    if let first = unknown.first {
-      let others = unknown.count > 1 ? " (and \(unknown.count - 1) more)" : ""
-      throw Fault(
-        .missing,
-        "\(path): \(first)\(others) is not in the data set; correct it there, or give the --data that has it")
-    }
-    return split
-  }
-
-  private struct Lists: Codable {
-    let train: [String]
-    let validation, val, test: [String]?
-  }
-
-  private static func lists(_ decoder: JSONDecoder, _ data: Data) throws -> Lists {
-    if let lists = try? decoder.decode(Lists.self, from: data) { return lists }
-    let folds = try decoder.decode([Lists].self, from: data)
-    guard let first = folds.first else { throw Fault(.invalid, "no fold") }
-    return first
+  /// Throws as `SplitFile` does.
+  package static func read(_ path: String, fold: Int? = nil, ids: some Collection<String>) throws -> Split {
+    try SplitFile(path).split(fold: fold, ids: ids)
   }
 
   /// Writes the split as JSON; the same split makes the same bytes. Throws `.storage`.

@@ -7,6 +7,8 @@ package struct SplitTable: Equatable, Sendable {
     /// `training`, `validation`, `test`.
     package let name: String
     package let cases, patients, highGrade, lowGrade: Int
+    /// How many cases have each of the table's regions; empty where that is not known.
+    package let present: [Int]
 
     /// `HGG 155, LGG 45`; `no grades known` where there are none.
     package var grades: String {
@@ -20,11 +22,17 @@ package struct SplitTable: Equatable, Sendable {
   package let rows: [Row]
   /// Cases that are in no set.
   package let leftOut: Int
+  /// What is counted in each set, in order; empty where it is not known.
+  package let regions: [String]
   /// Patients with cases in two sets, in words; none, unless that was asked for.
   package let leaks: [String]
 
-  /// `cases`: all of the data set, in any order.
-  package init(_ split: Split, of cases: some Sequence<(id: String, patient: String, grade: Grade?)>) {
+  /// `cases`: all of the data set, in any order. `regions`: names, and the cases that have voxels of them.
+  package init(
+    _ split: Split, of cases: some Sequence<(id: String, patient: String, grade: Grade?)>,
+    regions: [(name: String, cases: Set<String>)] = []
+  ) {
+    self.regions = regions.map(\.name)
     var known: [String: (patient: String, grade: Grade?)] = [:]
     for one in cases { known[one.id] = (one.patient, one.grade) }
     rows = zip(split.sets, ["training", "validation", "test"]).map { set, name in
@@ -32,25 +40,45 @@ package struct SplitTable: Equatable, Sendable {
         name: name, cases: set.ids.count,
         patients: Set(set.ids.map { known[$0]?.patient ?? $0 }).count,
         highGrade: set.ids.count { known[$0]?.grade == .hgg },
-        lowGrade: set.ids.count { known[$0]?.grade == .lgg })
+        lowGrade: set.ids.count { known[$0]?.grade == .lgg },
+        present: regions.map { region in set.ids.count { region.cases.contains($0) } })
     }
     leftOut = known.count - rows.reduce(0) { $0 + $1.cases }
     leaks = split.leaks(patients: known.mapValues(\.patient))
   }
 
   /// The same of the files of a data set.
-  package init(_ split: Split, of cases: [CaseFiles]) {
-    self.init(split, of: cases.lazy.map { ($0.id, $0.patient, $0.grade) })
+  package init(_ split: Split, of cases: [CaseFiles], regions: [(name: String, cases: Set<String>)] = []) {
+    self.init(split, of: cases.lazy.map { ($0.id, $0.patient, $0.grade) }, regions: regions)
+  }
+
+  /// The regions of a task with the cases that have voxels of them, as far as their truths were counted.
+  package static func regions(
+    of task: SegmentationTask, _ surveys: [CaseSurvey]
+  ) -> [(name: String, cases: Set<String>)] {
+    let counted = surveys.filter { $0.classVoxels?.count == task.classCount }
+    if counted.isEmpty { return [] }
+    return task.regions.map { region in
+      let own = counted.filter { survey in
+        region.classes.contains { survey.classVoxels?[Int($0)] ?? 0 > 0 }
+      }
+      return (region.name, Set(own.map(\.id)))
+    }
   }
 
   /// A line a set, and what else a person should know.
   package var lines: [String] {
     var lines = rows.map { row in
       "\(row.name): \(row.cases.named("case")) of \(row.patients.named("patient"))"
-        + (row.cases == 0 ? "" : ", \(row.grades)")
+        + (row.cases == 0 ? "" : ", \(row.grades)\(present(row).map { "; with \($0)" } ?? "")")
     }
     if leftOut > 0 { lines.append("in no set: \(leftOut.named("case"))") }
     return lines
+  }
+
+  /// `WT 8, TC 8, ET 5`: how many of a set's cases have each region; nil where that is not known.
+  package func present(_ row: Row) -> String? {
+    regions.isEmpty ? nil : zip(regions, row.present).map { "\($0) \($1)" }.joined(separator: ", ")
   }
 
   /// What is said aloud of patients in two sets; nil where there are none.

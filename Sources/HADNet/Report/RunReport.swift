@@ -158,12 +158,18 @@ package struct RunReport {
   func splitBlocks() -> [ReportContents.Block] {
     let known = TrainingData.kept(in: run)
     guard !known.isEmpty, let split = try? Split.read(run.split, ids: known.map(\.id)) else { return [] }
-    let table = SplitTable(split, of: known.map { ($0.id, $0.patient, $0.grade) })
-    let rows = table.rows.map { [$0.name, "\($0.cases)", "\($0.patients)", $0.cases == 0 ? "–" : $0.grades] }
+    let task = (try? task) ?? TaskPreset.brats.task
+    let table = SplitTable(
+      split, of: known.map { ($0.id, $0.patient, $0.grade) }, regions: SplitTable.regions(of: task, known))
+    let rows = table.rows.map { row in
+      [row.name, "\(row.cases)", "\(row.patients)", row.cases == 0 ? "–" : row.grades]
+        + (table.present(row).map { [row.cases == 0 ? "–" : $0] } ?? [])
+    }
     return [
       .table(
         .init(
-          header: ["", "cases", "patients", "grades"], rows: rows,
+          header: ["", "cases", "patients", "grades"] + (table.regions.isEmpty ? [] : ["cases with"]),
+          rows: rows,
           note: table.leftOut > 0 ? "\(table.leftOut.named("case")) in no set." : ""))
     ] + (table.leak.map { [.paragraph("Warning: \($0)")] } ?? [])
   }

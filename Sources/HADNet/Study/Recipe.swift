@@ -116,8 +116,10 @@ package enum SplitSettings: Equatable, Sendable {
   case ratio(train: Int, validation: Int, test: Int)
   /// At random in the same way, so many cases each; what is left is not used.
   case counts(train: Int, validation: Int, test: Int)
-  /// As a JSON file says.
-  case file(String)
+  /// One fold of a cross-validation at random: it tests, the next one validates, the others train.
+  case folds(count: Int, fold: Int)
+  /// As a file says, or one of its folds.
+  case file(String, fold: Int? = nil)
 }
 
 /// How a learning rate follows the global batch of n cases.

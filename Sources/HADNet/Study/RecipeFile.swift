@@ -154,45 +154,6 @@ extension CheckpointSettings: RecipeSection {
   }
 }
 
-extension RecipeValue where T == SplitSettings {
-  static let counts = ["train", "validation", "test"]
-  static let ratio = "ratio"
-
-  static var split: Self {
-    Self(
-      allowed: "counts {train: 7, validation: 2, test: 2} with at least 1 to train, proportions "
-        + "{ratio: [200, 66, 69]}, or the name of a file",
-      read: { node in
-        if let scalar = node.scalar {
-          return node.isNull || scalar.string.isEmpty || node.number(Double.self) != nil
-            ? nil : .file(scalar.string)
-        }
-        guard case .mapping(let mapping) = node else { return nil }
-        func whole(_ node: Node) -> Int? {
-          node.plain.flatMap { Int($0) }.flatMap { (0...1_000_000).contains($0) ? $0 : nil }
-        }
-        if case .sequence(let list)? = mapping[ratio], mapping.count == 1 {
-          let parts = list.compactMap(whole)
-          guard list.count == 3, parts.count == 3, parts[0] > 0 else { return nil }
-          return .ratio(train: parts[0], validation: parts[1], test: parts[2])
-        }
-        guard mapping.allSatisfy({ counts.contains($0.key.scalar?.string ?? "") }) else { return nil }
-        // A set that is not named is empty.
-        let sizes = counts.compactMap { name in mapping[name].map(whole) ?? 0 }
-        guard sizes.count == 3, sizes[0] > 0 else { return nil }
-        return .counts(train: sizes[0], validation: sizes[1], test: sizes[2])
-      },
-      text: { split in
-        switch split {
-        case .ratio(let train, let validation, let test): "{ratio: [\(train), \(validation), \(test)]}"
-        case .counts(let train, let validation, let test):
-          "{train: \(train), validation: \(validation), test: \(test)}"
-        case .file(let name): quoted(name)
-        }
-      })
-  }
-}
-
 // MARK: - Reading
 
 /// The file as a tree, overrides included, and where each part of it comes from.
@@ -256,9 +217,8 @@ private struct RecipeTree {
         .recipe,
         "--set \(shown): \(key) is a section; set one of its keys, such as \(first.joined(separator: "."))")
     }
-    let counts = RecipeValue<SplitSettings>.counts, ratio = RecipeValue<SplitSettings>.ratio
     let isOfSplit =
-      path.count == 3 && path.starts(with: ["data", "split"]) && (counts + [ratio]).contains(path[2])
+      path.count == 3 && path.starts(with: ["data", "split"]) && SplitSettings.keys.contains(path[2])
     guard known.contains(path) || isOfSplit else {
       throw Fault(.recipe, "--set \(shown): " + unknown(path, among: known))
     }
@@ -272,7 +232,7 @@ private struct RecipeTree {
     RecipeTree.put(value ?? Node("null"), at: path[...], in: &root)
     if isOfSplit {
       // Counts take the place of proportions that the file has, and the other way round.
-      for other in path[2] == ratio ? counts : [ratio] {
+      for other in SplitSettings.keys(besides: path[2]) {
         RecipeTree.remove(path.dropLast() + [other], from: &root)
       }
     }

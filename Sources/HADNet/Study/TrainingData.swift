@@ -111,7 +111,7 @@ package final class TrainingData {
     split = try communicator.rootFirst {
       try TrainingData.split(cases, recipe, run, root: root, for: stages, evaluates: evaluates, tell)
     }
-    tell(.split(SplitTable(split, of: cases)))
+    tell(.split(SplitTable(split, of: cases, regions: SplitTable.regions(of: task, survey.cases))))
     switch recipe.data.classWeights(task) {
     case .fixed(let weights): startWeights = weights
     case .data: startWeights = survey.classWeights(split.train)
@@ -153,26 +153,12 @@ package final class TrainingData {
     _ tell: @escaping (TrainingEvent) -> Void
   ) throws -> Split {
     let say: (String) -> Void = { tell(.warning($0)) }
-    func given(_ path: String) throws -> Split {
-      let split = try Split.read(path, ids: cases.map(\.id))
-      if !recipe.data.allowLeak { try split.refuseLeaks(of: cases, file: path) }
-      return split
-    }
     let isKept = FileManager.default.fileExists(atPath: run.split)
-    let split: Split, seed = recipe.data.splitSeed ?? recipe.seed
+    let settings = isKept ? .file(run.split) : recipe.data.split
+    let split = try settings.divide(
+      cases, seed: recipe.data.splitSeed ?? recipe.seed, allowLeak: recipe.data.allowLeak, say: say)
     var source = (kind: Fault.Kind.recipe, name: "data.split")
-    switch recipe.data.split {
-    case _ where isKept:
-      split = try given(run.split)
-      source = (.invalid, run.split)
-    case .file(let path):
-      split = try given(path)
-      source = (.invalid, path)
-    case .ratio(let train, let validation, let test):
-      split = try Split.random(cases, seed: seed, ratio: (train, validation, test), say: say)
-    case .counts(let train, let validation, let test):
-      split = try Split.random(cases, seed: seed, counts: (train, validation, test), say: say)
-    }
+    if case .file(let path, _) = settings { source = (.invalid, path) }
     let sizes = split.sets.map { "\($0.name) \($0.ids.count)" }.joined(separator: ", ")
     if split.validation.isEmpty,
       let stage = stages.first(where: { recipe.schedule($0).validationInterval != nil })
