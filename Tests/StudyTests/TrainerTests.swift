@@ -8,6 +8,7 @@ import Testing
 @testable import Imaging
 @testable import Learning
 @testable import Methods
+@testable import Networks
 @testable import Study
 @testable import TestSupport
 
@@ -94,6 +95,38 @@ private final class TinyRun {
     }
     #expect(begun.count == 1 && begun[0].0 == 6)
     #expect(begun[0].1 == Updates(batch: 2, perEpoch: 3, all: 6, alone: 10))
+  }
+
+  /// At a rate that moves nothing what is trained is what was started from.
+  @Test func aStageStartsFromTheNetworkThatItIsGiven() throws {
+    let first = TinyRun("student.epochs=1"), path = first.run.path
+    try first.start()
+    let second = TinyRun("student.epochs=1", "student.rate=1e-20", "student.decay=0", "student.start=\(path)")
+    try second.start()
+    let start = try Model.load(first.run.best(.student)).p, end = try Model.load(second.run.best(.student)).p
+    #expect(start.fingerprint == end.fingerprint)
+    #expect(
+      second.events.contains {
+        if case .note("the student starts from \(path) (Student)") = $0 { true } else { false }
+      })
+    for (setting, words) in [
+      ("network.k=4", "student.start: \(path): a network of k = 2, and network.k is 4"),
+      (
+        "task={preset: brats, missing: [t2]}",
+        "its first layer sees flair, t1, t2, and the student's sees flair, t1ce, t1: give a network of these"
+      ),
+      (
+        "task={preset: brats, classes: {a: 1, b: 2}, read_as: {4: a}, regions: {a: [a], b: [b]}}",
+        "it tells background, NET, ED, ET apart, and this task background, a, b: its last layer does not fit"
+      ),
+    ] {
+      do {
+        try TinyRun("student.start=\(path)", setting).start()
+        Issue.record("\(setting) is taken")
+      } catch let fault as Fault {
+        #expect(fault.kind == .recipe && fault.description.contains(words), "\(fault)")
+      }
+    }
   }
 
   @Test func theBestEpochHasTheBestScore() throws {

@@ -211,6 +211,11 @@ package protocol MethodData {
   func standardised(
     _ landmarks: LandmarkSource, leastSide: Int
   ) throws -> (preparation: Preparation, store: CaseStore)
+  /// The parameters of the model file (or of the best network in the folder) that a method is to start from as this network;
+  /// nil where the run has a checkpoint of the method to go on from. All ranks together.
+  ///
+  /// Throws `.recipe` where the file's network has another form or sees other sequences, and what reading it throws.
+  func start(_ path: String, of method: Method, _ network: UNet) throws -> FrozenParameters?
   /// The best network of a method that was trained before in this run. All ranks together.
   func best(_ method: Method) throws -> (network: UNet, p: FrozenParameters)
 }

@@ -12,12 +12,18 @@ struct RunData: MethodData {
   private let recipe: Recipe
   private let run: RunFolder
   private let communicator: Communicator
+  private let tell: (TrainingEvent) -> Void
 
-  init(_ data: TrainingData, _ recipe: Recipe, _ run: RunFolder, over communicator: Communicator) {
+  /// `tell` hears, on rank 0, what a network is started from.
+  init(
+    _ data: TrainingData, _ recipe: Recipe, _ run: RunFolder, over communicator: Communicator,
+    tell: @escaping (TrainingEvent) -> Void
+  ) {
     self.data = data
     self.recipe = recipe
     self.run = run
     self.communicator = communicator
+    self.tell = tell
   }
 
   var trainingCases: [String] { data.split.train }
@@ -32,16 +38,66 @@ struct RunData: MethodData {
     try data.standardised(landmarks, leastSide: leastSide, run, over: communicator)
   }
 
+  func start(_ path: String, of method: Method, _ network: UNet) throws -> FrozenParameters? {
+    guard try communicator.all(run.checkpoints(method).latest == nil) else { return nil }
+    // Rank 0 alone opens the file, and gives the others what they need.
+    guard communicator.rank == 0 else { return try broadcast(nil, network) }
+    let model = try Model.load(Model.resolve(path))
+    if let difference = difference(model, method) {
+      throw Fault(.recipe, "\(method.rawValue).start: \(path): \(difference)")
+    }
+    sayStart(path, model, method)
+    return try broadcast(model.p, network)
+  }
+
+  /// Why a model is none that a method could start from; nil where it is.
+  private func difference(_ model: Model, _ method: Method) -> String? {
+    let task = data.task, sequences = method.inputs.modalities(task)
+    guard case .unet = model.network else {
+      return
+        "a network of \(model.metadata.method), which the \(method.rawValue) is not; give one of a teacher, "
+        + "a student or a method that learns from them"
+    }
+    func list(_ sequences: [Modality]) -> String { sequences.map(\.rawValue).joined(separator: ", ") }
+    let seen = model.metadata.sequences
+    if seen != sequences {
+      return "its first layer sees \(list(seen)), and the \(method.rawValue)'s sees \(list(sequences)): "
+        + "give a network of these sequences in this order"
+    }
+    if model.metadata.k != recipe.network.k {
+      return "a network of k = \(model.metadata.k), and network.k is \(recipe.network.k): set it to that"
+    }
+    let theirs = model.metadata.task
+    if theirs.classCount != task.classCount {
+      return
+        "it tells \(theirs.classNames) apart, and this task \(task.classNames): its last layer does not fit"
+    }
+    return nil
+  }
+
+  private func sayStart(_ path: String, _ model: Model, _ method: Method) {
+    let theirs = model.metadata.task, task = data.task
+    tell(
+      .note(
+        "the \(method.rawValue) starts from \(path) (\(model.metadata.method))"
+          + (theirs.classes.map(\.name) == task.classes.map(\.name)
+            ? "" : "; its classes were \(theirs.classNames), and are \(task.classNames) here")))
+  }
+
   func best(_ method: Method) throws -> (network: UNet, p: FrozenParameters) {
     // Rank 0 alone opens the file, and gives the others what they need.
     let model = communicator.rank == 0 ? try read(method) : nil
     let inputs = try communicator.broadcast(model.map { [Int64($0.metadata.sequences.count)] } ?? [])
     let network = UNet(inputs: Int(inputs[0]), k: recipe.network.k, classes: data.task.classCount)
-    let p = try FrozenParameters(network.layout) { p in
-      if let model { p.copy(from: model.p) }
+    return (network, try broadcast(model?.p, network))
+  }
+
+  /// Rank 0's parameters on all ranks.
+  private func broadcast(_ own: Parameters?, _ network: UNet) throws -> FrozenParameters {
+    try FrozenParameters(network.layout) { p in
+      if let own { p.copy(from: own) }
       try communicator.broadcast(p)
     }
-    return (network, p)
   }
 
   /// The best network of an earlier method, once it is known to be of this run's size.

@@ -113,7 +113,7 @@ package final class Trainer {
       MethodContext(
         method: stage, settings: recipe.settings(stage), networks: recipe.network, seed: recipe.seed(stage),
         size: data.commonSize, slotSize: nil, layout: layout, workers: workers,
-        data: RunData(data, recipe, run, over: communicator)))
+        data: RunData(data, recipe, run, over: communicator, tell: self.tell)))
     program = setup.program
     step = SlotStep(program, layout)
     cases = setup.cases()

@@ -24,6 +24,8 @@ struct RandomNetworks: MethodData {
     _ landmarks: LandmarkSource, leastSide: Int
   ) -> (preparation: Preparation, store: CaseStore) { (preparation, store) }
 
+  func start(_ path: String, of method: Method, _ network: UNet) -> FrozenParameters? { nil }
+
   func best(_ method: Method) -> (network: UNet, p: FrozenParameters) {
     let network = UNet(inputs: method.inputs.channels(task).count, k: k, classes: task.classCount)
     let part = Int(method.stream)

@@ -1,3 +1,4 @@
+import Compute
 import Files
 import Imaging
 import Learning
@@ -20,6 +21,8 @@ package struct Pretraining: Equatable, Sendable {
   /// …but never fall below it.
   package var classWeightFloor: Float = 1
   package var augmentation = AugmentationSettings()
+  /// A model file, or a folder with one, whose network training starts from; nil: random numbers.
+  package var start: String?
   /// Epochs from one validation to the next.
   package var validationInterval = 1
 
@@ -51,6 +54,7 @@ extension Pretraining: RecipeSection {
     try v.value("class_weight_decay", &classWeightDecay, .number(above: 0, to: 1))
     try v.value("class_weight_floor", &classWeightFloor, .number(from: 0, to: 1e6))
     try v.section("augmentation", &augmentation)
+    try v.value("start", &start, .orNull(.text("a model file"), "random numbers"))
     try visitValidation(&v)
   }
 }
@@ -98,8 +102,11 @@ extension Method {
         let network = UNet(inputs: seen.count, k: context.networks.k, classes: context.task.classCount)
         let weights = DecayingWeights(
           context.data.startWeights, decay: settings.classWeightDecay, floor: settings.classWeightFloor)
+        let start = try settings.start.flatMap { try context.data.start($0, of: context.method, network) }
         let step = PretrainingStep(
-          section.key, network, seen, network.initialParameters(seed: context.seed, part: 0),
+          section.key, network, seen,
+          start.map { ParameterVector(copying: $0) }
+            ?? network.initialParameters(seed: context.seed, part: 0),
           settings.schedule.optimiser, size: context.itemSize, dropout: context.dropout,
           weights: { weights.weights(epoch: $0) }, context.layout, context.workers)
         let change = settings.augmentation, workers = context.workers
