@@ -1,6 +1,7 @@
 import ArgumentParser
 import Collective
 import Evaluation
+import Files
 import Foundation
 import Imaging
 import Report
@@ -41,8 +42,18 @@ struct EvaluateCommand: ParsableCommand {
   var uncertainty: String?
   @Option(help: "File for the scores as JSON; - is standard output.", completion: .file())
   var json: String?
-  @Option(help: "What is segmented.")
-  var task = TaskPreset.brats
+  @Option(
+    help: "What is segmented: a preset, or a recipe or task.json that says it; default: as the truths tell.")
+  var task: TaskOption?
+  @Option(
+    help: """
+      Scores beside the usual ones, brats2020: brats2023 (lesion by lesion) or brats2026 (pairs of parts), or several with commas \
+      between; also detection and volumes of a region over patients.
+      """)
+  var metrics: MetricNames?
+  @Option(
+    help: "Of brats2023: DILATION,VOLUME of a lesion in voxels and mm³; default: those of the task's preset.")
+  var lesions: LesionNumbers?
   @Option(help: "Label convention: 2019 (ET is 4) or 2023 (ET is 3); default: by the cases' names.")
   var labels: Labels?
   @Option(help: "That of the truth alone.")
@@ -89,8 +100,11 @@ struct EvaluateCommand: ParsableCommand {
       throw ValidationError(
         "--labels is for both sides: leave it out beside --truth-labels and --prediction-labels")
     }
-    if task != .brats, labels != nil || truthLabels != nil || predictionLabels != nil {
-      throw ValidationError("--labels tells BraTS's years apart: leave it out beside --task \(task.rawValue)")
+    if let task, labels != nil || truthLabels != nil || predictionLabels != nil {
+      throw ValidationError("--labels tells BraTS's years apart: leave it out beside --task \(task.text)")
+    }
+    if lesions != nil, metrics?.sets.contains(.brats2023) != true {
+      throw ValidationError("--lesions needs --metrics brats2023")
     }
     if cases != nil, split != nil {
       throw ValidationError("--cases and --split: one of them says which cases")
@@ -107,10 +121,13 @@ struct EvaluateCommand: ParsableCommand {
   func run() throws {
     runForCode { communicator in
       let usual = UncertaintyThresholds()
-      let task = self.task.task
-      let evaluator = Evaluator(
+      let task = try communicator.rootFirst { try chooseTask() }
+      var evaluator = Evaluator(
         task, distance: .init(direction: hd95Direction, empty: hd95Empty),
         thresholds: .init(points: points ?? usual.points, filters: filters?.values ?? usual.filters))
+      let asked = metrics.map { AskedSets($0.sets, task) }
+      evaluator.asked = asked
+      evaluator.lesions = lesions?.settings
       let only = try caseList(communicator)
       let pairs = try communicator.rootFirst {
         try Evaluator.pairs(
@@ -144,6 +161,7 @@ struct EvaluateCommand: ParsableCommand {
       let parts = try communicator.gather(
         mine.isEmpty
           ? "" : MethodEvaluation(method: predictions, regions: task.regions, cases: mine).json)
+      let sets = try communicator.gather(asked == nil ? "" : try CaseSets.json(mine.compactMapValues(\.sets)))
       guard communicator.rank == 0 else { return 0 }
       var all = MethodEvaluation(
         method: predictions, regions: task.regions, settings: evaluator.settings(hasMaps: uncertainty != nil))
@@ -152,9 +170,26 @@ struct EvaluateCommand: ParsableCommand {
         let evaluation = try MethodEvaluation(json: Data(part.utf8), file: predictions, method: predictions)
         all.cases.merge(evaluation.cases) { first, _ in first }
       }
-      Output.print(all.text, terminator: "")
+      all.asked = asked
+      for part in sets where !part.isEmpty {
+        for (id, own) in try CaseSets.cases(json: part) { all.cases[id]?.sets = own }
+      }
+      Output.print(all.text + all.setsText, terminator: "")
       if let json { try OutputFile.write(all.json, to: json) }
       return 0
+    }
+  }
+
+  /// The task of the truths. Labels of BraTS's years that are said are those of its gliomas.
+  private func chooseTask() throws -> SegmentationTask {
+    if task == nil, labels != nil || truthLabels != nil && predictionLabels != nil {
+      return TaskPreset.brats.task
+    }
+    guard AtomicFile.isFolder(truth) else { return TaskPreset.brats.task }
+    do {
+      return try TaskChoice(truth, said: task?.request).task
+    } catch let fault as Fault where fault.kind == .missing {
+      throw Fault(.missing, "\(truth): no truth (ID_seg.nii.gz) is in this folder")
     }
   }
 
@@ -164,6 +199,35 @@ struct EvaluateCommand: ParsableCommand {
     let list = try communicator.rank == 0 ? cases.map(CaseList.lines) ?? split.map(CaseList.split) : nil
     let bytes = try communicator.broadcast([UInt8](try JSONEncoder().encode(list)))
     return try JSONDecoder().decode(CaseList?.self, from: Data(bytes))
+  }
+}
+
+/// Metric sets with commas between.
+struct MetricNames: ExpressibleByArgument {
+  let sets: [MetricSet]
+
+  init?(argument: String) {
+    let words = argument.split(separator: ",", omittingEmptySubsequences: false).map {
+      $0.trimmingCharacters(in: .whitespaces)
+    }
+    sets = words.compactMap(MetricSet.init)
+    if sets.isEmpty || sets.count != words.count { return nil }
+  }
+
+  static var allValueStrings: [String] { MetricSet.allCases.map(\.rawValue) }
+}
+
+/// What a lesion is: `3,50`.
+struct LesionNumbers: ExpressibleByArgument {
+  let settings: LesionSettings
+
+  init?(argument: String) {
+    let parts = argument.split(separator: ",", omittingEmptySubsequences: false)
+    guard parts.count == 2, let dilation = Int(parts[0]), (0...100).contains(dilation),
+      let volume = Double(parts[1]),
+      volume >= 0, volume.isFinite
+    else { return nil }
+    settings = LesionSettings(dilation: dilation, volume: volume)
   }
 }
 

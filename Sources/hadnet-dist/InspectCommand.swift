@@ -8,7 +8,35 @@ import Terminal
 
 extension Purpose: ExpressibleByArgument {}
 extension Preparation.Negative: ExpressibleByArgument {}
-extension TaskPreset: ExpressibleByArgument {}
+
+/// A task on the command line: a preset's name, or a file that says it.
+struct TaskOption: ExpressibleByArgument {
+  let text: String
+
+  init?(argument: String) { text = argument }
+
+  static var allValueStrings: [String] { TaskPreset.allCases.map(\.rawValue) }
+  static var defaultCompletionKind: CompletionKind { .file() }
+
+  /// Throws `.usage` where it is neither, `.recipe` where a recipe says no task, and what reading the file throws.
+  var request: TaskRequest {
+    get throws(Fault) {
+      if let preset = TaskPreset(rawValue: text) { return .whole(preset.task) }
+      guard AtomicFile.isFile(text) else {
+        let names = TaskPreset.allCases.map(\.rawValue).joined(separator: ", ")
+        throw Fault(
+          .usage,
+          "--task \(text.prefix(80)): neither a preset (\(names)) nor a file, a recipe or a run's task.json")
+      }
+      let content = try Recipe.text(text)
+      if let task = SegmentationTask(json: content) { return .whole(task) }
+      guard let request = try Recipe(yaml: content, file: text).task else {
+        throw Fault(.recipe, "--task \(text): this recipe says no task")
+      }
+      return request
+    }
+  }
+}
 
 struct InspectCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -23,16 +51,17 @@ struct InspectCommand: ParsableCommand {
                hadnet-dist inspect patients --for predict
       """)
 
-  @Argument(help: "The data set's folder, in any BraTS layout.", completion: .directory)
+  @Argument(help: "The data set's folder, as BraTS or nnU-Net has it.", completion: .directory)
   var data: String
   @Option(
     name: .customLong("for"),
     help: """
-      What the data is for: train (four sequences and a truth), predict (FLAIR, T1 and T2) or evaluate (a truth).
+      What the data is for: train (all sequences and a truth), predict (those that are there at inference) or evaluate (a truth).
       """)
   var purpose = Purpose.train
-  @Option(help: "What is segmented.")
-  var task = TaskPreset.brats
+  @Option(
+    help: "What is segmented: a preset, or a recipe or task.json that says it; default: as the data tell.")
+  var task: TaskOption?
   @Option(help: "What becomes of negative voxels: refuse, abs or zero.")
   var negative = Preparation.Negative.refuse
   @Flag(help: "Print JSON.")
@@ -63,10 +92,12 @@ struct InspectCommand: ParsableCommand {
     var problems: [String]
     var warnings: [String]
     var notes: [String]
+    var task: SegmentationTask
 
     enum CodingKeys: String, CodingKey {
       case root, layout, cases, patients, fit, fitForPrediction, highGrade, lowGrade, withoutGrade, withTruth
-      case dimensions, largestBrain, commonSize, split, splitPatients, classWeights, problems, warnings, notes
+      case dimensions, largestBrain, commonSize, split, splitPatients, classWeights, problems, warnings,
+        notes, task
       case purpose = "for"
       case withT1ce = "with_t1ce"
     }
@@ -74,12 +105,13 @@ struct InspectCommand: ParsableCommand {
 
   func run() throws {
     let bar = messages.bar()
-    let task = self.task.task
+    let choice = try TaskChoice(data, said: self.task?.request), task = choice.task
     let found = try Inspection(
       data, task, for: purpose, negative: negative, begin: { bar.start("inspect", total: $0) },
       isRead: { bar.advance() })
     bar.finish()
     let dataset = found.dataset, all = dataset.cases + dataset.incomplete
+    let question = choice.question.map { [$0.description] } ?? []
     var findings = Findings(
       root: data, purpose: purpose.rawValue, layout: dataset.layout.rawValue, cases: all.count,
       patients: Set(all.map(\.patient)).count, fit: found.fit,
@@ -87,7 +119,8 @@ struct InspectCommand: ParsableCommand {
       highGrade: all.count { $0.grade == .hgg }, lowGrade: all.count { $0.grade == .lgg },
       withoutGrade: all.count { $0.grade == nil }, withTruth: all.count { $0.segmentation != nil },
       withT1ce: all.count { $0.files[.t1ce] != nil }, dimensions: [:],
-      problems: found.problems.map(\.description), warnings: found.warnings, notes: found.notes)
+      problems: found.problems.map(\.description), warnings: found.warnings,
+      notes: question + found.notes, task: choice.task)
     for item in found.surveys {
       findings.dimensions[item.dimensions.map(String.init).joined(separator: "×"), default: 0] += 1
     }
@@ -123,7 +156,7 @@ struct InspectCommand: ParsableCommand {
       encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
       Output.print(String(decoding: try encoder.encode(findings), as: UTF8.self))
     } else {
-      show(findings, table, classes: task.classNames)
+      show(findings, table, choice)
     }
     if !found.problems.isEmpty {
       throw ExitCode(
@@ -131,9 +164,18 @@ struct InspectCommand: ParsableCommand {
     }
   }
 
-  private func show(_ f: Findings, _ split: SplitTable?, classes: String) {
+  private func show(_ f: Findings, _ split: SplitTable?, _ choice: TaskChoice) {
     func size(_ sides: [Int]) -> String { sides.map(String.init).joined(separator: "×") }
+    let task = choice.task
     Output.print("\(f.root): \(f.cases.named("case")), layout \(f.layout)")
+    Output.print("task           \(task.preset?.rawValue ?? "the data set's own"), \(choice.reason)")
+    func list(_ names: [String]) -> String { names.joined(separator: ", ") }
+    let missing =
+      choice.question == nil
+      ? "missing at inference: \(list(task.missing.map(\.rawValue)))" : "missing: not said"
+    Output.print("sequences      \(list(task.sequences.map(\.rawValue))); \(missing)")
+    Output.print(
+      "classes        \(list(task.classes.map { "\($0.name) \($0.value)" })); regions \(task.regionNames)")
     let uses = [purpose == .train ? "training \(f.fit)" : nil, f.fitForPrediction.map { "prediction \($0)" }]
     Output.print(
       "patients       \(f.patients); cases fit for "
@@ -152,7 +194,7 @@ struct InspectCommand: ParsableCommand {
     }
     if let weights = f.classWeights {
       let text = weights.map { String(format: "%.4f", $0) }.joined(separator: ", ")
-      Output.print("class weights  \(text) (\(classes))")
+      Output.print("class weights  \(text) (\(task.classNames))")
     }
     for (kind, texts) in [("note", f.notes), ("warning", f.warnings)] {
       for text in texts { Output.print("\(kind): \(text)") }

@@ -55,5 +55,5 @@ struct OutputNames {
 
 extension CaseFiles {
   /// All files of the case.
-  var paths: [String] { files.values.sorted() + [segmentation].compactMap { $0 } }
+  var paths: [String] { files.values.sorted() + [segmentation, mask].compactMap { $0 } }
 }

@@ -79,9 +79,10 @@ struct SlurmCommand: ParsableCommand {
       cores: coresPerNode ?? Cores.mask().count, batch: recipe.batch ?? begun, begun: begun == nil ? nil : run
     )
     let slots = Slots(recipe.batch ?? begun ?? nodes * ranks, over: nodes * ranks)
-    let (size, sizeIsFrom) = SlurmCommand.size(recipe, root)
+    let task = try SlurmCommand.task(recipe, root, RunFolder(run))
+    let (size, sizeIsFrom) = SlurmCommand.size(recipe, task, root)
     let memories = (command == .study ? Method.allCases : [stage ?? .teacher]).map {
-      RankMemory($0, recipe, size: size, slots: slots, threads: threads)
+      RankMemory($0, recipe, task, size: size, slots: slots, threads: threads)
     }
     // There is a stage.
     let memory = memories.max { $0.training < $1.training }!
@@ -141,7 +142,7 @@ struct SlurmCommand: ParsableCommand {
 
   /// What the batch means for the training: steps an epoch and updates, beside those of the paper's batch of one case.
   private func updates(_ recipe: Recipe, batch: Int, _ root: String) throws -> String {
-    let seen = SlurmCommand.trainingCases(recipe, root)
+    let seen = SlurmCommand.trainingCases(recipe, try SlurmCommand.task(recipe, root), root)
     if let seen, batch > seen {
       throw Fault(
         .recipe,
@@ -250,11 +251,23 @@ struct SlurmCommand: ParsableCommand {
 
   // MARK: Sizes
 
+  /// The task that the job will have. Where the data set cannot be seen from here, BraTS's is planned for.
+  private static func task(
+    _ recipe: Recipe, _ root: String, _ run: RunFolder? = nil
+  ) throws -> SegmentationTask {
+    guard AtomicFile.isFolder(root) else { return recipe.task?.whole ?? TaskPreset.brats.task }
+    do {
+      let choice = try recipe.choice(root, run)
+      if let question = choice.question { throw question }
+      return choice.task
+    } catch let fault as Fault where fault.kind == .missing {
+      return recipe.task?.whole ?? TaskPreset.brats.task
+    }
+  }
+
   /// The training cases of a data set that can be seen.
-  private static func trainingCases(_ recipe: Recipe, _ root: String) -> Int? {
-    guard let cases = (try? Dataset.inspect(root, recipe.segmentation))?.cases,
-      !cases.isEmpty
-    else { return nil }
+  private static func trainingCases(_ recipe: Recipe, _ task: SegmentationTask, _ root: String) -> Int? {
+    guard let cases = (try? Dataset.inspect(root, task))?.cases, !cases.isEmpty else { return nil }
     let seed = recipe.data.splitSeed ?? recipe.seed
     let split = try? recipe.data.split.divide(cases, seed: seed, allowLeak: true)
     return split?.train.count
@@ -262,10 +275,9 @@ struct SlurmCommand: ParsableCommand {
 
   /// The size of a case, and how it is known. Of a data set that can be seen only one header is read: a brain is not
   /// larger than its file, nor than those of BraTS 2019.
-  private static func size(_ recipe: Recipe, _ root: String) -> (Size, String) {
+  private static func size(_ recipe: Recipe, _ task: SegmentationTask, _ root: String) -> (Size, String) {
     if let size = recipe.data.size { return (size, "data.size") }
     let brats = Size(160, 192, 160)
-    let task = recipe.segmentation
     guard let path = (try? Dataset.inspect(root, task))?.cases.first?.files[task.sequences[0]],
       let file = try? NIfTIHeader.read(path).size
     else { return (brats, "as in BraTS 2019: data.size sets another") }

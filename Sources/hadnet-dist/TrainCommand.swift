@@ -105,6 +105,8 @@ struct RunOptions: ParsableArguments {
     var text = "", hasBatch = true, recipes: [String] = []
     /// The run's folder.
     var path = ""
+    /// What is said of a task that the data set has told.
+    var task: String?
     /// The stages to be trained, and those that the run was asked for before, if this start asks for none.
     var stages: [Method] = [], kept: [Method]?
     var locks: RunLocks?
@@ -123,12 +125,18 @@ struct RunOptions: ParsableArguments {
     }
     // Absolute, so that `report` finds the data set from any folder.
     recipe.data.path = URL(fileURLWithPath: root).path
-    // Found before the folder is made, so that a wrong path leaves nothing behind.
-    _ = try Dataset.find(root, recipe.segmentation, needsTruth: true)
-    opened.hasBatch = recipe.batch != nil
-    if let seed { recipe = recipe.with(seed: seed) }
     opened.path = try folder ?? RunFolder.standard(for: recipe, from: file)
     let run = RunFolder(opened.path)
+    // Found before the folder is made, so that a wrong path leaves nothing behind.
+    let choice = try recipe.choice(root, run.hasBegun ? run : run.seeds.first.map(run.seed) ?? run)
+    if let question = choice.question { throw question }
+    if recipe.task?.whole == nil, choice.task != TaskPreset.brats.task {
+      opened.task = "task \(choice.task.preset?.rawValue ?? choice.task.regionNames): \(choice.reason)"
+    }
+    recipe.task = .whole(choice.task)
+    _ = try Dataset.find(root, choice.task, needsTruth: true)
+    opened.hasBatch = recipe.batch != nil
+    if let seed { recipe = recipe.with(seed: seed) }
     // What a stage builds on is there before the stage is marked as begun.
     for earlier in stage?.needs ?? [] { _ = try run.best(earlier) }
     if stage == nil, stages == nil, resume {
@@ -182,6 +190,7 @@ struct RunOptions: ParsableArguments {
         texts.map { try Recipe(yaml: $0, file: "\(path)/recipe.yaml") }, RunFolder(path), chosen,
         isAsked: (stages ?? opened.kept) != nil, communicator, stop, self, opened.locks)
       let run = session.run, narrator = session.narrator
+      if let task = opened.task { narrator.say(task) }
       if communicator.rank == 0, !opened.hasBatch, let batch = session.recipes[0].batch {
         narrator.say(
           "the recipe sets no batch: it is \(batch), one case a rank when this run began, and stays that"

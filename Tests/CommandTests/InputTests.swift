@@ -90,7 +90,7 @@ struct Damage: Sendable, CustomTestStringConvertible {
     Damage("nothing common to all", 65, ["\(Fixture.id(2)): no brain", "flair, t1, t2"]) { data in
       try rewrite(data, "t1") { voxels in for i in voxels.indices { voxels[i] = voxels[i] == 0 ? 7 : 0 } }
     },
-    Damage("another disease", 65, ["BraTS-PED-00001-000", "not read as glioma"]) { data in
+    Damage("another disease", 65, ["BraTS-PED-00001-000", "not read with the other cases"]) { data in
       let folder = "\(data)/BraTS-PED-00001-000"
       try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
       for (name, suffix) in [("flair", "t2f"), ("t1ce", "t1c"), ("t1", "t1n"), ("t2", "t2w"), ("seg", "seg")]

@@ -6,14 +6,14 @@ import Yams
 @testable import Learning
 
 @Suite struct TaskFormTests {
-  private let form = RecipeValue<SegmentationTask>.task
+  private let form = RecipeValue<TaskRequest>.task
 
   private func node(_ yaml: String) throws -> Node { try #require(try Yams.compose(yaml: yaml)) }
 
   @Test func aPresetIsWrittenAsItsName() throws {
     for preset in [TaskPreset.brats, .africa] {
       let task = try #require(form.read(node(preset.rawValue)))
-      #expect(task == preset.task && form.text(task) == preset.rawValue)
+      #expect(task == .whole(preset.task) && form.text(task) == preset.rawValue)
     }
   }
 
@@ -24,6 +24,8 @@ import Yams
     "{preset: brats, classes: {a: 1, b: 2, \"c d\": 9}, regions: {all: [a, b, c d], c d: [c d]}}",
     "{sequences: [flair, t1ce, t1, t2], missing: [t1ce], classes: {PZ: 1, TZ: 2, lesion: 3}, "
       + "regions: {gland: [PZ, TZ, lesion], lesion: [lesion]}}",
+    "{missing: [t2, dwi], read_as: {9: ignore}, score: [a b], detect: c}",
+    "{preset: brats2024, missing: [t1, t2], read_as: {255: ignore}}",
   ]) func whatIsWrittenIsRead(yaml: String) throws {
     let task = try #require(form.read(node(yaml)))
     let text = form.text(task), again = try #require(form.read(node(text)), "\(text)")

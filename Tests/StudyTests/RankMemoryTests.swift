@@ -1,4 +1,5 @@
 import Collective
+import Imaging
 import Testing
 
 @testable import Compute
@@ -15,7 +16,8 @@ struct RankMemoryTests {
   ) -> RankMemory {
     var recipe = Recipe()
     recipe.network.k = k
-    return RankMemory(stage, recipe, size: size, slots: Slots(batch, over: ranks), threads: threads)
+    return RankMemory(
+      stage, recipe, TaskPreset.brats.task, size: size, slots: Slots(batch, over: ranks), threads: threads)
   }
 
   /// Peaks of `bench step` in GiB, one rank and two threads: the estimate is a tenth above them, and not more than

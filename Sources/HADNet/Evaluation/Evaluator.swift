@@ -35,6 +35,10 @@ package struct Evaluator: Sendable {
   package let task: SegmentationTask
   package var distance: SurfaceDistance
   package var thresholds: UncertaintyThresholds
+  /// Metric sets that are asked for beside the scores that are always there; nil for none.
+  package var asked: AskedSets?
+  /// Of `brats2023`; nil where nobody says them.
+  package var lesions: LesionSettings?
 
   /// The defaults are nnU-Net's distances and the challenge's thresholds.
   package init(
@@ -75,6 +79,7 @@ package struct Evaluator: Sendable {
     {
       scores[region, .hd95] = hd95
     }
+    try addSets(to: &scores, pair.id, truth: truth, prediction: prediction, header.bratsSpacing)
     guard let path = pair.brain, !pair.maps.isEmpty else { return (scores, [:]) }
     let brain = try Evaluator.brain(path, of: header)
     var curves: [Region: UncertaintyCurves] = [:]
@@ -87,6 +92,27 @@ package struct Evaluator: Sendable {
       curves[region] = own
     }
     return (scores, curves)
+  }
+
+  /// The metric sets that are asked for. Throws `.recipe` where nothing says what a lesion is.
+  private func addSets(
+    to scores: inout CaseScores, _ id: String, truth: LabelVolume, prediction: LabelVolume,
+    _ spacing: [Double]
+  ) throws(Fault) {
+    guard let asked else { return }
+    let preset = task.preset.map(LesionSettings.init)
+    let isMeningioma = id.lowercased().hasPrefix("brats-men-")
+    let all = try MetricSet.scores(
+      truth: truth, prediction: prediction, asked.scored, spacing: spacing, Set(asked.sets),
+      MetricSetSettings(distance: distance, lesions: lesions ?? (isMeningioma ? .meningiomas : preset)))
+    var own = CaseSets()
+    for (region, found) in zip(asked.scored, all) {
+      for set in asked.sets { own[set, region] = SetScores(found, set) }
+      if region == asked.detect {
+        own.volumes = RegionVolumes(truth: found.truthVolume, prediction: found.predictionVolume)
+      }
+    }
+    scores.sets = own
   }
 
   /// Both with background where the truth says nothing.
@@ -176,10 +202,6 @@ extension Evaluator {
       if let first = unknown.first {
         throw Fault(.missing, "\(only.source): no truth for \(first)\(others(unknown)) in \(truth)")
       }
-    }
-    // Labels that are said may be of any disease.
-    if task.preset == .brats, values == nil || predictionValues == nil {
-      try BraTSNames.refuseForeign(cases.map(\.id))
     }
     let found = try predictionFiles(predictions, task.regions).filter { wanted?.contains($0.key) ?? true }
     let without = cases.map(\.id).filter { found[$0] == nil }

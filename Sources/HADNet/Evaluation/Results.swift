@@ -30,6 +30,8 @@ package struct CaseScores: Equatable, Sendable {
   package var overlaps: [Region: Overlap] = [:]
   /// Where there are maps of uncertainties.
   package var uncertainty: [Region: UncertaintyScore] = [:]
+  /// What metric sets say, where they were asked for.
+  package var sets: CaseSets?
 
   package init() {}
 
@@ -76,12 +78,16 @@ package struct MethodEvaluation: Equatable, Sendable {
   package let regions: [Region]
   /// By the case's ID.
   package var cases: [String: CaseScores]
+  /// nil where no metric set was asked for.
+  package var asked: AskedSets?
 
   package init(
-    method: String, regions: [Region], settings: MetricSettings? = nil, cases: [String: CaseScores] = [:]
+    method: String, regions: [Region], settings: MetricSettings? = nil, cases: [String: CaseScores] = [:],
+    asked: AskedSets? = nil
   ) {
     self.method = method
     self.regions = regions
+    self.asked = asked
     self.settings = settings
     self.cases = cases
   }
@@ -150,28 +156,66 @@ extension MethodEvaluation {
       } else if let score = scores[region, .score] {
         members.append(("uncertainty", object([("score", jsonNumber(score))])))
       }
-      return members
+      return members + sets(scores, region)
     }
+    /// Those that were asked for; whole regions of 2020 are there already, single classes are not.
+    func sets(_ scores: CaseScores, _ region: Region) -> [(String, String)] {
+      (asked?.sets ?? []).flatMap { set -> [(String, String)] in
+        guard let own = scores.sets?[set, region] else { return [] }
+        if set != .brats2020 { return [(set.rawValue, own.json)] }
+        return regions.contains(region) ? [] : zip(own.names, own.values).map { ($0, jsonNumber($1)) }
+      }
+    }
+    let singles = asked?.scored.filter { !regions.contains($0) } ?? []
     let cases = self.cases.sorted { $0.key < $1.key }.map { id, scores in
-      (id, object(regions.map { ($0.name, object(members(scores, $0))) }))
+      var own = regions.map { ($0.name, object(members(scores, $0))) }
+      own += singles.map { ($0.name, object(sets(scores, $0))) }
+      if let volumes = scores.sets?.volumes {
+        own.append(
+          (
+            "volumes",
+            object([
+              ("truth_mm3", jsonNumber(volumes.truth)), ("prediction_mm3", jsonNumber(volumes.prediction)),
+            ])
+          ))
+      }
+      return (id, object(own))
     }
-    let summary = regions.map { region in
-      (
-        region.name,
-        object(
-          metrics.map { metric in
-            let summary = self.summary(region, metric)
-            return (
-              metric.rawValue,
-              object([
-                ("mean", jsonNumber(summary.mean)), ("sd", jsonNumber(summary.sd)),
-                ("median", jsonNumber(summary.median)), ("q25", jsonNumber(summary.q25)),
-                ("q75", jsonNumber(summary.q75)), ("ci95", jsonPair(summary.interval)),
-              ])
-            )
-          })
-      )
+    func spread(_ values: [Double]) -> String {
+      let summary = Summary(values.filter { !$0.isNaN })
+      return object([
+        ("mean", jsonNumber(summary.mean)), ("sd", jsonNumber(summary.sd)),
+        ("median", jsonNumber(summary.median)),
+        ("q25", jsonNumber(summary.q25)), ("q75", jsonNumber(summary.q75)),
+      ])
     }
+    func summaries(_ region: Region) -> [(String, String)] {
+      (asked?.sets ?? []).filter { $0 != .brats2020 }.map { set in
+        let all = ids.compactMap { self.cases[$0]?.sets?[set, region] }
+        return (
+          set.rawValue,
+          object((all.first?.names ?? []).map { name in (name, spread(all.compactMap { $0[name] })) })
+        )
+      }
+    }
+    let summary =
+      regions.map { region in
+        (
+          region.name,
+          object(
+            metrics.map { metric in
+              let summary = self.summary(region, metric)
+              return (
+                metric.rawValue,
+                object([
+                  ("mean", jsonNumber(summary.mean)), ("sd", jsonNumber(summary.sd)),
+                  ("median", jsonNumber(summary.median)), ("q25", jsonNumber(summary.q25)),
+                  ("q75", jsonNumber(summary.q75)), ("ci95", jsonPair(summary.interval)),
+                ])
+              )
+            } + summaries(region))
+        )
+      } + singles.map { ($0.name, object(summaries($0))) }
     let means = overlapMeans
     let nnunet =
       means.isEmpty
@@ -187,7 +231,7 @@ extension MethodEvaluation {
     }
     let named = "  \"regions\": [\(parts.joined(separator: ", "))],\n"
     return
-      "{\n\(settings)\(named)  \"cases\": \(lines(cases)),\n  \"summary\": \(lines(summary))\(nnunet)\n}\n"
+      "{\n\(settings)\(named)  \"cases\": \(lines(cases)),\n  \"summary\": \(lines(summary))\(nnunet)\(asked.map(patientsJSON) ?? "")\n}\n"
   }
 
   /// For each region the means over the cases of what nnU-Net tells of overlaps, under its names; none where a case

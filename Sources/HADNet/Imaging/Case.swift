@@ -366,7 +366,12 @@ package struct RawCase {
     // The brain's mask, and the truth.
     try AvailableMemory.check(6 * header.voxels, "\(files.id): a case of \(header.extents) voxels")
     let voxels = needed.compactMap { images[$0]?.voxels }
-    let mask = isStandardised ? RawCase.union(voxels) : RawCase.intersection(voxels)
+    var mask = isStandardised ? RawCase.union(voxels) : RawCase.intersection(voxels)
+    if let path = files.mask, !isStandardised {
+      let own = try NIfTIImage.read(path)
+      try own.header.grid.check("\(files.id): mask", against: header.grid, first.rawValue)
+      mask = own.voxels.map { $0 == 0 ? 0 : 1 }
+    }
     guard let box = VoxelBox(mask, header.size) else {
       let names = needed.map(\.rawValue).joined(separator: ", ")
       throw Fault(.invalid, "\(files.id): no brain: no voxel is other than 0 in all of \(names)")

@@ -32,7 +32,8 @@ extension DatasetSurvey {
     var faults: [Fault] = []
     var seen: [String: (id: String, name: String)] = [:]
     for survey in cases.sorted(by: { $0.id < $1.id }) {
-      let images = survey.hashes.filter { $0.key != "seg" }.sorted { $0.key < $1.key }.map { name, hash in
+      let images = survey.hashes.filter { $0.key != "seg" && $0.key != "mask" }.sorted { $0.key < $1.key }.map
+      { name, hash in
         (name: name, hash: hash)
       }
       let others = Set(images.map { seen[$0.hash]?.id })
@@ -182,13 +183,6 @@ package struct Inspection {
       problems += purpose == .evaluate ? [] : preparation.fileFaults(item)
       if purpose == .train, canBeSegmented(item) { fitForPrediction += 1 }
       isRead()
-    }
-    if purpose == .evaluate, task.preset == .brats {
-      do throws(Fault) {
-        try BraTSNames.refuseForeign((dataset.cases + dataset.incomplete).map(\.id))
-      } catch {
-        problems.append(error)
-      }
     }
     // Two patients of one image are segmented all the same.
     let twice = DatasetSurvey.problems(surveys)

@@ -18,24 +18,27 @@ package struct CaseFiles: Equatable, Sendable {
   package let files: [Modality: String]
   /// Path of the truth, where there is one.
   package let segmentation: String?
+  /// Path of a mask of the brain, where a list gives one; it takes the place of the one that follows from the sequences.
+  package let mask: String?
   /// What the values in its label files mean.
   package let values: LabelValues
 
   /// The patient follows from the case's name where it is nil.
   package init(
     id: String, patient: String? = nil, grade: Grade? = nil, files: [Modality: String],
-    segmentation: String? = nil, values: LabelValues
+    segmentation: String? = nil, mask: String? = nil, values: LabelValues
   ) {
     self.id = id
     self.patient = patient ?? Patient.of(caseName: id)
     self.grade = grade
     self.files = files
     self.segmentation = segmentation
+    self.mask = mask
     self.values = values
   }
 }
 
-/// The cases of a folder, in any of BraTS's layouts.
+/// The cases of a data set, in any layout that is known.
 package struct Dataset: Sendable {
   /// By whose names the cases go.
   package enum Layout: String, Codable, Sendable {
@@ -47,10 +50,24 @@ package struct Dataset: Sendable {
     case brats2021
     /// `BraTS-GLI-00000-000/BraTS-GLI-00000-000-t2f.nii.gz`, ET is label 3, no grades.
     case brats2023
+    /// `UCSF-PDGM-0004_nifti/UCSF-PDGM-0004_T1c.nii.gz`.
+    case ucsf = "ucsf-pdgm"
+    /// `images_structural/UPENN-GBM-00003_11/…` and `images_segm`.
+    case upenn = "upenn-gbm"
+    /// Other names: `CASE/t1c.nii.gz`, `CASE/CASE_fla.nii.gz`.
+    case bare
+    /// `dataset.json`, or a folder of `ID_0000.nii.gz`.
+    case nnunet
+    /// A CSV or JSON file with paths.
+    case list
 
     init(caseName: String) {
       let name = caseName.lowercased()
-      if name.hasPrefix("brats-") {
+      if name.hasPrefix("ucsf-pdgm-") {
+        self = .ucsf
+      } else if name.hasPrefix("upenn-gbm-") {
+        self = .upenn
+      } else if name.hasPrefix("brats-") {
         self = .brats2023
       } else if name.hasPrefix("brats2021_") {
         self = .brats2021
@@ -69,8 +86,10 @@ package struct Dataset: Sendable {
   package let incomplete: [CaseFiles]
   /// What is wrong, in the order of the cases' IDs.
   package let problems: [Fault]
-  /// Files that are no case's.
-  package let notes: [String]
+  /// Files that are no case's, and what else may well be meant.
+  package internal(set) var notes: [String]
+  /// What a list says of a case's set: train, validation, test or the number of a fold.
+  package internal(set) var sets: [String: String] = [:]
 
   /// The case of that name.
   package subscript(id: String) -> CaseFiles? { cases.first { $0.id == id } }
@@ -105,11 +124,16 @@ package struct Dataset: Sendable {
     _ root: String, _ task: SegmentationTask, needs: Set<Modality>? = nil, needsTruth: Bool = false
   ) throws -> Dataset {
     let needs = needs ?? Set(task.sequences)
-    guard let status = FileStatus(root) else { throw Fault(.missing, "\(root): no such folder") }
-    guard status.isFolder else { throw Fault(.invalid, "\(root): a file; give the data set's folder") }
-    var scan = Scan(root)
-    try scan.visit(scan.root, depth: 0)
-    scan.addOddSegmentations()
+    if let table = try CaseTable(root) {
+      return try table.dataset(task, needs: needs, needsTruth: needsTruth)
+    }
+    try refuseAbsent(root)
+    if let folder = try NNUNetFolder(root) {
+      return try folder.dataset(task, needs: needs, needsTruth: needsTruth, isForUse: !needsTruth)
+    }
+    if needs.isEmpty, try NNUNetFolder(ofTruths: root) != nil { return NNUNetFolder.truths(root, task) }
+    if !needs.isEmpty, let images = try NNUNetFolder.images(root, task, needs: needs) { return images }
+    var scan = try FolderScan(walking: root, task)
     var notes = scan.takeStrays(besideCases: !needs.isEmpty), others = scan.notTaken
     if let first = others.popFirst() {
       let more = others.prefix(2).map { ", \($0)" }.joined() + (others.count > 2 ? ", …" : "")
@@ -118,8 +142,7 @@ package struct Dataset: Sendable {
 
     var cases: [CaseFiles] = [], incomplete: [CaseFiles] = [], problems: [Fault] = []
     let byName = Dictionary(grouping: scan.found.values, by: \.id)
-    // A task that is said wins over names.
-    let foreign = needs.isEmpty || task.preset != .brats ? [:] : BraTSNames.foreign(byName.keys.sorted())
+    let foreign = needs.isEmpty ? [:] : BraTSNames.foreign(byName.keys.sorted(), task)
     for family in foreign.keys.sorted() {
       problems.append(BraTSNames.refusal(foreign[family] ?? [], of: family))
     }
@@ -136,211 +159,18 @@ package struct Dataset: Sendable {
       let item = found.case(task, in: scan)
       if wrong.isEmpty { cases.append(item) } else { incomplete.append(item) }
     }
-    guard !byName.isEmpty else {
-      throw Fault(
-        .missing, "\(root): no cases found; expected folders such as NAME/NAME_flair.nii.gz (BraTS's layouts)"
-      )
-    }
-    let name = byName.keys.sorted()[0]
+    guard !byName.isEmpty else { throw scan.nothing }
+    notes += BraTSNames.contradiction(byName.keys.sorted(), task).map { [$0] } ?? []
     return Dataset(
-      root: root, task: task, layout: Layout(caseName: name), cases: cases, incomplete: incomplete,
-      problems: problems,
+      root: root, task: task, layout: scan.layout, cases: cases, incomplete: incomplete, problems: problems,
       notes: notes)
   }
-}
 
-/// What a walk through the folders has come upon.
-private struct Scan {
-  enum Role: Hashable {
-    case sequence(Modality)
-    case segmentation
-  }
-
-  struct Found {
-    let id: String
-    let folder: String
-    var files: [Role: [String]] = [:]
-
-    func problems(_ task: SegmentationTask, _ needs: Set<Modality>, _ needsTruth: Bool) -> [Fault] {
-      if files.isEmpty { return [Fault(.missing, "\(id): no sequences in \(folder)")] }
-      var problems: [Fault] = []
-      for modality in task.sequences {
-        let paths = files[.sequence(modality), default: []]
-        if paths.isEmpty && needs.contains(modality) {
-          problems.append(
-            Fault(
-              .missing, "\(id): \(modality.rawValue) is missing: no \(name(.sequence(modality))) in \(folder)"
-            ))
-        }
-        if paths.count > 1 {
-          problems.append(Fault(.invalid, "\(id): two files for \(modality.rawValue): \(list(paths))"))
-        }
-      }
-      let truths = files[.segmentation, default: []]
-      if truths.isEmpty && needsTruth {
-        problems.append(
-          Fault(.missing, "\(id): the truth is missing: no \(name(.segmentation)) in \(folder)"))
-      }
-      if truths.count > 1 {
-        problems.append(Fault(.invalid, "\(id): two files for the truth: \(list(truths))"))
-      }
-      return problems
-    }
-
-    func list(_ paths: [String]) -> String { paths.sorted().joined(separator: " and ") }
-
-    /// The name that a missing file would have.
-    func name(_ role: Role) -> String {
-      let is2023 = Dataset.Layout(caseName: id) == .brats2023
-      let suffix =
-        Scan.suffixes.first { $0.role == role && $0.text.hasPrefix(is2023 ? "-" : "_") }?.text ?? ""
-      return "\(id)\(suffix).nii.gz"
-    }
-
-    /// Whether there is a segmentation and nothing that it could be of.
-    var isSegmentationAlone: Bool { !files.isEmpty && files.keys.allSatisfy { $0 == .segmentation } }
-
-    func `case`(_ task: SegmentationTask, in scan: Scan) -> CaseFiles {
-      func only(_ role: Role) -> String? {
-        let paths = files[role, default: []]
-        return paths.count == 1 ? paths[0] : nil
-      }
-      var sequences: [Modality: String] = [:]
-      for modality in task.sequences { sequences[modality] = only(.sequence(modality)) }
-      // HGG and LGG as folders count only right above the case (or above its files).
-      let above = folder.split(separator: "/").suffix(2).reversed()
-      let level = above.lazy.compactMap { Grade(rawValue: $0.uppercased()) }.first
-      let folders = folder.dropFirst(scan.root.count).split(separator: "/").map(String.init)
-      return CaseFiles(
-        id: id, patient: Patient.of(caseName: id, folders: folders), grade: level ?? scan.grades[id],
-        files: sequences, segmentation: only(.segmentation), values: task.values(caseName: id))
-    }
-  }
-
-  /// Names after the case's, longest first, so that _t1ce isn't taken for _t1.
-  static let suffixes: [(text: String, role: Role)] = [
-    ("_flair", .sequence(.flair)), ("_t1ce", .sequence(.t1ce)), ("_t1", .sequence(.t1)),
-    ("_t2", .sequence(.t2)), ("_seg", .segmentation),
-    ("-t2f", .sequence(.flair)), ("-t1c", .sequence(.t1ce)), ("-t1n", .sequence(.t1)),
-    ("-t2w", .sequence(.t2)), ("-seg", .segmentation),
-  ]
-
-  /// Folders below the root that are looked into: wrapper, level, case, and a folder named like its file, as
-  /// some mirrors of BraTS have them.
-  static let depth = 4
-
-  /// Without a slash at its end.
-  let root: String
-  var found: [String: Found] = [:]  // by folder and ID
-  var grades: [String: Grade] = [:]
-  private var odd: [(folder: String, path: String)] = []
-  private var visited: Set<FileStatus.Identity> = []
-
-  init(_ root: String) { self.root = root.count > 1 && root.hasSuffix("/") ? String(root.dropLast()) : root }
-
-  mutating func visit(_ folder: String, depth: Int) throws {
-    guard let status = FileStatus(folder),
-      let entries = try? FileManager.default.contentsOfDirectory(atPath: folder)
-    else { throw Fault(.storage, "cannot list the folder \(folder): check its permissions") }
-    guard visited.insert(status.identity).inserted else { return }
-    var folders: [(path: String, isLink: Bool)] = []
-    for name in entries.sorted() where !Scan.isHidden(name) {
-      let path = "\(folder)/\(name)"
-      guard let status = FileStatus(path) else { continue }
-      if status.isFolder {
-        if name.lowercased().hasPrefix("brats"), NIfTIImage.stem(name) == nil, Scan.isEmpty(path) {
-          found["\(path)|\(name)"] = Found(id: name, folder: path)
-        }
-        folders.append((path, (try? FileManager.default.destinationOfSymbolicLink(atPath: path)) != nil))
-      } else if let stem = NIfTIImage.stem(name) {
-        add(stem, path, in: folder)
-      } else if name.hasPrefix("name_mapping") && name.hasSuffix(".csv") && depth < 2 {
-        try readGrades(path)
-      }
-    }
-    guard depth < Scan.depth else { return }
-    // Links last, so that a folder goes by its own path where it has one here.
-    for (path, _) in folders.filter({ !$0.isLink }) + folders.filter(\.isLink) {
-      try visit(path, depth: depth + 1)
-    }
-  }
-
-  /// Hidden files and what macOS packs beside those of an archive.
-  private static func isHidden(_ name: String) -> Bool {
-    name.hasPrefix(".") || name.uppercased() == "__MACOSX"
-  }
-
-  /// Takes out segmentations above the cases' folders, with nothing that they could be of, and tells of them; where
-  /// there are none but segmentations, they are the cases. `besideCases`: also those at the root among cases of a flat
-  /// folder.
-  mutating func takeStrays(besideCases: Bool) -> [String] {
-    guard found.values.contains(where: { !$0.isSegmentationAlone }) else { return [] }
-    let strays = found.filter { _, one in
-      one.isSegmentationAlone
-        && (besideCases && one.folder == root
-          || found.values.contains { !$0.isSegmentationAlone && $0.folder.hasPrefix(one.folder + "/") })
-    }
-    for key in strays.keys { found[key] = nil }
-    let paths = strays.values.flatMap { $0.files.values.flatMap { $0 } }.sorted()
-    return paths.first.map {
-      ["\(paths.count.named("segmentation")) without a case: \($0)\(paths.count > 1 ? ", …" : "")"]
-    } ?? []
-  }
-
-  /// Images whose names end in no suffix that is known.
-  var notTaken: ArraySlice<String> {
-    let taken = Set(found.values.flatMap { $0.files.values.flatMap { $0 } })
-    return odd.map(\.path).filter { !taken.contains($0) }.sorted()[...]
-  }
-
-  private static func isEmpty(_ folder: String) -> Bool {
-    ((try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []).allSatisfy(isHidden)
-  }
-
-  private mutating func add(_ stem: String, _ path: String, in folder: String) {
-    guard
-      let suffix = Scan.suffixes.first(where: {
-        stem.count > $0.text.count && stem.lowercased().hasSuffix($0.text)
-      })
-    else {
-      odd.append((folder, path))
-      return
-    }
-    let id = String(stem.dropLast(suffix.text.count))
-    // A folder named like its file (NAME_flair.nii/…) belongs to the case above it.
-    let home =
-      folder != root && NIfTIImage.stem(folder) != nil
-      ? AtomicFile.parent(folder) : folder
-    found["\(home)|\(id)", default: Found(id: id, folder: home)].files[suffix.role, default: []].append(path)
-  }
-
-  /// BraTS 2020 has one truth under another name (case 355: W39_1998.09.19_Segm.nii): a file that says "seg" in
-  /// the folder of a single case without a truth is that case's.
-  mutating func addOddSegmentations() {
-    for (folder, path) in odd {
-      let here = found.keys.filter { found[$0]?.folder == folder }
-      let name = AtomicFile.name(path).lowercased()
-      guard here.count == 1, let key = here.first, name.contains("seg"),
-        found[key]?.files[.segmentation] == nil
-      else { continue }
-      found[key]?.files[.segmentation] = [path]
-    }
-  }
-
-  /// name_mapping.csv: a column Grade and columns of the cases' names in the data sets of several years.
-  private mutating func readGrades(_ path: String) throws {
-    guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
-      throw Fault(.invalid, "\(path): not a text file in UTF-8")
-    }
-    let rows = text.split(whereSeparator: \.isNewline).map {
-      $0.split(separator: ",", omittingEmptySubsequences: false).map {
-        $0.trimmingCharacters(in: CharacterSet(charactersIn: " \"\u{feff}"))
-      }
-    }
-    guard let column = rows.first?.firstIndex(where: { $0.lowercased() == "grade" }) else { return }
-    for row in rows.dropFirst() where row.count > column {
-      guard let grade = Grade(rawValue: row[column].uppercased()) else { continue }
-      for (i, name) in row.enumerated() where i != column && name.hasPrefix("BraTS") { grades[name] = grade }
+  /// Refuses what is no folder. Throws `.missing`, `.invalid`.
+  static func refuseAbsent(_ root: String) throws(Fault) {
+    guard let status = FileStatus(root) else { throw Fault(.missing, "\(root): no such folder") }
+    guard status.isFolder else {
+      throw Fault(.invalid, "\(root): no folder and no file; give the data set's folder")
     }
   }
 }

@@ -22,8 +22,8 @@ package struct CaseSurvey: Codable, Equatable, Sendable {
   package let box: Size
   /// Voxels of the brain.
   package let brainVoxels: Int
-  /// XXH3-128 of each sequence's decoded voxels, in hexadecimal, by `Modality.rawValue`; and of the truth's
-  /// classes as `seg`.
+  /// XXH3-128 of each sequence's decoded voxels, in hexadecimal, by `Modality.rawValue`; of the truth's
+  /// classes as `seg`, and of a mask that a list gives as `mask`.
   package let hashes: [String: String]
   /// Voxels of each class inside the brain, the background's first; nil without a truth.
   package let classVoxels: [Int]?
@@ -73,6 +73,7 @@ extension Preparation {
   func survey(_ raw: RawCase) -> CaseSurvey {
     var hashes: [String: String] = [:]
     for (modality, image) in raw.images { hashes[modality.rawValue] = ContentHash.of(image.voxels) }
+    if raw.files.mask != nil { hashes["mask"] = ContentHash.of(raw.mask) }
     var counts: [Int]?
     if let labels = raw.labels {
       hashes["seg"] = ContentHash.of(labels)

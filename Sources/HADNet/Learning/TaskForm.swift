@@ -3,16 +3,21 @@ import Imaging
 import Terminal
 import Yams
 
-extension RecipeValue where T == SegmentationTask {
+extension RecipeValue where T == TaskRequest {
   /// A preset's name, or a mapping of sequences, missing, classes, regions and what else a task has; `preset` in it is where
-  /// it starts.
+  /// it starts. Without preset, sequences and classes it adds to what the data set tells.
   package static var task: Self {
     let names = TaskPreset.allCases.map(\.rawValue)
     return Self(
       allowed:
         "one of \(names.joined(separator: ", ")), or a mapping of sequences, missing, classes and regions",
       read: { try? TaskReader.read($0) },
-      text: { $0.preset?.task == $0 ? $0.preset?.rawValue ?? "" : taskText($0) },
+      text: { request in
+        switch request {
+        case .whole(let task): task.preset?.task == task ? task.preset?.rawValue ?? "" : taskText(task)
+        case .additions(let more): additionsText(more)
+        }
+      },
       mistake: { node in
         guard node.mapping != nil || TaskPreset(rawValue: node.scalar?.string ?? "") != nil else {
           return nil
@@ -25,9 +30,35 @@ extension RecipeValue where T == SegmentationTask {
   }
 }
 
+private func list(_ names: [String]) -> String { "[" + names.map(quoted).joined(separator: ", ") + "]" }
+
+private func readingsText(_ readings: [UInt8: SegmentationTask.Reading]) -> String {
+  let texts = readings.sorted { $0.key < $1.key }.map { value, reading in
+    switch reading {
+    case .background: "\(value): background"
+    case .ignored: "\(value): ignore"
+    case .label(let name): "\(value): \(quoted(name))"
+    }
+  }
+  return "{" + texts.joined(separator: ", ") + "}"
+}
+
+private func regionsText(_ regions: [NamedClasses]) -> String {
+  "{" + regions.map { "\(quoted($0.name)): \(list($0.classes))" }.joined(separator: ", ") + "}"
+}
+
+private func additionsText(_ more: TaskAdditions) -> String {
+  let parts = [
+    more.missing.map { "missing: " + list($0.map(\.rawValue)) },
+    more.readAs.isEmpty ? nil : "read_as: " + readingsText(more.readAs),
+    more.regions.map { "regions: " + regionsText($0) }, more.score.map { "score: " + list($0) },
+    more.detect.map { "detect: " + quoted($0) },
+  ]
+  return "{" + parts.compactMap(\.self).joined(separator: ", ") + "}"
+}
+
 /// A task as a mapping in one line: what differs from its preset, or all of it.
 private func taskText(_ task: SegmentationTask) -> String {
-  func list(_ names: [String]) -> String { "[" + names.map(quoted).joined(separator: ", ") + "]" }
   let base = task.preset?.task
   var parts: [String] = task.preset.map { ["preset: \($0.rawValue)"] } ?? []
   func add(_ key: String, _ text: String, isNew: Bool) { if isNew { parts.append("\(key): \(text)") } }
@@ -35,16 +66,10 @@ private func taskText(_ task: SegmentationTask) -> String {
   add("missing", list(task.missing.map(\.rawValue)), isNew: task.missing != base?.missing)
   let classes = task.classes.map { "\(quoted($0.name)): \($0.value)" }.joined(separator: ", ")
   add("classes", "{\(classes)}", isNew: task.classes != base?.classes)
-  let readings = task.readAs.sorted { $0.key < $1.key }.map { value, reading in
-    switch reading {
-    case .background: "\(value): background"
-    case .ignored: "\(value): ignore"
-    case .label(let name): "\(value): \(quoted(name))"
-    }
-  }
-  add("read_as", "{\(readings.joined(separator: ", "))}", isNew: !task.readAs.isEmpty)
-  let regions = task.regions.map { "\(quoted($0.name)): \(list($0.classes.map(task.className)))" }
-  add("regions", "{\(regions.joined(separator: ", "))}", isNew: task.regions != base?.regions)
+  add("read_as", readingsText(task.readAs), isNew: !task.readAs.isEmpty)
+  add(
+    "regions", regionsText(task.regions.map { NamedClasses($0.name, $0.classes.map(task.className)) }),
+    isNew: task.regions != base?.regions)
   add("score", list(task.score.map(\.name)), isNew: task.score != (base?.score ?? task.regions))
   add("detect", quoted(task.detect.name), isNew: task.detect != (base?.detect ?? task.regions.last))
   return "{" + parts.joined(separator: ", ") + "}"
@@ -56,10 +81,10 @@ private enum TaskReader {
     "preset", "sequences", "missing", "classes", "read_as", "regions", "score", "detect",
   ]
 
-  static func read(_ node: Node) throws(RecipeMistake) -> SegmentationTask {
+  static func read(_ node: Node) throws(RecipeMistake) -> TaskRequest {
     if let name = node.scalar?.string {
       guard let preset = TaskPreset(rawValue: name) else { throw RecipeMistake(node, "is no preset") }
-      return preset.task
+      return .whole(preset.task)
     }
     guard case .mapping(let mapping) = node else { throw RecipeMistake(node, "is no mapping") }
     for pair in mapping where !keys.contains(pair.key.scalar?.string ?? "") {
@@ -68,6 +93,27 @@ private enum TaskReader {
         "\(excerpt(pair.key.scalar?.string ?? "?")) is not a known key; known are \(keys.joined(separator: ", "))"
       )
     }
+    if ["preset", "sequences", "classes"].allSatisfy({ mapping[$0] == nil }) {
+      return .additions(try additions(mapping))
+    }
+    return .whole(try whole(node, mapping))
+  }
+
+  private static func additions(_ mapping: Node.Mapping) throws(RecipeMistake) -> TaskAdditions {
+    var more = TaskAdditions()
+    more.missing = try names("missing", mapping)?.map { Modality(rawValue: $0) }
+    more.regions = try lists("regions", mapping)?.map { NamedClasses($0.key, $0.names) }
+    more.score = try names("score", mapping)
+    more.detect = try detect(mapping)
+    do throws(Fault) { more.readAs = try readings(mapping) } catch {
+      throw RecipeMistake(mapping["read_as"] ?? .mapping(mapping), error.description)
+    }
+    return more
+  }
+
+  private static func whole(
+    _ node: Node, _ mapping: Node.Mapping
+  ) throws(RecipeMistake) -> SegmentationTask {
     var preset: TaskPreset?
     if let node = mapping["preset"] {
       guard let known = node.scalar.flatMap({ TaskPreset(rawValue: $0.string) }) else {

@@ -45,7 +45,9 @@ extension TrainingData {
     let part = parts(now).subtracting(parts(before)).union(parts(before).subtracting(parts(now))).min() ?? ""
     let name = String(part.prefix { $0 != "=" })
     let files = dataset[id]
-    let path = name == "seg" ? files?.segmentation : files?.files[Modality(rawValue: name)]
+    let path =
+      name == "mask"
+      ? files?.mask : name == "seg" ? files?.segmentation : files?.files[Modality(rawValue: name)]
     return "\(id): \(path ?? name) has changed\(more)"
   }
 }

@@ -51,8 +51,9 @@ package struct RankMemory: Equatable, Sendable {
   }
 
   /// For cases of `size` voxels, on the rank that has most to do.
-  package init(_ method: Method, _ recipe: Recipe, size: Size, slots: Slots, threads: Int) {
-    let task = recipe.task ?? TaskPreset.brats.task
+  package init(
+    _ method: Method, _ recipe: Recipe, _ task: SegmentationTask, size: Size, slots: Slots, threads: Int
+  ) {
     let k = recipe.network.k, ranks = slots.ranks, run = (slots.count + ranks - 1) / ranks
     let step = method.memory(MemoryRequest(settings: recipe.settings(method), task, k: k, size: size))
     vectors = 4 * (step.frozen + 2 * step.trained + 2 * ((step.trained + ranks - 1) / ranks))

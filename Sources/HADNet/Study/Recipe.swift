@@ -14,8 +14,8 @@ package struct Recipe: Equatable, Sendable {
   package var name = "paper"
   /// Seed of all random numbers.
   package var seed: UInt64 = 1
-  /// What is segmented from what; nil: that of BraTS's gliomas.
-  package var task: SegmentationTask?
+  /// What is segmented from what, or what the data set leaves open of it; nil: as the data set tells.
+  package var task: TaskRequest?
   package var data = DataSettings()
   /// Cases in one step over all ranks; nil: as many as there are ranks. The original has 1.
   package var batch: Int?
@@ -29,8 +29,14 @@ package struct Recipe: Equatable, Sendable {
   package var uncertainty = UncertaintySettings()
   package var checkpoints = CheckpointSettings()
 
-  /// The task, said or not.
-  package var segmentation: SegmentationTask { task ?? TaskPreset.brats.task }
+  /// The task for a data set: what the run in a folder has, else what is said, else what the data set tells. Throws what
+  /// `TaskChoice` throws, and `.recipe` where class weights do not fit.
+  package func choice(_ root: String, _ run: RunFolder?) throws -> TaskChoice {
+    let kept = run?.hasBegun == true ? try run?.task() : nil
+    let choice = try TaskChoice(root, said: task?.whole == nil ? kept.map { .whole($0) } ?? task : task)
+    try checkClassWeights(choice.task)
+    return choice
+  }
 
   /// The paper's recipe.
   package init() {}
@@ -95,7 +101,8 @@ package struct DataSettings: Equatable, Sendable {
   package func classWeights(_ task: SegmentationTask) -> ClassWeights {
     // Source: HAD-Net's code, of BraTS 2019: background, NET, ED, ET.
     classWeights
-      ?? (task.classes == TaskPreset.brats.task.classes ? .fixed([1, 59.4507, 23.3190, 71.8481]) : .data)
+      ?? (task.classes.map(\.name) == TaskPreset.brats.task.classes.map(\.name)
+        ? .fixed([1, 59.4507, 23.3190, 71.8481]) : .data)
   }
 
   /// How cases of a task are prepared.

@@ -36,7 +36,9 @@ extension Recipe {
     var reader = RecipeReader(tree: tree, path: [], node: tree.root)
     try visit(&reader)
     try reader.refuseUnknownKeys()
-    if let task { try checkClassWeights(task) { tree.place($0, line: tree.node($0)?.mark?.line) } }
+    if let task = task?.whole {
+      try checkClassWeights(task) { tree.place($0, line: tree.node($0)?.mark?.line) }
+    }
   }
 
   /// Throws where class weights are given and their number is not that of the task's classes and the background.
@@ -101,7 +103,7 @@ extension Recipe: RecipeSection {
   package mutating func visit(_ v: inout some RecipeVisitor) throws(Fault) {
     try v.value("name", &name, .text("a name"))
     try v.value("seed", &seed, .seed)
-    try v.value("task", &task, .orNull(.task, "BraTS's gliomas"))
+    try v.value("task", &task, .orNull(.task, "told by the data set"))
     try v.section("data", &data)
     try v.value("batch", &batch, .orNull(.whole(1...100_000), "one case a rank"))
     try v.value("scaling", &scaling, .choice())

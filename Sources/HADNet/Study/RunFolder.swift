@@ -55,7 +55,7 @@ package struct RunFolder: Sendable {
 
   /// A run has begun once its cases are split: a start that failed before (damaged data, a wrong split) may be
   /// repeated with a mended recipe.
-  var hasBegun: Bool { [recipe, split].allSatisfy(FileManager.default.fileExists(atPath:)) }
+  package var hasBegun: Bool { [recipe, split].allSatisfy(FileManager.default.fileExists(atPath:)) }
 
   /// Opens the folder for `recipe`, or makes it: the recipe with which a run began stays that of the run, and its
   /// batch is fixed when it begins.

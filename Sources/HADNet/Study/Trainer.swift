@@ -96,7 +96,7 @@ package final class Trainer {
     layout = BatchLayout(
       Slots(batch, over: communicator.size), over: communicator, method: recipe.reduction)
     let memory = RankMemory(
-      stage, recipe, size: data.commonSize, slots: layout.slots, threads: workers.count)
+      stage, recipe, data.task, size: data.commonSize, slots: layout.slots, threads: workers.count)
     // Once for ranks that find the same.
     try communicator.rootFirst {
       try memory.check(

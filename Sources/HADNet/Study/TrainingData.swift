@@ -77,9 +77,8 @@ package final class TrainingData {
     memoryLimit: Int? = nil, over communicator: Communicator, tell: @escaping (TrainingEvent) -> Void
   ) throws {
     let tell = { if communicator.rank == 0 { tell($0) } }
-    let task = recipe.segmentation
+    let task = try TrainingData.task(recipe, root, run, communicator)
     self.task = task
-    try recipe.checkClassWeights(task)
     dataset = try communicator.rootFirst { try Dataset.find(root, task, needsTruth: true) }
     do {
       try communicator.agree(on: "the data set \(root)", TrainingData.fingerprint(dataset))
@@ -106,10 +105,10 @@ package final class TrainingData {
           + "data.size: \(survey.commonSize.array), in a recipe along z, y, x")
     }
 
-    let cases = dataset.cases
+    let found = dataset, cases = found.cases
     // Rank 0 writes the split, the others read it.
     split = try communicator.rootFirst {
-      try TrainingData.split(cases, recipe, run, root: root, for: stages, evaluates: evaluates, tell)
+      try TrainingData.split(found, recipe, run, for: stages, evaluates: evaluates, tell)
     }
     tell(.split(SplitTable(split, of: cases, regions: SplitTable.regions(of: task, survey.cases))))
     switch recipe.data.classWeights(task) {
@@ -124,9 +123,29 @@ package final class TrainingData {
     try communicator.barrier()
   }
 
+  /// The task that the recipe says, or else the data set. Rank 0 reads, and speaks for all.
+  private static func task(
+    _ recipe: Recipe, _ root: String, _ run: RunFolder, _ communicator: Communicator
+  ) throws -> SegmentationTask {
+    if let task = recipe.task?.whole {
+      try recipe.checkClassWeights(task)
+      return task
+    }
+    var json = ""
+    if communicator.rank == 0 {
+      let choice = try recipe.choice(root, run)
+      if let question = choice.question { throw question }
+      json = choice.task.json
+    }
+    guard let task = SegmentationTask(json: try communicator.broadcast(json)) else {
+      preconditionFailure("a task that is not read as it was written")
+    }
+    return task
+  }
+
   /// Keeps the run's task; refuses another than it has.
   private static func keep(_ task: SegmentationTask, in run: RunFolder) throws {
-    if let kept = try run.task() {
+    if run.hasBegun, let kept = try run.task() {
       guard kept == task else {
         throw Fault(
           .recipe,
@@ -148,16 +167,24 @@ package final class TrainingData {
 
   /// The run's own split, else the one that the recipe says, which becomes the run's.
   private static func split(
-    _ cases: [CaseFiles], _ recipe: Recipe, _ run: RunFolder, root: String, for stages: [Method],
-    evaluates: Bool,
+    _ dataset: Dataset, _ recipe: Recipe, _ run: RunFolder, for stages: [Method], evaluates: Bool,
     _ tell: @escaping (TrainingEvent) -> Void
   ) throws -> Split {
     let say: (String) -> Void = { tell(.warning($0)) }
+    let cases = dataset.cases, root = dataset.root, sets = dataset.sets
     let isKept = FileManager.default.fileExists(atPath: run.split)
     let settings = isKept ? .file(run.split) : recipe.data.split
-    let split = try settings.divide(
-      cases, seed: recipe.data.splitSeed ?? recipe.seed, allowLeak: recipe.data.allowLeak, say: say)
     var source = (kind: Fault.Kind.recipe, name: "data.split")
+    let split: Split
+    if case .ratio = settings, !sets.isEmpty {
+      split = try Split(sets: sets, of: cases, file: root)
+      if !recipe.data.allowLeak { try split.refuseLeaks(of: cases, file: root) }
+      source = (.invalid, root)
+      tell(.note("the split is that of the column set in \(root)"))
+    } else {
+      split = try settings.divide(
+        cases, seed: recipe.data.splitSeed ?? recipe.seed, allowLeak: recipe.data.allowLeak, say: say)
+    }
     if case .file(let path, _) = settings { source = (.invalid, path) }
     let sizes = split.sets.map { "\($0.name) \($0.ids.count)" }.joined(separator: ", ")
     if split.validation.isEmpty,
@@ -174,7 +201,7 @@ package final class TrainingData {
     }
     if isKept { return split }
     if case .file = recipe.data.split {
-    } else if cases.allSatisfy({ $0.grade == nil }) {
+    } else if sets.isEmpty, cases.allSatisfy({ $0.grade == nil }) {
       say("no grades are known in \(root): the split is plain random")
     }
     // Before the split is kept, so that a mended recipe may begin in the same folder.
@@ -283,7 +310,9 @@ package final class TrainingData {
   /// Cases, and the sizes of their files.
   private static func fingerprint(_ dataset: Dataset) -> String {
     let sizes = dataset.cases.map { item in
-      let paths = dataset.task.sequences.map { item.files[$0] ?? "" } + [item.segmentation ?? ""]
+      let paths =
+        dataset.task.sequences.map { item.files[$0] ?? "" } + [item.segmentation ?? ""]
+        + [item.mask].compactMap(\.self)
       return "\(item.id) "
         + paths.map { $0.isEmpty ? "-" : FileStatus($0).map { "\($0.bytes)" } ?? "?" }.joined(separator: " ")
     }
@@ -294,7 +323,8 @@ package final class TrainingData {
   /// Sizes and times of a case's files: a changed file is surveyed anew. The time of the last change of its facts is among
   /// them, since that of its contents can be set back.
   private static func stamp(_ item: CaseFiles) -> String {
-    let paths = item.files.sorted { $0.key < $1.key }.map(\.value) + [item.segmentation].compactMap { $0 }
+    let paths =
+      item.files.sorted { $0.key < $1.key }.map(\.value) + [item.segmentation, item.mask].compactMap { $0 }
     return paths.map { path in
       guard let status = FileStatus(path) else { return "?" }
       let times = [status.modified, status.changed].map { "\($0.tv_sec).\($0.tv_nsec)" }

@@ -97,8 +97,8 @@ extension MetricSet {
       guard let own = settings.lesions else {
         throw Fault(
           .recipe,
-          "metrics brats2023 needs lesions: {dilation, volume} for this task, in voxels and mm³ "
-            + "(gliomas have {dilation: 3, volume: 50}, metastases {dilation: 1, volume: 2})")
+          "brats2023 needs to be told what a lesion of this task is: --lesions DILATION,VOLUME in voxels and mm³ "
+            + "(gliomas have 3,50, metastases 1,2)")
       }
       lesions = own
     }

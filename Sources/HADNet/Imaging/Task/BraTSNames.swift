@@ -2,47 +2,64 @@ import Files
 
 /// What the names of BraTS's cases say of their labels.
 package enum BraTSNames {
-  /// Those of some names that begin with `BraTS-` and are not known to be glioma, by the family (`BraTS-PED`): in other diseases'
-  /// sets the same values mean other things.
-  static func foreign(_ caseNames: [String]) -> [String: [String]] {
+  /// `PED` of `BraTS-PED-00001-000`, in capitals; nil for names of other kinds.
+  static func family(_ caseName: String) -> String? {
+    let parts = caseName.split(separator: "-", omittingEmptySubsequences: false)
+    guard parts.count > 1, parts[0].lowercased() == "brats" else { return nil }
+    return parts[1].uppercased()
+  }
+
+  /// The number of a visit, from 100 on after treatment: 101 of `BraTS-GLI-02063-101`.
+  static func visit(_ caseName: String) -> Int? {
+    let parts = caseName.split(separator: "-")
+    return parts.count == 4 ? Int(parts[3]) : nil
+  }
+
+  /// The presets whose values a family's files may have, the most likely first.
+  private static let presets: [String: [TaskPreset]] = [
+    "GLI": [.brats, .brats2024], "SSA": [.africa, .brats], "GOAT": [.brats], "MEN": [.brats],
+    "MET": [.metastases, .brats2024], "PED": [.pediatric],
+  ]
+
+  /// The presets that may be meant by a family's names; none for a family that is not known.
+  static func presets(of family: String) -> [TaskPreset] { presets[family, default: []] }
+
+  /// Cases among others whose names say that their labels are not those of the task's preset, by the family (`BraTS-PED`): in other
+  /// diseases' sets the same values mean other things. Where all are of one family, somebody has said the task.
+  static func foreign(_ caseNames: [String], _ task: SegmentationTask) -> [String: [String]] {
+    guard let preset = task.preset, Set(caseNames.map(family)).count > 1 else { return [:] }
     var foreign: [String: [String]] = [:]
     for name in caseNames {
-      let parts = name.split(separator: "-", omittingEmptySubsequences: false)
-      guard parts.count > 1, parts[0].lowercased() == "brats" else { continue }
-      if !["GLI", "SSA", "GOAT"].contains(parts[1].uppercased()) {
-        foreign["BraTS-\(parts[1])", default: []].append(name)
-      }
+      guard let family = family(name), !presets(of: family).contains(preset) else { continue }
+      foreign["BraTS-\(family)", default: []].append(name)
     }
     return foreign
   }
 
-  /// Why cases of that family, at least one, are not read.
-  static func refusal(
-    _ names: [String], of family: String,
-    advice: String =
-      "leave these cases out, or, where the labels are 1 NET, 2 ED and 4 ET, give the cases names without "
-      + "BraTS-"
-  ) -> Fault {
+  /// Why cases of that family, at least one, are not read beside others.
+  static func refusal(_ names: [String], of family: String) -> Fault {
     let meaning =
-      switch family.uppercased() {
-      case "BRATS-PED": "its labels, from 2024 on, are 1 ET, 2 NET, 3 cyst, 4 oedema"
-      case "BRATS-MET": "these are metastases, and from 2025 on label 4 is a resection cavity"
-      case "BRATS-MEN": "these are meningiomas"
+      switch family {
+      case "BraTS-PED": "its labels, from 2024 on, are 1 ET, 2 NETC, 3 cyst, 4 oedema"
+      case "BraTS-MET": "these are metastases, and from 2025 on label 4 is a resection cavity"
+      case "BraTS-GLI", "BraTS-SSA", "BraTS-GOAT", "BraTS-MEN": "its labels are 1 NET, 2 ED, 3 ET"
       default: "what its labels mean is not known"
       }
     let others = names.count > 1 ? " (and \(names.count - 1) more)" : ""
     return Fault(
       .invalid,
-      "\(names.first ?? family)\(others): \(family) is not read as glioma: \(meaning);\n\(advice)")
+      "\(names.first ?? family)\(others): \(family) is not read with the other cases: \(meaning);\n"
+        + "give these cases a folder and a task of their own, or names without BraTS- where their labels are the others'"
+    )
   }
 
-  /// Refuses to score cases whose labels their names do not tell.
-  package static func refuseForeign(_ caseNames: [String]) throws(Fault) {
-    let foreign = foreign(caseNames)
-    guard let family = foreign.keys.sorted().first else { return }
-    throw refusal(
-      foreign[family] ?? [], of: family,
-      advice: "say with --labels what they are: 2019 (1 NET, 2 ED, 4 ET) or 2023 (1 NET, 2 ED, 3 ET)")
+  /// Says aloud where all names say another task than the one that is taken; nil where they do not.
+  static func contradiction(_ caseNames: [String], _ task: SegmentationTask) -> String? {
+    guard let preset = task.preset, let name = caseNames.min(), let family = family(name),
+      Set(caseNames.map(Self.family)).count == 1, !presets(of: family).contains(preset)
+    else { return nil }
+    let usual = presets(of: family).first.map { ", by whose names they would be \($0.rawValue)" } ?? ""
+    return "labels are read as \(preset.rawValue) in cases of BraTS-\(family)\(usual): \(name) for one"
   }
 }
 

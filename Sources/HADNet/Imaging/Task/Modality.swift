@@ -29,18 +29,27 @@ package struct Modality: RawRepresentable, Hashable, Codable, CodingKeyRepresent
     }
   }
 
-  /// Sequences by the words that data sets use for them, without case, `-` and `_`; longest first, so that t1ce isn't
-  /// taken for t1.
+  /// Sequences by the words that data sets use for them, without case, `-` and `_`.
   static let aliases: [(word: String, modality: Modality)] = [
     (["flair", "t2f", "t2flair", "fla", "flr"], flair),
     (["t1ce", "t1c", "t1gd", "t1gad", "t1post", "t1wce"], t1ce),
     (["t1", "t1n", "t1w", "t1pre", "t1p"], t1), (["t2", "t2w"], t2),
   ].flatMap { (words: [String], modality) in words.map { ($0, modality) } }
-    .sorted { $0.word.utf8.count > $1.word.utf8.count }
 
-  /// The sequence that a word means; nil where it is another's.
+  /// The sequence that a word means; nil where it is none of those that are known.
   package static func named(_ word: String) -> Modality? {
-    let plain = word.lowercased().filter { $0 != "-" && $0 != "_" && $0 != " " }
+    let plain = plain(word)
     return aliases.first { $0.word == plain }?.modality
   }
+
+  /// The sequence by the name that BraTS gives it, whatever its own.
+  var canonical: Modality { Modality.named(rawValue) ?? self }
+
+  /// A word without case, `-`, `_` and spaces.
+  static func plain(_ word: String) -> String {
+    word.lowercased().filter { $0 != "-" && $0 != "_" && $0 != " " }
+  }
+
+  /// The words for a truth.
+  static let truths: Set = ["seg", "segm", "tumorsegmentation", "finalseg", "label", "dseg"]
 }

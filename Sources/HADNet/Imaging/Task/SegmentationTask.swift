@@ -176,6 +176,14 @@ package struct SegmentationTask: Equatable, Sendable {
   /// What is there at inference, and all that a student sees, in channel order.
   package var present: [Modality] { sequences.filter { !missing.contains($0) } }
 
+  /// The sequence that a word of a data set means: one of that name, else one that the word is an alias of.
+  package func sequence(called word: String) -> Modality? {
+    let plain = Modality.plain(word)
+    if let same = sequences.first(where: { Modality.plain($0.rawValue) == plain }) { return same }
+    guard let meant = Modality.named(word) else { return nil }
+    return sequences.first { $0 == meant || Modality.named($0.rawValue) == meant }
+  }
+
   /// The channel of a prepared case that holds this sequence; nil where it is none of the task's.
   package func channel(_ modality: Modality) -> Int? { sequences.firstIndex(of: modality) }
 
@@ -189,6 +197,9 @@ package struct SegmentationTask: Equatable, Sendable {
 
   /// `background, NET, ED, ET`: in the order of the class indices.
   package var classNames: String { (["background"] + classes.map(\.name)).joined(separator: ", ") }
+
+  /// `whole tumor, tumor core`: in the order of tables.
+  package var regionNames: String { regions.map(\.name).joined(separator: ", ") }
 
   /// What the values in a case's files mean. The preset of BraTS reads ET as 3 where the case's name begins with `BraTS-`,
   /// as from 2023 on, else as 4.
