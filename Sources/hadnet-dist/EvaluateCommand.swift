@@ -126,6 +126,9 @@ struct EvaluateCommand: ParsableCommand {
         task, distance: .init(direction: hd95Direction, empty: hd95Empty),
         thresholds: .init(points: points ?? usual.points, filters: filters?.values ?? usual.filters))
       let asked = metrics.map { AskedSets($0.sets, task) }
+      if asked?.sets.contains(.brats2023) == true, lesions == nil, task.preset == nil {
+        throw MetricSet.lesionsAreOpen
+      }
       evaluator.asked = asked
       evaluator.lesions = lesions?.settings
       let only = try caseList(communicator)

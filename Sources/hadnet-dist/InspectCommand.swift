@@ -81,6 +81,8 @@ struct InspectCommand: ParsableCommand {
     var fitForPrediction: Int?
     var highGrade, lowGrade, withoutGrade: Int
     var withTruth, withT1ce: Int
+    /// Cases with all sequences that will be missing at inference.
+    var complete: Int
     /// Extents of the files → cases.
     var dimensions: [String: Int]
     /// [x, y, z].
@@ -95,7 +97,8 @@ struct InspectCommand: ParsableCommand {
     var task: SegmentationTask
 
     enum CodingKeys: String, CodingKey {
-      case root, layout, cases, patients, fit, fitForPrediction, highGrade, lowGrade, withoutGrade, withTruth
+      case root, layout, cases, patients, fit, complete, fitForPrediction, highGrade, lowGrade, withoutGrade,
+        withTruth
       case dimensions, largestBrain, commonSize, split, splitPatients, classWeights, problems, warnings,
         notes, task
       case purpose = "for"
@@ -118,7 +121,8 @@ struct InspectCommand: ParsableCommand {
       fitForPrediction: purpose == .evaluate ? nil : found.fitForPrediction,
       highGrade: all.count { $0.grade == .hgg }, lowGrade: all.count { $0.grade == .lgg },
       withoutGrade: all.count { $0.grade == nil }, withTruth: all.count { $0.segmentation != nil },
-      withT1ce: all.count { $0.files[.t1ce] != nil }, dimensions: [:],
+      withT1ce: all.count { $0.files[.t1ce] != nil },
+      complete: all.count { item in task.missing.allSatisfy { item.files[$0] != nil } }, dimensions: [:],
       problems: found.problems.map(\.description), warnings: found.warnings,
       notes: question + found.notes, task: choice.task)
     for item in found.surveys {
@@ -182,7 +186,7 @@ struct InspectCommand: ParsableCommand {
         + (purpose == .evaluate ? "evaluation \(f.fit)" : uses.compactMap { $0 }.joined(separator: ", ")))
     Output.print(
       "grades         HGG \(f.highGrade), LGG \(f.lowGrade), unknown \(f.withoutGrade); with truth \(f.withTruth), "
-        + "with T1ce \(f.withT1ce)")
+        + "with \(task.missing.map(\.title).joined(separator: " and ")) \(f.complete)")
     for (dimensions, count) in f.dimensions.sorted(by: { ($1.value, $0.key) < ($0.value, $1.key) }) {
       Output.print("voxels         \(dimensions) (x, y, z) in \(count.named("case"))")
     }

@@ -34,7 +34,8 @@ struct PredictCommand: ParsableCommand {
   @Flag(help: "Take a model file without the hash of its contents, as another program writes it.")
   var unverified = false
   @Option(
-    help: "Patients, in any BraTS layout; no truth and, for a student, no T1ce needed.",
+    help:
+      "Patients, in any layout that inspect knows; no truth and, for a student, no T1ce (or what is missing) needed.",
     completion: .directory)
   var data: String
   @Option(help: "Folder for ID.nii.gz of each patient.", completion: .directory)

@@ -134,7 +134,7 @@ package struct MethodTable: Sendable {
     }
     guard !tests.isEmpty else { return base }
     return base
-      + " * p < 0.05, ** p < 0.001: \(columns.subject) better than each other method that sees no T1ce "
+      + " * p < 0.05, ** p < 0.001: \(columns.subject) better than each other method that sees no \(columns.unseen) "
       + "(two-sided paired t-tests, not corrected for multiple tests)."
   }
 

@@ -6,6 +6,8 @@ package struct TableColumns: Sendable {
   package let subject: String
   /// Those that see what the subject does not: they take no part in its stars.
   let informed: Set<String>
+  /// What those see, in words.
+  package var unseen = "T1ce"
   /// What is said below a table that has the method.
   let remarks: [(method: String, text: String)]
 

@@ -36,9 +36,11 @@ package struct RunReport {
     var results: [ReportContents.Block] = []
     let set = EvaluatedSet.common(evaluations)
     if let caution = set?.caution { results.append(.paragraph(caution)) }
-    var tables = evaluations.isEmpty ? [] : [try MethodTable(.dice, evaluations, columns: .methods)]
+    var columns = TableColumns.methods
+    columns.unseen = try task.missing.map(\.title).joined(separator: " and ")
+    var tables = evaluations.isEmpty ? [] : [try MethodTable(.dice, evaluations, columns: columns)]
     if evaluations.contains(where: { $0.metrics.contains(.score) }) {
-      tables.append(try MethodTable(.score, evaluations, columns: .methods))
+      tables.append(try MethodTable(.score, evaluations, columns: columns))
     }
     let remarks = remarks()
     let markdown = tables.map { table in

@@ -84,6 +84,12 @@ package struct RegionScores: Equatable, Sendable {
 }
 
 extension MetricSet {
+  /// That nothing says what a lesion of the task is.
+  package static let lesionsAreOpen = Fault(
+    .recipe,
+    "brats2023 needs to be told what a lesion of this task is: --lesions DILATION,VOLUME in voxels and mm³ "
+      + "(gliomas have 3,50, metastases 1,2)")
+
   /// The scores of one case, in the order of `regions`. Volumes of one size; `spacing`: distances of neighbours along z, y, x,
   /// mm.
   ///
@@ -95,10 +101,7 @@ extension MetricSet {
     var lesions: LesionSettings?
     if sets.contains(.brats2023) {
       guard let own = settings.lesions else {
-        throw Fault(
-          .recipe,
-          "brats2023 needs to be told what a lesion of this task is: --lesions DILATION,VOLUME in voxels and mm³ "
-            + "(gliomas have 3,50, metastases 1,2)")
+        throw lesionsAreOpen
       }
       lesions = own
     }
