@@ -21,7 +21,7 @@ demo: build  ## the main job on a synthetic data set, 2 ranks, a few minutes; en
 
 test: dependencies  ## builds and runs every test, those under mpirun included
 	swift build $(FLAGS) --build-tests
-	swift test $(FLAGS)
+	swift test $(FLAGS) --skip-build
 
 test-fast: dependencies  ## builds and runs the unit tests: all but those that start programs
 	swift build $(FLAGS) --build-tests
