@@ -25,14 +25,14 @@ extension Commands {
       }
       #expect(
         Dictionary(uniqueKeysWithValues: found) == [
-          "teacher": "3cb4f7b88a9137db0c5e085c53cacc7c",
-          "student": "3bec6098b1c29a4cb56f3723050764e2",
-          "hadnet": "8add3c6dcb8b5a7f30ccd4ce424d0df8",
-          "control": "83fc2a380db0bc0b74db17ec95249462",
-          "adnet": "3679c4368625a93243cf8213a826c925",
-          "kdnet": "9d106ac0e974b5306a2faae50afe7a5c",
-          "uhemis": "b1f018900e4eb40e89a900ad4124cbef",
-          "uhved": "1c0fe50cff6d74f6edef3721606ead17",
+          "teacher": "e50fd0762ab5ac514a77995bafb10122",
+          "student": "047532fd42d1b486a976c6a048bb71a9",
+          "hadnet": "b55ffedcaaf86868a29e49660070cf92",
+          "control": "fbe84dd7e75d14f529da05ea836df34d",
+          "adnet": "fec82b1cd17760802b315dd4aa285ce6",
+          "kdnet": "7c67e234ddf3126074999ee94585cbdf",
+          "uhemis": "0905b4f2340a4ec5cc8638332cb5e311",
+          "uhved": "71b071eb13241e158d8488ba72459087",
         ])
     }
 
