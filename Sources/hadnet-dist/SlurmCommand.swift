@@ -95,7 +95,7 @@ struct SlurmCommand: ParsableCommand {
           ? "."
           : begun != nil
             ? ", with which the run in \(run) began." : ", one case a rank: fixed when the run begins."),
-      try updates(recipe, batch: slots.count, root),
+      try updates(recipe, task, batch: slots.count, root),
       "A case has \(size) voxels (x, y, z; \(sizeIsFrom)), k is \(recipe.network.k).",
       "Memory of a rank: \(SlurmCommand.gib(memory.training, .up)) GiB to train, \(SlurmCommand.gib(kept, .down)) GiB of "
         + "prepared cases.",
@@ -141,8 +141,10 @@ struct SlurmCommand: ParsableCommand {
   }
 
   /// What the batch means for the training: steps an epoch and updates, beside those of the paper's batch of one case.
-  private func updates(_ recipe: Recipe, batch: Int, _ root: String) throws -> String {
-    let seen = SlurmCommand.trainingCases(recipe, try SlurmCommand.task(recipe, root), root)
+  private func updates(
+    _ recipe: Recipe, _ task: SegmentationTask, batch: Int, _ root: String
+  ) throws -> String {
+    let seen = SlurmCommand.trainingCases(recipe, task, root)
     if let seen, batch > seen {
       throw Fault(
         .recipe,
@@ -253,7 +255,7 @@ struct SlurmCommand: ParsableCommand {
 
   /// The task that the job will have. Where the data set cannot be seen from here, BraTS's is planned for.
   private static func task(
-    _ recipe: Recipe, _ root: String, _ run: RunFolder? = nil
+    _ recipe: Recipe, _ root: String, _ run: RunFolder
   ) throws -> SegmentationTask {
     guard AtomicFile.isFolder(root) else { return recipe.task?.whole ?? TaskPreset.brats.task }
     do {

@@ -63,6 +63,19 @@ import Testing
     #expect(truths.cases.map(\.id) == ["a_2", "b_1"])
   }
 
+  /// An object of the same name elsewhere does not give the order.
+  @Test func otherLabelsDoNotGiveTheOrder() throws {
+    try nnunet(
+      #"{"background": 0, "z": [1, 2], "a": 2}"#, more: #", "more": {"labels": {"a": "x"}}"#)
+    let path = scratch.file("set/dataset.json"), text = try String(contentsOfFile: path, encoding: .utf8)
+    try Data(
+      text.replacing("{\"channel_names\"", with: "{\"first\": {\"labels\": {\"a\": 1}}, \"channel_names\"")
+        .utf8
+    )
+    .write(to: URL(fileURLWithPath: path))
+    #expect(try TaskChoice(scratch.file("set"), said: nil).task.regions.map(\.name) == ["z", "a"])
+  }
+
   /// Regions keep the file's order, which a dictionary loses; a class is called as the region that is just its value.
   @Test func regionsOfNNUNetKeepTheirOrder() throws {
     let labels = #"{"background": 0, "whole": [1, 2, 3], "core, {all}": [2, 3], "enhancing": 3}"#
@@ -181,6 +194,33 @@ import Testing
     #expect(data.layout == .brats2021 && data.cases.map(\.id) == ["BraTS2021_00193"])
   }
 
+  /// A mask of the brain has a value that a class has: it must never be taken for a truth.
+  @Test func aMaskOfTheBrainIsNoTruth() throws {
+    for word in ["T1", "T1c", "T2", "FLAIR", "brain_segmentation", "brain_parenchyma_segmentation"] {
+      try put("ucsf/UCSF-PDGM-0004_nifti/UCSF-PDGM-0004_\(word).nii.gz")
+      try put("bare/P/P_\(word).nii.gz")
+    }
+    for folder in ["ucsf", "bare"] {
+      let data = try Dataset.inspect(scratch.file(folder), TaskPreset.brats.task, needsTruth: true)
+      #expect(data.cases.isEmpty && data.incomplete.map(\.segmentation) == [nil], "\(folder)")
+      #expect(data.problems.map(\.kind) == [.missing])
+    }
+  }
+
+  @Test func foldersAndFormatsThatAreNotReadAreTold() throws {
+    try put("bids/dataset_description.json", "{}")
+    try put("bids/sub-1/anat/sub-1_ce-gadolinium_T1w.nii.gz")
+    #expect(words { _ = try TaskChoice(scratch.file("bids"), said: nil) }.contains("a BIDS folder"))
+    #expect(
+      words { _ = try Dataset.find(scratch.file("bids"), TaskPreset.brats.task) }.contains("--data cases.csv")
+    )
+    for name in ["a.mha", "b.NRRD"] { try put("other/x/\(name)") }
+    #expect(
+      words { _ = try TaskChoice(scratch.file("other"), said: nil) }.contains(
+        "no cases found: 2 images in a format that is not read, \(scratch.file("other/x/a.mha")) for one: convert to NIfTI"
+      ))
+  }
+
   @Test func hospitalsSetsAreRead() throws {
     for word in ["T1", "T1c", "T2", "FLAIR", "tumor_segmentation", "T1_bias", "brain_segmentation"] {
       try put("ucsf/UCSF-PDGM-0004_FU003d_nifti/UCSF-PDGM-0004_FU003d_\(word).nii.gz")
@@ -227,13 +267,23 @@ import Testing
     #expect(
       monai.cases[0].files == [.flair: scratch.file("blobs/a.nii.gz"), .t1ce: scratch.file("blobs/s.nii.gz")])
     #expect(monai.cases[0].id == "blobs" && monai.sets == ["blobs": "0"])
+    // Of one folder: the files' names.
+    try put(
+      "flat.json",
+      #"{"training": [{"image": ["blobs/a.nii.gz"]}, {"image": ["blobs/s_0000.nii.gz"]}]}"#)
+    try put("blobs/s_0000.nii.gz")
+    let flat = try Dataset.inspect(scratch.file("flat.json"), task, needs: [.flair])
+    #expect(flat.cases.map(\.id) == ["a", "s"])
   }
 
   @Test(arguments: [
     ("flair\nx\n", "list.csv:1: no column id"),
-    ("id,colour\nx,y\n", "list.csv:2: the column colour is none of id, patient"),
+    ("id,colour\nx,y\n", "list.csv:1: the column colour is none of id, patient"),
     ("id,t1\nx,\nx,\n", "list.csv:3: the id x stands in "),
     ("id,t1\nx\n", "list.csv:2: 1 field, and the first line names 2"),
+    ("id,t1,t1\nx,,\n", "list.csv:1: the column t1 is there twice"),
+    ("id,t1ce,t1gd\nx,,\n", "list.csv:1: the columns t1ce and t1gd are both t1ce"),
+    ("id,t1\n\nx,\"a\n", "list.csv:3: a field in quotes that do not end"),
     ("id,t1\n../x,\n", "list.csv:2: the id ../x is no name of a file"),
   ]) func mistakesInAListAreToldWithTheirLine(text: String, said: String) throws {
     try put("list.csv", text)

@@ -12,14 +12,27 @@ package func csvField(_ text: String) -> String {
 
 /// Tables of fields in lines.
 package enum CSV {
+  /// A line of a table.
+  package typealias Row = (number: Int, fields: [String])
+
   /// The lines of a text, each with the number of the line where it begins: fields parted by commas, in double quotes where they hold
-  /// commas, line breaks or quotes, which stand twice there. Source: RFC 4180.
-  package static func rows(_ text: String) -> [(number: Int, fields: [String])] {
-    var rows: [(number: Int, fields: [String])] = []
+  /// commas, line breaks or quotes, which stand twice there; spaces around a field that is in none are left out, and so are empty
+  /// lines. Source: RFC 4180.
+  ///
+  /// Throws `.invalid` for quotes that do not end. `file`: its name in the message.
+  package static func rows(_ text: String, file: String) throws(Fault) -> [Row] {
+    var rows: [Row] = []
     var fields: [String] = [], field = "", isQuoted = false, line = 1, first = 1
+    var hasQuotes = false, opened = 1
     func end() {
-      fields.append(field)
-      field = ""
+      fields.append(
+        hasQuotes ? field : String(field.drop { $0 == " " }.reversed().drop { $0 == " " }.reversed()))
+      (field, hasQuotes) = ("", false)
+    }
+    func endLine() {
+      end()
+      if fields != [""] { rows.append((first, fields)) }
+      fields = []
     }
     var rest = text[...]
     while let letter = rest.popFirst() {
@@ -33,24 +46,24 @@ package enum CSV {
           line += letter.isNewline ? 1 : 0
           field.append(letter)
         }
-      } else if letter == "\"", field.isEmpty {
-        isQuoted = true
+      } else if letter == "\"", field.allSatisfy({ $0 == " " }), !hasQuotes {
+        (field, isQuoted, hasQuotes, opened) = ("", true, true, line)
+      } else if letter == " ", hasQuotes {
+        continue
       } else if letter == "," {
         end()
       } else if letter.isNewline {
-        end()
-        rows.append((first, fields))
-        fields = []
+        endLine()
         line += 1
         first = line
       } else {
         field.append(letter)
       }
     }
-    if !field.isEmpty || !fields.isEmpty {
-      end()
-      rows.append((first, fields))
+    guard !isQuoted else {
+      throw Fault(.invalid, "\(file):\(opened): a field in quotes that do not end")
     }
+    endLine()
     return rows
   }
 }

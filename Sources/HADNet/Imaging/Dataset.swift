@@ -127,7 +127,7 @@ package struct Dataset: Sendable {
     if let table = try CaseTable(root) {
       return try table.dataset(task, needs: needs, needsTruth: needsTruth)
     }
-    try refuseAbsent(root)
+    try refuseUnreadable(root)
     if let folder = try NNUNetFolder(root) {
       return try folder.dataset(task, needs: needs, needsTruth: needsTruth, isForUse: !needsTruth)
     }
@@ -139,6 +139,7 @@ package struct Dataset: Sendable {
       let more = others.prefix(2).map { ", \($0)" }.joined() + (others.count > 2 ? ", …" : "")
       notes.append("\((others.count + 1).named("image")) of no sequence that is known: \(first)\(more)")
     }
+    notes += scan.unreadNote.map { [$0] } ?? []
 
     var cases: [CaseFiles] = [], incomplete: [CaseFiles] = [], problems: [Fault] = []
     let byName = Dictionary(grouping: scan.found.values, by: \.id)
@@ -166,11 +167,17 @@ package struct Dataset: Sendable {
       notes: notes)
   }
 
-  /// Refuses what is no folder. Throws `.missing`, `.invalid`.
-  static func refuseAbsent(_ root: String) throws(Fault) {
+  /// Refuses what is no folder, and BIDS's, of which raw and prepared images would be mixed. Throws `.missing`, `.invalid`.
+  static func refuseUnreadable(_ root: String) throws(Fault) {
     guard let status = FileStatus(root) else { throw Fault(.missing, "\(root): no such folder") }
     guard status.isFolder else {
       throw Fault(.invalid, "\(root): no folder and no file; give the data set's folder")
+    }
+    guard !AtomicFile.isFile("\(root)/dataset_description.json") else {
+      throw Fault(
+        .invalid,
+        "\(root): a BIDS folder (dataset_description.json), which can't be read yet: give the prepared images as a list, "
+          + "--data cases.csv with the columns id, patient, seg and one for each sequence")
     }
   }
 }

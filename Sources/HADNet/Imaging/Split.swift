@@ -25,30 +25,6 @@ package struct Split: Codable, Equatable, Sendable {
     self.test = test.sorted()
   }
 
-  /// The split that a list's column gives: train, validation or test for a case; one without is in no set.
-  ///
-  /// Throws `.invalid` for another word, and where there is no case to train on.
-  package init(sets: [String: String], of cases: [CaseFiles], file: String) throws {
-    var lists: [String: [String]] = [:]
-    for item in cases {
-      guard let word = sets[item.id] else { continue }
-      let names = [
-        "train": "train", "training": "train", "validation": "validation", "val": "validation",
-        "test": "test",
-      ]
-      guard let name = names[word.lowercased()] else {
-        throw Fault(
-          .invalid,
-          "\(file): the set of \(item.id) is \(word.prefix(40)); train, validation and test are possible")
-      }
-      lists[name, default: []].append(item.id)
-    }
-    try self.init(
-      train: lists["train", default: []], validation: lists["validation", default: []],
-      test: lists["test", default: []])
-    guard !train.isEmpty else { throw Fault(.invalid, "\(file): no case to train on in the column set") }
-  }
-
   /// The three sets with their names.
   package var sets: [(name: String, ids: [String])] {
     [("train", train), ("validation", validation), ("test", test)]

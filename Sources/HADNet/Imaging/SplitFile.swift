@@ -42,6 +42,13 @@ package struct SplitFile: Sendable {
     (content, lines) = try SplitFile.table(withoutByteOrderMark(text), path)
   }
 
+  /// The sets that a list of cases names beside its paths.
+  package init(list path: String, _ sets: [String: String]) throws(Fault) {
+    self.path = path
+    (content, lines) = try SplitFile.content(
+      sets.sorted { $0.key < $1.key }.map { (nil, $0.key, $0.value) }, path)
+  }
+
   /// How many folds; nil for a file of one split.
   package var folds: Int? {
     switch content {
@@ -90,6 +97,20 @@ package struct SplitFile: Sendable {
     return split
   }
 
+  /// The same of cases that are known. A file's folds are looked through for patients in two sets when one of them is taken: before
+  /// the first is trained, not days later.
+  ///
+  /// `allowLeak`: whether it may part a patient.
+  package func split(fold: Int? = nil, of cases: [CaseFiles], allowLeak: Bool) throws -> Split {
+    let ids = cases.map(\.id), split = try split(fold: fold, ids: ids)
+    guard !allowLeak else { return split }
+    for other in fold == nil ? [] : Array(0..<(folds ?? 0)) {
+      try self.split(fold: other, ids: ids).refuseLeaks(of: cases, file: path)
+    }
+    try split.refuseLeaks(of: cases, file: path)
+    return split
+  }
+
   private static func split(_ lists: Lists) throws -> Split {
     try Split(train: lists.train, validation: lists.validation ?? lists.val ?? [], test: lists.test ?? [])
   }
@@ -105,20 +126,31 @@ package struct SplitFile: Sendable {
   }
 
   private static func table(_ text: String, _ path: String) throws(Fault) -> (Content, [String: Int]) {
-    let rows = text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated()
-      .map { (line: $0 + 1, fields: fields($1)) }.filter { $0.fields != [""] }
+    let rows = try CSV.rows(text, file: path)
     guard let header = rows.first, let id = header.fields.firstIndex(of: "id"),
       let set = header.fields.firstIndex(of: "set")
     else { throw Fault(.invalid, "\(path): not a split: its first line has no columns id and set") }
-    var lines: [String: Int] = [:], sets: [String: [String]] = [:], parts: [Int: [String]] = [:]
+    var places: [Place] = []
     for (line, fields) in rows.dropFirst() {
       guard fields.count == header.fields.count, !fields[id].isEmpty else {
         throw Fault(
           .invalid, "\(path):\(line): expected \(header.fields.count.named("field")), as in the first line")
       }
-      let name = fields[id], value = fields[set]
+      places.append((line, fields[id], fields[set]))
+    }
+    return try content(places, path)
+  }
+
+  /// Which set a case is in, and in which line that stands; nil where there are no lines.
+  private typealias Place = (line: Int?, id: String, set: String)
+
+  /// Sets or folds of cases.
+  private static func content(_ places: [Place], _ path: String) throws(Fault) -> (Content, [String: Int]) {
+    var lines: [String: Int] = [:], sets: [String: [String]] = [:], parts: [Int: [String]] = [:]
+    for (line, name, value) in places {
+      let place = line.map { "\(path):\($0)" } ?? "\(path), case \(name)"
       if let other = lines[name] {
-        throw Fault(.invalid, "\(path):\(line): \(excerpt(name)) stands in line \(other) already")
+        throw Fault(.invalid, "\(place): \(excerpt(name)) stands in line \(other) already")
       }
       lines[name] = line
       if let known = names[value.lowercased()] {
@@ -128,11 +160,12 @@ package struct SplitFile: Sendable {
       } else {
         throw Fault(
           .invalid,
-          "\(path):\(line): set is \(excerpt(value)); train, validation, test or a fold's number from 0 are possible"
+          "\(place): set is \(excerpt(value)); train, validation, test or a fold's number from 0 are possible"
         )
       }
       if !sets.isEmpty, !parts.isEmpty {
-        throw Fault(.invalid, "\(path):\(line): set is \(excerpt(value)): give all cases folds, or none")
+        throw Fault(
+          .invalid, "\(place): set is \(excerpt(value)): give all cases folds, or none")
       }
     }
     guard let last = parts.keys.max() else {
@@ -157,13 +190,4 @@ package struct SplitFile: Sendable {
   private static let names = [
     "train": "train", "training": "train", "validation": "validation", "val": "validation", "test": "test",
   ]
-
-  /// The fields of a line, without the quotes around them. No case's name has a comma.
-  private static func fields(_ line: Substring) -> [String] {
-    line.split(separator: ",", omittingEmptySubsequences: false).map { field in
-      let plain = field.trimmingCharacters(in: .whitespaces)
-      return plain.count > 1 && plain.hasPrefix("\"") && plain.hasSuffix("\"")
-        ? String(plain.dropFirst().dropLast()) : plain
-    }
-  }
 }

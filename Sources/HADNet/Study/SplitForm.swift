@@ -4,7 +4,7 @@ import Learning
 import Yams
 
 extension SplitSettings {
-  /// The split of these cases. A file's folds are looked through for patients in two sets when one of them is taken.
+  /// The split of these cases.
   ///
   /// - `allowLeak`: whether a file's split may part a patient.
   /// - `say`: hears of what is not as it was asked for.
@@ -19,15 +19,7 @@ extension SplitSettings {
     case .folds(let count, let fold):
       return try Split.fold(fold, of: count, cases, seed: seed)
     case .file(let path, let fold):
-      let file = try SplitFile(path), ids = cases.map(\.id)
-      let split = try file.split(fold: fold, ids: ids)
-      guard !allowLeak else { return split }
-      // Before the first fold is trained, not days later.
-      for other in fold == nil ? [] : Array(0..<(file.folds ?? 0)) {
-        try file.split(fold: other, ids: ids).refuseLeaks(of: cases, file: path)
-      }
-      try split.refuseLeaks(of: cases, file: path)
-      return split
+      return try SplitFile(path).split(fold: fold, of: cases, allowLeak: allowLeak)
     }
   }
 

@@ -177,8 +177,7 @@ package final class TrainingData {
     var source = (kind: Fault.Kind.recipe, name: "data.split")
     let split: Split
     if case .ratio = settings, !sets.isEmpty {
-      split = try Split(sets: sets, of: cases, file: root)
-      if !recipe.data.allowLeak { try split.refuseLeaks(of: cases, file: root) }
+      split = try SplitFile(list: root, sets).split(of: cases, allowLeak: recipe.data.allowLeak)
       source = (.invalid, root)
       tell(.note("the split is that of the column set in \(root)"))
     } else {

@@ -87,11 +87,16 @@ struct FolderScan {
   /// some mirrors of BraTS have them.
   static let depth = 4
 
+  /// Endings of images that are no NIfTI files, or are in two files.
+  private static let otherFormats = [".mha", ".mhd", ".nrrd", ".nhdr", ".mgz", ".dcm", ".hdr"]
+
   /// Without a slash at its end.
   let root: String
   var found: [String: Found] = [:]  // by folder and ID
   var grades: [String: Grade] = [:]
   private var odd: [(folder: String, path: String)] = []
+  /// Images in formats that are not read.
+  private var unread: [String] = []
   private var visited: Set<FileStatus.Identity> = []
   /// Sequences of the task that no alias is of.
   private let others: [String: Modality]
@@ -129,6 +134,8 @@ struct FolderScan {
         add(stem, path, in: folder)
       } else if name.hasPrefix("name_mapping") && name.hasSuffix(".csv") && depth < 2 {
         try readGrades(path)
+      } else if FolderScan.otherFormats.contains(where: { name.lowercased().hasSuffix($0) }) {
+        unread.append(path)
       }
     }
     guard depth < FolderScan.depth else { return }
@@ -174,11 +181,21 @@ struct FolderScan {
   var nothing: Fault {
     var images = notTaken
     let words = "expected folders such as NAME/NAME_flair.nii.gz (BraTS's layouts), nnU-Net's dataset.json"
+    if let note = unreadNote { return Fault(.missing, "\(root): no cases found: \(note)") }
     guard let first = images.popFirst() else { return Fault(.missing, "\(root): no cases found; \(words)") }
     let more = images.prefix(2).map { ", \($0)" }.joined() + (images.count > 2 ? ", …" : "")
     return Fault(
       .missing,
       "\(root): no cases found in \((images.count + 1).named("image")) (\(first)\(more));\n\(words)")
+  }
+
+  /// What is said of images in other formats; nil where there are none.
+  var unreadNote: String? {
+    let paths = unread.sorted()
+    return paths.first.map {
+      "\(paths.count.named("image")) in a format that is not read, \($0)\(paths.count > 1 ? " for one" : ""): "
+        + "convert to NIfTI (.nii.gz)"
+    }
   }
 
   /// Images whose names end in no suffix that is known.
@@ -260,21 +277,23 @@ struct FolderScan {
   }
 
   /// BraTS 2020 has one truth under another name (case 355: W39_1998.09.19_Segm.nii): a file that says "seg" in
-  /// the folder of a single case without a truth is that case's.
+  /// the folder of a single case without a truth is that case's. Not in other sets, where it may be a mask of the brain.
   private mutating func addOddSegmentations() {
     // Its name may end in a word for truths, and begin in what is no case.
     for key in found.keys.sorted() {
       guard let one = found[key], !one.isBraTS, one.isSegmentationAlone else { continue }
       let beside = found.values.filter { $0.folder == one.folder && !$0.isSegmentationAlone }
-      guard beside.count == 1, beside[0].id != one.id else { continue }
+      guard beside.count == 1, beside[0].id != one.id, beside[0].id.lowercased().hasPrefix("brats20_") else {
+        continue
+      }
       odd += one.files[.segmentation, default: []].map { (one.folder, $0) }
       found[key] = nil
     }
     for (folder, path) in odd {
       let here = found.keys.filter { found[$0]?.folder == folder }
       let name = AtomicFile.name(path).lowercased()
-      guard here.count == 1, let key = here.first, name.contains("seg"),
-        found[key]?.files[.segmentation] == nil
+      guard here.count == 1, let key = here.first, let one = found[key], name.contains("seg"),
+        one.id.lowercased().hasPrefix("brats20_"), one.files[.segmentation] == nil
       else { continue }
       found[key]?.files[.segmentation] = [path]
     }

@@ -64,8 +64,9 @@ package struct NNUNetFolder {
     }
     self.root = root
     self.channels = channels
-    let order = NNUNetFolder.keys(of: "labels", in: String(decoding: data, as: UTF8.self))
-    told = try NNUNetFolder.told(json["labels"] as? [String: Any] ?? [:], order, sequences, wrong)
+    let labels = json["labels"] as? [String: Any] ?? [:]
+    let order = NNUNetFolder.keys(of: "labels", Set(labels.keys), in: String(decoding: data, as: UTF8.self))
+    told = try NNUNetFolder.told(labels, order, sequences, wrong)
     ending = json["file_ending"] as? String ?? ".nii.gz"
     guard NIfTIImage.stem("x" + ending) != nil else {
       throw wrong(
@@ -81,18 +82,19 @@ package struct NNUNetFolder {
     return AtomicFile.isFile("\(root)/\(first)")
   }
 
-  /// The keys of an object of names and numbers in the order of the text, which dictionaries lose.
-  private static func keys(of name: String, in text: String) -> [String] {
+  /// The keys of an object of names and numbers in the order of the text, which dictionaries lose; of several objects
+  /// of that name the one that has these keys.
+  private static func keys(of name: String, _ keys: Set<String>, in text: String) -> [String] {
     let string = /"(?:[^"\\]|\\.)*"/
-    guard
-      let object = text.firstMatch(
-        of: try! Regex(
-          "\"\(name)\"\\s*:\\s*\\{((?:[^}\"]|\"(?:[^\"\\\\]|\\\\.)*\")*)\\}", as: (Substring, Substring).self)
-      )
-    else { return [] }
-    return object.output.1.matches(of: string).compactMap {
-      try? JSONDecoder().decode(String.self, from: Data($0.output.utf8))
+    // The name is one of ours.
+    let object = try! Regex(
+      "\"\(name)\"\\s*:\\s*\\{((?:[^}\"]|\"(?:[^\"\\\\]|\\\\.)*\")*)\\}", as: (Substring, Substring).self)
+    let orders = text.matches(of: object).map { match in
+      match.output.1.matches(of: string).compactMap {
+        try? JSONDecoder().decode(String.self, from: Data($0.output.utf8))
+      }
     }
+    return orders.first { Set($0).isSuperset(of: keys) }?.filter(keys.contains) ?? keys.sorted()
   }
 
   /// Classes, further values and regions of the labels.
@@ -100,7 +102,7 @@ package struct NNUNetFolder {
     _ labels: [String: Any], _ order: [String], _ sequences: [Modality], _ wrong: (String, String) -> Fault
   ) throws(Fault) -> ToldTask {
     var plain: [(name: String, values: [Int], isList: Bool)] = []
-    for key in order.isEmpty ? labels.keys.sorted() : order {
+    for key in order {
       switch labels[key] {
       case let value as Int: plain.append((key, [value], false))
       case let values as [Int]: plain.append((key, values, true))

@@ -26,7 +26,7 @@ package struct TaskChoice: Sendable {
     holds: (UInt8, _ truths: [String]) throws -> Bool = TaskChoice.holds
   ) throws {
     let table = try CaseTable(root)
-    if table == nil { try Dataset.refuseAbsent(root) }
+    if table == nil { try Dataset.refuseUnreadable(root) }
     if let folder = try NNUNetFolder(root) ?? NNUNetFolder(ofTruths: root) {
       self = try TaskChoice.told(by: folder, request)
       return
@@ -35,11 +35,11 @@ package struct TaskChoice: Sendable {
       self.init(task, "as it was said")
       return
     }
-    if let table { throw TaskChoice.labelsAreOpen(root, table.firstID) }
+    if let table { throw TaskChoice.labelsAreOpen(root, table.firstID, table.truths) }
     var more: TaskAdditions?
     if case .additions(let additions)? = request { more = additions }
     let (told, reason) = try TaskChoice.told(by: FolderScan(walking: root, nil), holds)
-    guard let task = try told.task(with: more) else {
+    guard let task = try TaskChoice.task(told, more, root) else {
       preconditionFailure("a preset without missing sequences")
     }
     self.init(task, reason)
@@ -69,10 +69,10 @@ package struct TaskChoice: Sendable {
     var more: TaskAdditions?
     if case .additions(let additions)? = request { more = additions }
     let reason = "channels and labels are those of \(NNUNetFolder.file)"
-    if let task = try folder.told.task(with: more) { return TaskChoice(task, reason) }
+    if let task = try task(folder.told, more, file) { return TaskChoice(task, reason) }
     var guessed = more ?? TaskAdditions()
     guessed.missing = [guess(folder)]
-    guard let task = try folder.told.task(with: guessed) else {
+    guard let task = try task(folder.told, guessed, file) else {
       preconditionFailure("a task whose missing sequence is given")
     }
     let names = zip(folder.channels, folder.told.sequences).map {
@@ -86,18 +86,32 @@ package struct TaskChoice: Sendable {
           + "say it in the recipe, such as task: {missing: [\(guess(folder).rawValue)]}"))
   }
 
+  /// The task of what is told and what is said beside it, whose mistakes are told with where they come from.
+  private static func task(
+    _ told: ToldTask, _ more: TaskAdditions?, _ source: String
+  ) throws(Fault) -> SegmentationTask? {
+    do throws(Fault) { return try told.task(with: more) } catch {
+      throw Fault(
+        error.kind, "\(source)\(more == nil ? "" : " with the recipe's task"): \(error.description)")
+    }
+  }
+
   /// The channel that is most likely to be missing: the one with contrast agent, else the last.
   private static func guess(_ folder: NNUNetFolder) -> Modality {
     let sequences = folder.told.sequences
     return sequences.first { $0 == .t1ce } ?? sequences[sequences.count - 1]
   }
 
-  private static func labelsAreOpen(_ root: String, _ name: String) -> Fault {
-    Fault(
+  private static func labelsAreOpen(_ root: String, _ name: String, _ truths: [String]) -> Fault {
+    var found: Set<Float> = []
+    for path in truths { found.formUnion((try? NIfTIImage.read(path))?.voxels ?? []) }
+    let values = found.sorted().prefix(20).map { Int(exactly: $0).map(String.init) ?? "\($0)" }
+    return Fault(
       .recipe,
-      "\(root): nothing says what the labels of these cases are (\(name) for one): say their task, in a recipe as "
-        + "task: brats (1 NET, 2 ED, 4 ET),\nanother preset or a mapping of your own, in a command as --task brats or --task FILE"
-    )
+      "\(root): nothing says what the labels of these cases are (\(name) for one"
+        + (values.isEmpty ? "" : "; the truths have the values \(values.joined(separator: ", "))")
+        + "): say their task, in a recipe as task: brats (1 NET, 2 ED, 4 ET),\nanother preset or a mapping of your own, in a "
+        + "command as --task brats or --task FILE")
   }
 
   // MARK: Names
@@ -108,7 +122,7 @@ package struct TaskChoice: Sendable {
     let names = Set(scan.found.values.map(\.id)).sorted(), truths = scan.truths
     guard !names.isEmpty else { throw scan.nothing }
     if scan.layout == .bare {
-      throw labelsAreOpen(scan.root, names[0])
+      throw labelsAreOpen(scan.root, names[0], truths)
     }
     let families = Set(names.map(BraTSNames.family))
     // Names of no family and of glioma's together are read as glioma's; the others are told as problems.
